@@ -1,0 +1,2 @@
+//! The `air-core` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `air-data` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `air-rl` binary.
+fn main() {}

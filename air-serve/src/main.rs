@@ -1,0 +1,2 @@
+//! The `air-serve` binary.
+fn main() {}

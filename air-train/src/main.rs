@@ -1,0 +1,2 @@
+//! The `air-train` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `air-tune` binary.
+fn main() {}
