@@ -1,0 +1,19 @@
+//! [`CoreError`]: the one error type of this crate, and [`BoxError`] for what user code returns.
+//!
+//! Each part keeps its own small error type with structured fields (which path, which rank, which key);
+//! `CoreError` holds any of them, so a caller that does not care needs one `?` and one variant.
+
+/// An error of user code: anything that implements [`std::error::Error`] and may move between threads.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A result whose error is [`CoreError`].
+pub type Result<T, E = CoreError> = std::result::Result<T, E>;
+
+/// Everything that can go wrong in `air-core`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// A seed written as text could not be read back.
+    #[error(transparent)]
+    Seed(#[from] crate::seed::ParseSeedError),
+}
