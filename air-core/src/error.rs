@@ -13,6 +13,9 @@ pub type Result<T, E = CoreError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
+    /// A collective call did not happen.
+    #[error(transparent)]
+    Collective(#[from] crate::collective::CollectiveError),
     /// A seed written as text could not be read back.
     #[error(transparent)]
     Seed(#[from] crate::seed::ParseSeedError),

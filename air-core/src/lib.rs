@@ -1,6 +1,8 @@
 //! The ground the AIR libraries stand on: a runtime of supervised workers, channels, tensors, devices,
+//! collectives, storage, checkpoints, metrics, seeds and configuration.
 
 pub mod cli;
+pub mod collective;
 pub mod error;
 pub mod log;
 pub mod seed;

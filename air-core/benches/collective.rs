@@ -1,0 +1,90 @@
+//! Collectives between threads, beside what the memory itself can do.
+//!
+//! `cargo bench -p air-core --bench collective`
+#![allow(clippy::unwrap_used)]
+
+use std::hint::black_box;
+
+use air_core::collective::{self, Collective, ReduceOp};
+use divan::Bencher;
+use divan::counter::BytesCount;
+
+fn main() {
+    divan::main();
+}
+
+const SIZES: [usize; 4] = [4 << 10, 64 << 10, 4 << 20, 64 << 20];
+
+/// Times `call` on rank 0 of two; rank 1 makes the same calls until rank 0 leaves.
+fn two_ranks(bencher: Bencher, bytes: usize, call: impl Fn(&mut Collective, &mut [f32]) -> bool + Sync) {
+    let mut ranks = collective::in_process(2);
+    let (mut other, mut first) = (ranks.pop().unwrap(), ranks.pop().unwrap());
+    let call = &call;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut data = vec![1.0; bytes / 4];
+            while call(&mut other, &mut data) {}
+        });
+        let mut data = vec![1.0; bytes / 4];
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| assert!(call(&mut first, &mut data)));
+        drop(first);
+    });
+}
+
+#[divan::bench(args = SIZES)]
+fn all_reduce_mean_f32(bencher: Bencher, bytes: usize) {
+    two_ranks(bencher, bytes, |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
+}
+
+#[divan::bench(args = SIZES)]
+fn broadcast_f32(bencher: Bencher, bytes: usize) {
+    two_ranks(bencher, bytes, |rank, data| rank.broadcast(data, 0).is_ok());
+}
+
+#[divan::bench]
+fn barrier(bencher: Bencher) {
+    two_ranks(bencher, 0, |rank, _| rank.barrier().is_ok());
+}
+
+/// The floor of a copy: one thread, from one buffer to another.
+#[divan::bench(args = SIZES)]
+fn floor_memcpy(bencher: Bencher, bytes: usize) {
+    let from = vec![1.0_f32; bytes / 4];
+    let mut into = vec![0.0_f32; bytes / 4];
+    bencher
+        .counter(BytesCount::new(bytes))
+        .bench_local(|| black_box(&mut into).copy_from_slice(black_box(&from)));
+}
+
+/// The floor of a reduction: two threads, each of which adds a half of two buffers and writes the result to both,
+/// all memory being writable by all.
+#[divan::bench(args = SIZES)]
+fn floor_reduce_in_place(bencher: Bencher, bytes: usize) {
+    let half = bytes / 8;
+    let mut ranks = collective::in_process(2);
+    let (mut other, mut first) = (ranks.pop().unwrap(), ranks.pop().unwrap());
+    let add = |one: &mut [f32], two: &mut [f32]| {
+        for (a, b) in one.iter_mut().zip(two) {
+            let mean = (*a + *b) * 0.5;
+            (*a, *b) = (mean, mean);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut one, mut two) = (vec![1.0; half], vec![1.0; half]);
+            while other.barrier().is_ok() {
+                add(black_box(&mut one), black_box(&mut two));
+                if other.barrier().is_err() {
+                    break;
+                }
+            }
+        });
+        let (mut one, mut two) = (vec![1.0; half], vec![1.0; half]);
+        bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+            first.barrier().unwrap();
+            add(black_box(&mut one), black_box(&mut two));
+            first.barrier().unwrap();
+        });
+        drop(first);
+    });
+}

@@ -1,0 +1,4 @@
+//! The integration tests of `air-core`, one file per area.
+
+mod collective;
+mod collective_loom;
