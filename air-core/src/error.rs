@@ -16,6 +16,12 @@ pub enum CoreError {
     /// A collective call did not happen.
     #[error(transparent)]
     Collective(#[from] crate::collective::CollectiveError),
+    /// A tensor could not be made, viewed or moved.
+    #[error(transparent)]
+    Tensor(#[from] crate::tensor::TensorError),
+    /// A device cannot be had, or failed.
+    #[error(transparent)]
+    Device(#[from] crate::device::DeviceError),
     /// A seed written as text could not be read back.
     #[error(transparent)]
     Seed(#[from] crate::seed::ParseSeedError),

@@ -1,10 +1,13 @@
 //! The ground the AIR libraries stand on: a runtime of supervised workers, channels, tensors, devices,
 //! collectives, storage, checkpoints, metrics, seeds and configuration.
 
+pub mod channel;
 pub mod cli;
 pub mod collective;
+pub mod device;
 pub mod error;
 pub mod log;
 pub mod seed;
+pub mod tensor;
 
 pub use error::{BoxError, CoreError, Result};
