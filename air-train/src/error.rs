@@ -1,0 +1,54 @@
+//! What can go wrong in this crate.
+
+/// The error of this crate; a training function's own errors are kept as sources.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A slice or tensor has the wrong number of values.
+    #[error("{what}: expected {expected}, got {got}")]
+    Shape {
+        /// What was measured.
+        what: &'static str,
+        /// The number that fits.
+        expected: usize,
+        /// The number that came.
+        got: usize,
+    },
+    /// A class index is out of range.
+    #[error("label {label} in row {row} is not below the number of classes, {classes}")]
+    Label {
+        /// Row of the batch, from 0.
+        row: usize,
+        /// The label found there.
+        label: u32,
+        /// The number of classes.
+        classes: usize,
+    },
+    /// A setting cannot work.
+    #[error("{field}: {problem}")]
+    Config {
+        /// The setting.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of weights cannot be read, or does not fit the network.
+    #[error("weights: {problem}")]
+    Weights {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// A result of this crate.
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+impl TrainError {
+    pub(crate) fn config(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config { field: field.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn weights(problem: impl Into<String>) -> Self {
+        Self::Weights { problem: problem.into() }
+    }
+}

@@ -1,0 +1,4 @@
+//! Integration tests, one file per area.
+#![allow(clippy::unwrap_used)]
+
+mod networks;

@@ -1,0 +1,174 @@
+//! Gradients against finite differences, equal bits for equal seeds, shapes that do not fit, files.
+
+use air_core::seed::Seed;
+use air_train::nn::{
+    Activation, Adam, Init, Mlp, MlpConfig, Module, Optimizer, Scratch, load_safetensors, mse, save_safetensors,
+    softmax_cross_entropy,
+};
+use rand::RngExt;
+
+fn values(seed: u64, len: usize) -> Vec<f32> {
+    let mut rng = Seed::new(seed).rng();
+    (0..len).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect()
+}
+
+fn net(sizes: &[usize], hidden: Activation, output: Activation) -> Mlp {
+    let config = MlpConfig { sizes: sizes.to_vec(), hidden, output, ..MlpConfig::default() };
+    Mlp::new(&config, Seed::new(3)).unwrap()
+}
+
+#[test]
+fn every_gradient_matches_finite_differences() {
+    use Activation::{Identity, Relu, Sigmoid, Tanh};
+    for (hidden, output) in [(Tanh, Identity), (Relu, Identity), (Sigmoid, Tanh), (Tanh, Sigmoid), (Identity, Relu)] {
+        let (batch, mut net) = (5, net(&[3, 7, 6, 2], hidden, output));
+        let (mut x, target) = (values(1, batch * 3), values(2, batch * 2));
+        let mut d = vec![0.0; batch * 2];
+        let loss = |net: &mut Mlp, x: &[f32], d: &mut [f32]| mse(net.forward(x, batch).unwrap(), &target, d).unwrap();
+        loss(&mut net, &x, &mut d);
+        let d_input = net.backward_input(&d).unwrap().to_vec();
+        let grads = net.grads().to_vec();
+        let mut unused = d.clone();
+        let eps = 1e-2;
+        for i in 0..net.params().len() {
+            let at = net.params()[i];
+            net.params_mut()[i] = at + eps;
+            let high = loss(&mut net, &x, &mut unused);
+            net.params_mut()[i] = at - eps;
+            let low = loss(&mut net, &x, &mut unused);
+            net.params_mut()[i] = at;
+            let numeric = (high - low) / (2.0 * eps);
+            // A ReLU may turn within ±eps, so its bound is wider.
+            let bound = if hidden == Relu || output == Relu { 4e-3 } else { 4e-4 };
+            assert!((grads[i] - numeric).abs() < bound, "{hidden:?} {output:?} {i}: {} {numeric}", grads[i]);
+        }
+        for i in 0..x.len() {
+            let at = x[i];
+            x[i] = at + eps;
+            let high = loss(&mut net, &x, &mut unused);
+            x[i] = at - eps;
+            let low = loss(&mut net, &x, &mut unused);
+            x[i] = at;
+            let numeric = (high - low) / (2.0 * eps);
+            assert!((d_input[i] - numeric).abs() < 4e-3, "input {i}: {} {numeric}", d_input[i]);
+        }
+    }
+}
+
+#[test]
+fn backward_adds_and_input_gradient_leaves_the_parameters_alone() {
+    let mut net = net(&[3, 5, 2], Activation::Tanh, Activation::Identity);
+    let (x, d) = (values(1, 12), values(2, 8));
+    net.forward(&x, 4).unwrap();
+    net.backward(&d).unwrap();
+    let once = net.grads().to_vec();
+    let d_input = net.backward_input(&d).unwrap().to_vec();
+    for (twice, once) in net.grads().iter().zip(&once) {
+        assert!((twice - 2.0 * once).abs() < 1e-6);
+    }
+    net.zero_grads();
+    assert_eq!(net.input_gradient(&d).unwrap(), d_input);
+    assert!(net.grads().iter().all(|g| *g == 0.0));
+}
+
+fn train(seed: u64, threads: usize, sizes: &[usize], batch: usize) -> Vec<f32> {
+    let config = MlpConfig { sizes: sizes.to_vec(), threads, ..MlpConfig::default() };
+    let mut net = Mlp::new(&config, Seed::new(seed)).unwrap();
+    let (inputs, classes) = (net.inputs(), net.outputs());
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    let (x, mut d, mut adam) = (values(9, batch * inputs), vec![0.0; batch * classes], Adam::new(1e-3));
+    for _ in 0..3 {
+        softmax_cross_entropy(net.forward(&x, batch).unwrap(), &labels, classes, &mut d).unwrap();
+        net.zero_grads();
+        net.backward(&d).unwrap();
+        let (params, grads) = net.params_and_grads();
+        adam.step(params, grads).unwrap();
+    }
+    net.params().to_vec()
+}
+
+#[test]
+fn one_seed_gives_the_same_bits_on_any_run() {
+    for threads in [1, 2] {
+        let first = train(1, threads, &[100, 130, 120, 10], 128);
+        assert_eq!(first, train(1, threads, &[100, 130, 120, 10], 128), "{threads} threads");
+        assert_ne!(first, train(2, threads, &[100, 130, 120, 10], 128));
+    }
+}
+
+#[test]
+fn two_threads_compute_what_one_does() {
+    // Large enough that every product of the step is shared, with rows that do not divide evenly.
+    let (one, two) = (train(1, 1, &[200, 130, 120], 131), train(1, 2, &[200, 130, 120], 131));
+    for (i, (one, two)) in one.iter().zip(&two).enumerate() {
+        assert!((one - two).abs() < 1e-5, "{i}: {one} {two}");
+    }
+}
+
+#[test]
+fn infer_equals_forward_from_several_threads() {
+    let mut net = net(&[6, 33, 17, 4], Activation::Tanh, Activation::Sigmoid);
+    let x = values(4, 6 * 21);
+    let want = net.forward(&x, 21).unwrap().to_vec();
+    let net = &net;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut scratch = Scratch::default();
+                assert_eq!(net.infer(&x, 21, &mut scratch).unwrap(), want);
+                let row = net.infer(&x[6..12], 1, &mut scratch).unwrap();
+                for (row, want) in row.iter().zip(&want[4..8]) {
+                    assert!((row - want).abs() < 1e-6);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_that_says_what_was_expected() {
+    let mut net = net(&[4, 8, 2], Activation::Tanh, Activation::Identity);
+    let error = net.forward(&[0.0; 9], 2).unwrap_err();
+    assert_eq!(error.to_string(), "input values of forward: expected 8, got 9");
+    net.forward(&[0.0; 8], 2).unwrap();
+    let error = net.backward(&[0.0; 5]).unwrap_err();
+    assert_eq!(error.to_string(), "output gradients of backward: expected 4, got 5");
+    let error = net.infer(&[0.0; 3], 1, &mut Scratch::default()).unwrap_err();
+    assert_eq!(error.to_string(), "input values of infer: expected 4, got 3");
+    assert!(net.forward(&[], usize::MAX).is_err());
+    for sizes in [vec![], vec![3], vec![3, 0, 2], vec![1 << 40, 1 << 40]] {
+        let config = MlpConfig { sizes, ..MlpConfig::default() };
+        assert!(Mlp::new(&config, Seed::new(0)).unwrap_err().to_string().starts_with("sizes: "));
+    }
+    let config = MlpConfig { threads: 0, ..MlpConfig::default() };
+    assert!(Mlp::new(&config, Seed::new(0)).unwrap_err().to_string().starts_with("threads: "));
+}
+
+#[test]
+fn an_empty_batch_is_harmless() {
+    let mut net = net(&[4, 8, 2], Activation::Tanh, Activation::Identity);
+    assert_eq!(net.forward(&[], 0).unwrap(), &[] as &[f32]);
+    net.backward(&[]).unwrap();
+    assert!(net.grads().iter().all(|g| *g == 0.0));
+}
+
+#[test]
+fn a_saved_network_comes_back_and_only_into_its_own_shape() {
+    let init = Init::Orthogonal { hidden_gain: 1.4, output_gain: 0.01 };
+    let config = MlpConfig { sizes: vec![5, 9, 3], hidden: Activation::Tanh, init, ..MlpConfig::default() };
+    let saved = Mlp::new(&config, Seed::new(1)).unwrap();
+    let bytes = save_safetensors(&saved).unwrap();
+    let back = Mlp::from_safetensors(&bytes).unwrap();
+    assert_eq!(back.config(), &config);
+    assert_eq!(back.params(), saved.params());
+
+    let mut other = net(&[5, 8, 3], Activation::Tanh, Activation::Identity);
+    let before = other.params().to_vec();
+    let error = load_safetensors(&mut other, &bytes).unwrap_err();
+    assert_eq!(error.to_string(), "weights: 0.weight: expected F32 [8, 5], got F32 [9, 5]");
+    assert_eq!(other.params(), before);
+    let mut shorter = net(&[5, 9], Activation::Tanh, Activation::Identity);
+    assert!(load_safetensors(&mut shorter, &bytes).unwrap_err().to_string().contains("holds 4 tensors"));
+    assert!(Mlp::from_safetensors(&bytes[..bytes.len() - 7]).is_err());
+    assert!(Mlp::from_safetensors(b"not a file of tensors").is_err());
+}
