@@ -290,16 +290,26 @@ mod tests {
     use super::*;
 
     fn fill(len: usize, salt: u32) -> Vec<f32> {
-        (0..len as u32).map(|i| ((i.wrapping_mul(2_654_435_761).wrapping_add(salt) >> 16) % 200) as f32 / 100.0 - 1.0).collect()
+        (0..len as u32)
+            .map(|i| ((i.wrapping_mul(2_654_435_761).wrapping_add(salt) >> 16) % 200) as f32 / 100.0 - 1.0)
+            .collect()
     }
 
     /// Against the definition, in f64, over shapes that meet every block, tail and layout.
     #[test]
     fn equals_the_definition() {
         let mut panel = Vec::new();
-        for (m, n, k) in
-            [(1, 1, 1), (1, 64, 4), (3, 2, 64), (7, 17, 5), (8, 48, 300), (13, 50, 257), (64, 64, 64), (9, 33, 0), (30, 10, 513)]
-        {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (1, 64, 4),
+            (3, 2, 64),
+            (7, 17, 5),
+            (8, 48, 300),
+            (13, 50, 257),
+            (64, 64, 64),
+            (9, 33, 0),
+            (30, 10, 513),
+        ] {
             for a_t in [false, true] {
                 for b_t in [false, true] {
                     let (a, b, bias, before) = (fill(m * k, 1), fill(k * n, 2), fill(n, 3), fill(m * n, 4));
@@ -312,12 +322,18 @@ mod tests {
                         for i in 0..m {
                             for j in 0..n {
                                 let at = |x: Operand<'_>, r: usize, s: usize| {
-                                    f64::from(x.data[if x.transposed { s * x.width + r } else { r * x.width + s }])
+                                    f64::from(
+                                        x.data[if x.transposed { s * x.width + r } else { r * x.width + s }],
+                                    )
                                 };
                                 let dot: f64 = (0..k).map(|p| at(a, i, p) * at(b, p, j)).sum();
                                 let from = [0.0, f64::from(bias[j]), f64::from(before[i * n + j])][case];
                                 let got = f64::from(c[i * n + j]);
-                                assert!((got - dot - from).abs() < 1e-4, "{m}x{n}x{k} [{i},{j}] {got} {}", dot + from);
+                                assert!(
+                                    (got - dot - from).abs() < 1e-4,
+                                    "{m}x{n}x{k} [{i},{j}] {got} {}",
+                                    dot + from
+                                );
                             }
                         }
                     }

@@ -35,7 +35,9 @@ pub fn softmax_cross_entropy(
     let scale = 1.0 / labels.len() as f32;
     let mut sum = 0.0_f64;
     pulp::Arch::new().dispatch(|| {
-        for ((z, d), label) in logits.chunks_exact(classes).zip(d_logits.chunks_exact_mut(classes)).zip(labels) {
+        for ((z, d), label) in
+            logits.chunks_exact(classes).zip(d_logits.chunks_exact_mut(classes)).zip(labels)
+        {
             let (max, total) = exponentials(z, d);
             let label = *label as usize;
             sum += f64::from(total.ln() + max - z[label]);

@@ -87,6 +87,10 @@ mod tests {
 
     #[test]
     fn a_nan_stays_a_nan() {
-        assert!(super::tanh(f32::NAN).is_nan() && super::sigmoid(f32::NAN).is_nan() && super::exp(f32::NAN).is_nan());
+        assert!(
+            super::tanh(f32::NAN).is_nan()
+                && super::sigmoid(f32::NAN).is_nan()
+                && super::exp(f32::NAN).is_nan()
+        );
     }
 }

@@ -20,7 +20,8 @@ pub fn save_safetensors(mlp: &Mlp) -> Result<Vec<u8>> {
     for (i, layer) in mlp.layers().iter().enumerate() {
         let weights = transpose(&mlp.params()[layer.weights()], layer.inputs, layer.outputs);
         tensors.push((format!("{}.weight", 2 * i), Flat::new(vec![layer.outputs, layer.inputs], &weights)));
-        tensors.push((format!("{}.bias", 2 * i), Flat::new(vec![layer.outputs], &mlp.params()[layer.bias()])));
+        tensors
+            .push((format!("{}.bias", 2 * i), Flat::new(vec![layer.outputs], &mlp.params()[layer.bias()])));
     }
     let config = serde_json::to_string(mlp.config()).map_err(|e| TrainError::weights(e.to_string()))?;
     let header = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
@@ -47,9 +48,12 @@ pub fn load_safetensors(mlp: &mut Mlp, bytes: &[u8]) -> Result<()> {
 impl Mlp {
     /// The network that [`save_safetensors`] wrote, configuration and all.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| TrainError::weights(e.to_string()))?;
+        let (_, header) =
+            SafeTensors::read_metadata(bytes).map_err(|e| TrainError::weights(e.to_string()))?;
         let config = header.metadata().as_ref().and_then(|m| m.get(CONFIG_KEY)).ok_or_else(|| {
-            TrainError::weights(format!("the header has no {CONFIG_KEY}; build the network and use load_safetensors"))
+            TrainError::weights(format!(
+                "the header has no {CONFIG_KEY}; build the network and use load_safetensors"
+            ))
         })?;
         let config: MlpConfig =
             serde_json::from_str(config).map_err(|e| TrainError::weights(format!("{CONFIG_KEY}: {e}")))?;

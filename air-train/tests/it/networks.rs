@@ -2,8 +2,8 @@
 
 use air_core::seed::Seed;
 use air_train::nn::{
-    Activation, Adam, Init, Mlp, MlpConfig, Module, Optimizer, Scratch, load_safetensors, mse, save_safetensors,
-    softmax_cross_entropy,
+    Activation, Adam, Init, Mlp, MlpConfig, Module, Optimizer, Scratch, load_safetensors, mse,
+    save_safetensors, softmax_cross_entropy,
 };
 use rand::RngExt;
 
@@ -20,37 +20,53 @@ fn net(sizes: &[usize], hidden: Activation, output: Activation) -> Mlp {
 #[test]
 fn every_gradient_matches_finite_differences() {
     use Activation::{Identity, Relu, Sigmoid, Tanh};
-    for (hidden, output) in [(Tanh, Identity), (Relu, Identity), (Sigmoid, Tanh), (Tanh, Sigmoid), (Identity, Relu)] {
+    for (hidden, output) in
+        [(Tanh, Identity), (Relu, Identity), (Sigmoid, Tanh), (Tanh, Sigmoid), (Identity, Relu)]
+    {
         let (batch, mut net) = (5, net(&[3, 7, 6, 2], hidden, output));
         let (mut x, target) = (values(1, batch * 3), values(2, batch * 2));
         let mut d = vec![0.0; batch * 2];
-        let loss = |net: &mut Mlp, x: &[f32], d: &mut [f32]| mse(net.forward(x, batch).unwrap(), &target, d).unwrap();
+        let loss = |net: &mut Mlp, x: &[f32], d: &mut [f32]| {
+            mse(net.forward(x, batch).unwrap(), &target, d).unwrap()
+        };
         loss(&mut net, &x, &mut d);
         let d_input = net.backward_input(&d).unwrap().to_vec();
         let grads = net.grads().to_vec();
         let mut unused = d.clone();
-        let eps = 1e-2;
+        let mut at_a_corner = 0;
         for i in 0..net.params().len() {
             let at = net.params()[i];
-            net.params_mut()[i] = at + eps;
-            let high = loss(&mut net, &x, &mut unused);
-            net.params_mut()[i] = at - eps;
-            let low = loss(&mut net, &x, &mut unused);
-            net.params_mut()[i] = at;
-            let numeric = (high - low) / (2.0 * eps);
-            // A ReLU may turn within ±eps, so its bound is wider.
-            let bound = if hidden == Relu || output == Relu { 4e-3 } else { 4e-4 };
-            assert!((grads[i] - numeric).abs() < bound, "{hidden:?} {output:?} {i}: {} {numeric}", grads[i]);
+            let mut slope = |eps: f32| {
+                net.params_mut()[i] = at + eps;
+                let high = loss(&mut net, &x, &mut unused);
+                net.params_mut()[i] = at - eps;
+                let low = loss(&mut net, &x, &mut unused);
+                net.params_mut()[i] = at;
+                (high - low) / (2.0 * eps)
+            };
+            let (near, far) = (slope(5e-3), slope(1e-2));
+            // Where a ReLU turns within the step the two slopes differ, and neither is the derivative.
+            if (near - far).abs() > 5e-4 {
+                at_a_corner += 1;
+            } else {
+                assert!((grads[i] - near).abs() < 1e-3, "{hidden:?} {output:?} {i}: {} {near}", grads[i]);
+            }
         }
+        assert!(at_a_corner <= 8, "{hidden:?} {output:?}: {at_a_corner}");
         for i in 0..x.len() {
             let at = x[i];
-            x[i] = at + eps;
-            let high = loss(&mut net, &x, &mut unused);
-            x[i] = at - eps;
-            let low = loss(&mut net, &x, &mut unused);
-            x[i] = at;
-            let numeric = (high - low) / (2.0 * eps);
-            assert!((d_input[i] - numeric).abs() < 4e-3, "input {i}: {} {numeric}", d_input[i]);
+            let mut slope = |eps: f32| {
+                x[i] = at + eps;
+                let high = loss(&mut net, &x, &mut unused);
+                x[i] = at - eps;
+                let low = loss(&mut net, &x, &mut unused);
+                x[i] = at;
+                (high - low) / (2.0 * eps)
+            };
+            let (near, far) = (slope(5e-3), slope(1e-2));
+            if (near - far).abs() <= 5e-4 {
+                assert!((d_input[i] - near).abs() < 1e-3, "input {i}: {} {near}", d_input[i]);
+            }
         }
     }
 }
