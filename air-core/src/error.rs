@@ -22,6 +22,12 @@ pub enum CoreError {
     /// A device cannot be had, or failed.
     #[error(transparent)]
     Device(#[from] crate::device::DeviceError),
+    /// A file or object could not be read or written.
+    #[error(transparent)]
+    Storage(#[from] crate::storage::StorageError),
+    /// A value cannot cross to another process.
+    #[error(transparent)]
+    Wire(#[from] crate::wire::WireError),
     /// A seed written as text could not be read back.
     #[error(transparent)]
     Seed(#[from] crate::seed::ParseSeedError),

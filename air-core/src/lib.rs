@@ -8,6 +8,8 @@ pub mod device;
 pub mod error;
 pub mod log;
 pub mod seed;
+pub mod storage;
 pub mod tensor;
+pub mod wire;
 
 pub use error::{BoxError, CoreError, Result};

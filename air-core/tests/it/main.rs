@@ -2,3 +2,4 @@
 
 mod collective;
 mod collective_loom;
+mod storage;
