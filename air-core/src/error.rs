@@ -22,6 +22,9 @@ pub enum CoreError {
     /// A device cannot be had, or failed.
     #[error(transparent)]
     Device(#[from] crate::device::DeviceError),
+    /// Columns do not make a batch.
+    #[error(transparent)]
+    Batch(#[from] crate::data::BatchError),
     /// A file or object could not be read or written.
     #[error(transparent)]
     Storage(#[from] crate::storage::StorageError),

@@ -4,6 +4,7 @@
 pub mod channel;
 pub mod cli;
 pub mod collective;
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod log;
