@@ -1,1 +1,3 @@
 //! air-serve
+
+pub mod onnx;

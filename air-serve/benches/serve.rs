@@ -1,0 +1,4 @@
+//! Benches of air-serve.
+fn main() {
+    divan::main();
+}
