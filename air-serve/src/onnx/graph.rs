@@ -54,8 +54,8 @@ impl Graph {
         let mut constants = Vec::new();
         for tensor in &graph.initializer {
             let name = tensor.name.as_deref().unwrap_or("");
-            let value =
-                Value::from_proto(tensor).map_err(|reason| invalid(&format!("the constant `{name}`: {reason}")))?;
+            let value = Value::from_proto(tensor)
+                .map_err(|reason| invalid(&format!("the constant `{name}`: {reason}")))?;
             names.insert(name, Source::Constant(constants.len()));
             constants.push(value);
         }
@@ -79,12 +79,17 @@ impl Graph {
                 sources.push(match names.get(name.as_str()) {
                     Some(&source) => source,
                     None if name.is_empty() => Source::Absent,
-                    None => return Err(node.error(format!("its input `{name}` is not made by any node before it"))),
+                    None => {
+                        return Err(
+                            node.error(format!("its input `{name}` is not made by any node before it"))
+                        );
+                    }
                 });
             }
             match ops::build(&node)? {
                 Built::Alias => {
-                    let source = sources.first().copied().ok_or_else(|| node.error("it has no input".to_owned()))?;
+                    let source =
+                        sources.first().copied().ok_or_else(|| node.error("it has no input".to_owned()))?;
                     if let Some(output) = proto.output.first() {
                         names.insert(output, source);
                     }
@@ -119,14 +124,16 @@ impl Graph {
         for output in &graph.output {
             let port = Port::from_proto(output);
             let source = names.get(port.name.as_str()).copied();
-            results.push(source.ok_or_else(|| invalid(&format!("no node makes the output `{}`", port.name)))?);
+            results
+                .push(source.ok_or_else(|| invalid(&format!("no node makes the output `{}`", port.name)))?);
             outputs.push(port);
         }
         if outputs.is_empty() {
             return Err(invalid("it has no output"));
         }
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let producer = format!("{} {}", text(&model.producer_name), text(&model.producer_version)).trim().to_owned();
+        let producer =
+            format!("{} {}", text(&model.producer_name), text(&model.producer_version)).trim().to_owned();
         Ok(Graph { inputs, outputs, results, constants, steps, slots, producer })
     }
 
@@ -209,7 +216,9 @@ impl Port {
             shape: dims
                 .unwrap_or_default()
                 .iter()
-                .map(|dim| dim.dim_value.and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0))
+                .map(|dim| {
+                    dim.dim_value.and_then(|value| usize::try_from(value).ok()).filter(|&value| value > 0)
+                })
                 .collect(),
         }
     }
@@ -234,7 +243,8 @@ impl Port {
 impl std::fmt::Display for Port {
     /// As in `float [?, 4]`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let dims: Vec<_> = self.shape.iter().map(|dim| dim.map_or("?".to_owned(), |dim| dim.to_string())).collect();
+        let dims: Vec<_> =
+            self.shape.iter().map(|dim| dim.map_or("?".to_owned(), |dim| dim.to_string())).collect();
         write!(f, "{} [{}]", self.dtype, dims.join(", "))
     }
 }

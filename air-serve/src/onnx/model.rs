@@ -91,12 +91,17 @@ impl OnnxModel {
     pub fn new(graph: Graph) -> Result<Self, OnnxError> {
         let unfit = |reason: String| OnnxError::Unfit { reason };
         let [input] = graph.inputs() else {
-            return Err(unfit(format!("it has {} inputs, a vector of features is one", graph.inputs().len())));
+            return Err(unfit(format!(
+                "it has {} inputs, a vector of features is one",
+                graph.inputs().len()
+            )));
         };
         let double = match input.dtype.as_str() {
             "float" => false,
             "double" => true,
-            other => return Err(unfit(format!("its input `{}` is {other}, not float or double", input.name))),
+            other => {
+                return Err(unfit(format!("its input `{}` is {other}, not float or double", input.name)));
+            }
         };
         let width = match input.shape[..] {
             [] => None,
@@ -114,7 +119,10 @@ impl OnnxModel {
     }
 
     /// Names the classes, in the order of the model's own labels.
-    pub fn with_names<S: AsRef<str>>(mut self, names: impl IntoIterator<Item = S>) -> Result<Self, OnnxError> {
+    pub fn with_names<S: AsRef<str>>(
+        mut self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Result<Self, OnnxError> {
         let names: Arc<[Arc<str>]> = names.into_iter().map(|name| Arc::from(name.as_ref())).collect();
         if let Some(labels) = self.graph.labels()
             && labels.len() != names.len()
@@ -169,7 +177,8 @@ impl OnnxModel {
         let input = if self.double {
             Array2::from_shape_vec(shape, flat.collect()).map(|array| Value::F64(array.into_dyn()))
         } else {
-            Array2::from_shape_vec(shape, flat.map(|x| x as f32).collect()).map(|array| Value::F32(array.into_dyn()))
+            Array2::from_shape_vec(shape, flat.map(|x| x as f32).collect())
+                .map(|array| Value::F32(array.into_dyn()))
         };
         let input = input.map_err(|error| OnnxError::Graph { reason: error.to_string() })?;
         let outputs = self.graph.run(vec![input])?;
@@ -187,7 +196,8 @@ impl OnnxModel {
     }
 
     fn class_of(&self, output: &Value, row: usize, rows: usize) -> Result<Prediction, OnnxError> {
-        let miscounted = || OnnxError::Graph { reason: format!("it made {:?} classes for {rows} rows", output.shape()) };
+        let miscounted =
+            || OnnxError::Graph { reason: format!("it made {:?} classes for {rows} rows", output.shape()) };
         match output {
             Value::I64(classes) if classes.len() == rows => {
                 let class = *classes.iter().nth(row).ok_or_else(miscounted)?;

@@ -85,7 +85,11 @@ impl<'a> Node<'a> {
     /// Empty where the attribute is absent.
     pub(crate) fn strings(&self, name: &str) -> Result<Vec<Arc<str>>, Reason> {
         let Some(attribute) = self.get(name) else { return Ok(Vec::new()) };
-        attribute.strings.iter().map(|bytes| text(bytes).map_err(|reason| format!("attribute {name}: {reason}"))).collect()
+        attribute
+            .strings
+            .iter()
+            .map(|bytes| text(bytes).map_err(|reason| format!("attribute {name}: {reason}")))
+            .collect()
     }
 
     pub(crate) fn tensor(&self, name: &str) -> Option<&'a Tensor> {

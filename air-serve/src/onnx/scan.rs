@@ -81,7 +81,8 @@ const LEAF_BYTES: usize = 64;
 
 /// Walks `file` as an `onnx.ModelProto`.
 pub(crate) fn scan(file: &[u8]) -> Result<(), Fault> {
-    let mut walk = Walk { file, spent: 0, limit: BASE_BYTES.saturating_add(file.len().saturating_mul(BYTES_PER_BYTE)) };
+    let mut walk =
+        Walk { file, spent: 0, limit: BASE_BYTES.saturating_add(file.len().saturating_mul(BYTES_PER_BYTE)) };
     walk.message(Kind::Model, 0, file.len())
 }
 

@@ -33,7 +33,9 @@ impl Labels {
     pub(crate) fn pick(&self, classes: &[usize]) -> Value {
         match self {
             Labels::Ints(labels) => Value::I64(vector(classes.iter().map(|&class| labels[class]).collect())),
-            Labels::Texts(labels) => Value::Text(vector(classes.iter().map(|&class| labels[class].clone()).collect())),
+            Labels::Texts(labels) => {
+                Value::Text(vector(classes.iter().map(|&class| labels[class].clone()).collect()))
+            }
         }
     }
 }
@@ -101,9 +103,15 @@ impl Value {
         }
         let raw = tensor.raw_data.as_deref();
         Ok(match tensor.data_type.unwrap_or(0) {
-            data_type::FLOAT => Value::F32(array(&shape, len, read(raw, &tensor.float_data, f32::from_le_bytes)?)?),
-            data_type::DOUBLE => Value::F64(array(&shape, len, read(raw, &tensor.double_data, f64::from_le_bytes)?)?),
-            data_type::INT64 => Value::I64(array(&shape, len, read(raw, &tensor.int64_data, i64::from_le_bytes)?)?),
+            data_type::FLOAT => {
+                Value::F32(array(&shape, len, read(raw, &tensor.float_data, f32::from_le_bytes)?)?)
+            }
+            data_type::DOUBLE => {
+                Value::F64(array(&shape, len, read(raw, &tensor.double_data, f64::from_le_bytes)?)?)
+            }
+            data_type::INT64 => {
+                Value::I64(array(&shape, len, read(raw, &tensor.int64_data, i64::from_le_bytes)?)?)
+            }
             data_type::INT32 => {
                 let data = read(raw, &tensor.int32_data, i32::from_le_bytes)?;
                 Value::I64(array(&shape, len, data.into_iter().map(i64::from).collect())?)
@@ -131,7 +139,9 @@ impl Value {
             Value::F64(array) => Cow::Owned(array.mapv(|x| x as f32)),
             Value::I64(array) => Cow::Owned(array.mapv(|x| x as f32)),
             Value::Bool(array) => Cow::Owned(array.mapv(|x| f32::from(u8::from(x)))),
-            Value::Text(_) | Value::Maps { .. } => return Err(format!("expected numbers, got {}", self.type_name())),
+            Value::Text(_) | Value::Maps { .. } => {
+                return Err(format!("expected numbers, got {}", self.type_name()));
+            }
         })
     }
 
@@ -162,7 +172,11 @@ fn array<T>(shape: &[usize], len: usize, data: Vec<T>) -> Result<ArrayD<T>, Stri
     ArrayD::from_shape_vec(IxDyn(shape), data).map_err(|error| error.to_string())
 }
 
-fn read<T: Copy, const N: usize>(raw: Option<&[u8]>, typed: &[T], from: fn([u8; N]) -> T) -> Result<Vec<T>, String> {
+fn read<T: Copy, const N: usize>(
+    raw: Option<&[u8]>,
+    typed: &[T],
+    from: fn([u8; N]) -> T,
+) -> Result<Vec<T>, String> {
     let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return Ok(typed.to_vec()) };
     let (chunks, rest) = raw.as_chunks::<N>();
     if !rest.is_empty() {

@@ -1,4 +1,16 @@
 //! Integration tests of air-serve, one file an area.
 #![allow(clippy::unwrap_used)]
 
+use std::path::PathBuf;
+
 mod onnx_fixtures;
+
+/// A file of this crate's fixtures.
+fn fixtures(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/fixtures", name].iter().collect()
+}
+
+/// A file of the examples.
+fn examples(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../examples/data", name].iter().collect()
+}

@@ -53,8 +53,10 @@ impl Operator for Cast {
 }
 
 fn parse<T: std::str::FromStr>(texts: &ndarray::ArrayD<Arc<str>>) -> Result<ndarray::ArrayD<T>, Reason> {
-    let parsed: Result<Vec<T>, Reason> =
-        texts.iter().map(|text| text.trim().parse().map_err(|_| format!("`{text}` is not a number"))).collect();
+    let parsed: Result<Vec<T>, Reason> = texts
+        .iter()
+        .map(|text| text.trim().parse().map_err(|_| format!("`{text}` is not a number")))
+        .collect();
     ndarray::ArrayD::from_shape_vec(texts.raw_dim(), parsed?).map_err(|error| error.to_string())
 }
 
@@ -97,7 +99,9 @@ impl Operator for ZipMap {
     fn run(&self, inputs: &[Option<&Value>]) -> Result<Vec<Value>, Reason> {
         let scores = need(inputs, 0)?.to_f32()?.into_owned();
         match *scores.shape() {
-            [_, columns] if columns == self.labels.len() => Ok(vec![Value::Maps { labels: self.labels.clone(), scores }]),
+            [_, columns] if columns == self.labels.len() => {
+                Ok(vec![Value::Maps { labels: self.labels.clone(), scores }])
+            }
             ref shape => Err(format!("scores of shape {shape:?} for {} labels", self.labels.len())),
         }
     }

@@ -69,7 +69,9 @@ impl Operator for Binary {
                 Value::F32(zip(a, b, &shape, |a, b| function(f64::from(a), f64::from(b)) as f32)?)
             }
             (Value::F64(a), Value::F64(b)) => Value::F64(zip(a, b, &shape, function)?),
-            (Value::I64(a), Value::I64(b)) => Value::I64(zip(a, b, &shape, |a, b| function(a as f64, b as f64) as i64)?),
+            (Value::I64(a), Value::I64(b)) => {
+                Value::I64(zip(a, b, &shape, |a, b| function(a as f64, b as f64) as i64)?)
+            }
             (a, b) => return Err(format!("cannot combine {} and {}", a.type_name(), b.type_name())),
         }])
     }
@@ -92,7 +94,8 @@ fn zip<T: Copy>(
 /// The common shape, by NumPy's rule, within [`MAX_ELEMENTS`].
 fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Reason> {
     let rank = a.len().max(b.len());
-    let dim = |shape: &[usize], index: usize| (index + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
+    let dim =
+        |shape: &[usize], index: usize| (index + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);
     let mut shape = Vec::with_capacity(rank);
     let mut len = 1usize;
     for index in 0..rank {
@@ -109,7 +112,11 @@ fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Reason> {
 }
 
 fn limited(len: usize) -> Result<(), Reason> {
-    if len > MAX_ELEMENTS { Err(format!("the result would have {len} elements, the limit is {MAX_ELEMENTS}")) } else { Ok(()) }
+    if len > MAX_ELEMENTS {
+        Err(format!("the result would have {len} elements, the limit is {MAX_ELEMENTS}"))
+    } else {
+        Ok(())
+    }
 }
 
 fn two<'a, T>(x: &'a ArrayD<T>) -> Result<ArrayView2<'a, T>, Reason> {
@@ -117,7 +124,10 @@ fn two<'a, T>(x: &'a ArrayD<T>) -> Result<ArrayView2<'a, T>, Reason> {
     x.view().into_dimensionality::<Ix2>().map_err(|_| format!("expected a matrix, got shape {shape:?}"))
 }
 
-fn product<T: ndarray::LinalgScalar>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) -> Result<ArrayD<T>, Reason> {
+fn product<T: ndarray::LinalgScalar>(
+    a: ArrayView2<'_, T>,
+    b: ArrayView2<'_, T>,
+) -> Result<ArrayD<T>, Reason> {
     if a.ncols() != b.nrows() {
         return Err(format!("shapes {:?} and {:?} cannot be multiplied", a.shape(), b.shape()));
     }

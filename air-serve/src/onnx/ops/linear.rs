@@ -20,7 +20,8 @@ struct Linear {
 impl Linear {
     fn build(node: &Node<'_>, targets: usize) -> Result<Self, Reason> {
         let wide = |list: &[f32]| list.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
-        let (coefficients, mut intercepts) = (wide(node.floats("coefficients")), wide(node.floats("intercepts")));
+        let (coefficients, mut intercepts) =
+            (wide(node.floats("coefficients")), wide(node.floats("intercepts")));
         if targets == 0 || coefficients.is_empty() || !coefficients.len().is_multiple_of(targets) {
             return Err(format!("{} coefficients do not divide into {targets} rows", coefficients.len()));
         }
@@ -68,7 +69,8 @@ pub(crate) struct Classifier {
 
 impl Classifier {
     pub(super) fn build(node: &Node<'_>) -> Result<Self, Reason> {
-        let labels = node.labels("classlabels_ints", "classlabels_strings")?.ok_or("it has no class labels")?;
+        let labels =
+            node.labels("classlabels_ints", "classlabels_strings")?.ok_or("it has no class labels")?;
         let intercepts = node.floats("intercepts").len();
         let rows = if intercepts == 0 { labels.len() } else { intercepts };
         if rows != labels.len() && !(rows == 1 && labels.len() == 2) {
@@ -117,7 +119,8 @@ pub(crate) struct Regressor {
 
 impl Regressor {
     pub(super) fn build(node: &Node<'_>) -> Result<Self, Reason> {
-        let targets = usize::try_from(node.int("targets", 1)).map_err(|_| "targets is negative".to_owned())?;
+        let targets =
+            usize::try_from(node.int("targets", 1)).map_err(|_| "targets is negative".to_owned())?;
         Ok(Regressor { linear: Linear::build(node, targets)?, post: PostTransform::build(node)? })
     }
 }

@@ -23,7 +23,10 @@ macro_rules! each_type {
 
 fn axis(axis: i64, rank: usize) -> Result<usize, Reason> {
     let at = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(at).ok().filter(|&at| at < rank).ok_or_else(|| format!("axis {axis} of a tensor of rank {rank}"))
+    usize::try_from(at)
+        .ok()
+        .filter(|&at| at < rank)
+        .ok_or_else(|| format!("axis {axis} of a tensor of rank {rank}"))
 }
 
 fn reshaped<T: Clone>(array: &ArrayD<T>, shape: &[usize]) -> Result<ArrayD<T>, Reason> {
@@ -92,7 +95,13 @@ impl Operator for Concat {
                 for index in 0..inputs.len() {
                     match need(inputs, index)? {
                         Value::$variant(array) => views.push(array.view()),
-                        other => return Err(format!("cannot join {} and {}", first.type_name(), other.type_name())),
+                        other => {
+                            return Err(format!(
+                                "cannot join {} and {}",
+                                first.type_name(),
+                                other.type_name()
+                            ));
+                        }
                     }
                 }
                 Value::$variant(ndarray::concatenate(Axis(at), &views).map_err(|error| error.to_string())?)

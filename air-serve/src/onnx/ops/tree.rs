@@ -219,18 +219,34 @@ impl Ensemble {
         let (rows, columns) = matrix(x.shape())?;
         let targets = self.targets;
         match (x, &self.forest) {
-            (Value::F32(x), AnyForest::F32(forest)) => {
-                forest.rows::<f32, F>(&x.as_standard_layout().as_slice().unwrap_or_default(), rows, columns, targets, row_done)
-            }
-            (Value::F32(x), AnyForest::F64(forest)) => {
-                forest.rows::<f32, F>(&x.as_standard_layout().as_slice().unwrap_or_default(), rows, columns, targets, row_done)
-            }
-            (Value::F64(x), AnyForest::F32(forest)) => {
-                forest.rows::<f64, F>(&x.as_standard_layout().as_slice().unwrap_or_default(), rows, columns, targets, row_done)
-            }
-            (Value::F64(x), AnyForest::F64(forest)) => {
-                forest.rows::<f64, F>(&x.as_standard_layout().as_slice().unwrap_or_default(), rows, columns, targets, row_done)
-            }
+            (Value::F32(x), AnyForest::F32(forest)) => forest.rows::<f32, F>(
+                &x.as_standard_layout().as_slice().unwrap_or_default(),
+                rows,
+                columns,
+                targets,
+                row_done,
+            ),
+            (Value::F32(x), AnyForest::F64(forest)) => forest.rows::<f32, F>(
+                &x.as_standard_layout().as_slice().unwrap_or_default(),
+                rows,
+                columns,
+                targets,
+                row_done,
+            ),
+            (Value::F64(x), AnyForest::F32(forest)) => forest.rows::<f64, F>(
+                &x.as_standard_layout().as_slice().unwrap_or_default(),
+                rows,
+                columns,
+                targets,
+                row_done,
+            ),
+            (Value::F64(x), AnyForest::F64(forest)) => forest.rows::<f64, F>(
+                &x.as_standard_layout().as_slice().unwrap_or_default(),
+                rows,
+                columns,
+                targets,
+                row_done,
+            ),
             (Value::I64(x), forest) => {
                 let x: Vec<f64> = x.iter().map(|&x| x as f64).collect();
                 match forest {
@@ -317,7 +333,8 @@ impl Operator for Classifier {
             classes.push(self.decide(tally));
             scores.extend(tally.scores.iter().map(|&score| score as f32));
         })?;
-        let scores = Array2::from_shape_vec((rows, self.labels.len()), scores).map_err(|error| error.to_string())?;
+        let scores =
+            Array2::from_shape_vec((rows, self.labels.len()), scores).map_err(|error| error.to_string())?;
         Ok(vec![self.labels.pick(&classes), Value::F32(scores.into_dyn())])
     }
 
@@ -389,7 +406,8 @@ impl Operator for Regressor {
             Aggregate::Min => self.ensemble.rows::<Min>(x, done),
             Aggregate::Max => self.ensemble.rows::<Max>(x, done),
         }?;
-        let out = Array2::from_shape_vec((rows, self.ensemble.targets), out).map_err(|error| error.to_string())?;
+        let out =
+            Array2::from_shape_vec((rows, self.ensemble.targets), out).map_err(|error| error.to_string())?;
         Ok(vec![Value::F32(out.into_dyn())])
     }
 }

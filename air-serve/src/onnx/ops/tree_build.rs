@@ -61,7 +61,8 @@ pub(super) fn build(node: &Node<'_>, prefix: &str, targets: usize) -> Result<(An
     };
     let width = order.iter().map(|placed| lines[placed.line].feature as usize + 1).max().unwrap_or(0);
     let forest = if node.tensor("nodes_values_as_tensor").is_some() {
-        let branches = order.iter().map(|placed| branch(placed, &lines[placed.line], |threshold| threshold)).collect();
+        let branches =
+            order.iter().map(|placed| branch(placed, &lines[placed.line], |threshold| threshold)).collect();
         AnyForest::F64(Forest { branches, tests, uniform, votes, roots, width })
     } else {
         let narrow = |threshold: f64| threshold as f32;
@@ -87,7 +88,11 @@ fn same_length(nodes: usize, list: &str, len: usize) -> Result<(), Reason> {
     if nodes == len { Ok(()) } else { Err(format!("{list} has {len} entries for {nodes} nodes")) }
 }
 
-fn read_lines(node: &Node<'_>, trees: &[i64], index: &HashMap<(i64, i64), usize>) -> Result<Vec<Line>, Reason> {
+fn read_lines(
+    node: &Node<'_>,
+    trees: &[i64],
+    index: &HashMap<(i64, i64), usize>,
+) -> Result<Vec<Line>, Reason> {
     let count = trees.len();
     let modes = node.strings("nodes_modes")?;
     let features = node.ints("nodes_featureids");
@@ -152,12 +157,17 @@ fn read_votes(
     let (trees, ids, classes) = (list("treeids"), list("nodeids"), list("ids"));
     let weights = numbers(node, &format!("{prefix}_weights"))?;
     if trees.len() != ids.len() || ids.len() != classes.len() || classes.len() != weights.len() {
-        return Err(format!("the lists {prefix}_treeids, _nodeids, _ids and _weights have different lengths"));
+        return Err(format!(
+            "the lists {prefix}_treeids, _nodeids, _ids and _weights have different lengths"
+        ));
     }
     let mut votes_of: Vec<Vec<Vote>> = Vec::new();
     votes_of.resize_with(lines.len(), Vec::new);
     for (((&tree, &id), &class), &weight) in trees.iter().zip(ids).zip(classes).zip(&weights) {
-        let line = index.get(&(tree, id)).copied().ok_or_else(|| format!("tree {tree} has no node {id}, which votes"))?;
+        let line = index
+            .get(&(tree, id))
+            .copied()
+            .ok_or_else(|| format!("tree {tree} has no node {id}, which votes"))?;
         if lines[line].test.is_some() {
             return Err(format!("node {id} of tree {tree} votes but is not a leaf"));
         }
