@@ -1,0 +1,166 @@
+//! The environments that come with the crate, and the registry that finds them by name.
+
+mod cartpole;
+mod corridor;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use air_core::BoxError;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+pub use cartpole::CartPole;
+pub use corridor::{CorridorOptions, SimpleCorridor};
+
+use crate::env::Env;
+use crate::error::{Result, RlError};
+use crate::time_limit::TimeLimit;
+use crate::vec_env::{VecEnv, Vectorized};
+
+type Make = dyn Fn(usize) -> Result<Box<dyn VecEnv>> + Send + Sync;
+type Bind = dyn Fn(Value) -> std::result::Result<Arc<Make>, BoxError> + Send + Sync;
+
+/// How to make one kind of environment, any number at a time: a name, its options and a factory. Cheap to clone and
+/// to send; what a runner on another thread builds its environments from.
+#[derive(Clone)]
+pub struct EnvSpec {
+    name: String,
+    options: Map<String, Value>,
+    make: Arc<Make>,
+}
+
+impl EnvSpec {
+    /// An environment of your own, not in any registry.
+    pub fn new<E, F>(name: impl Into<String>, make: F) -> Self
+    where
+        E: Env + 'static,
+        F: Fn() -> E + Send + Sync + 'static,
+    {
+        Self { name: name.into(), options: Map::new(), make: batch_of(make) }
+    }
+
+    /// The name it was made under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Map<String, Value> {
+        &self.options
+    }
+
+    /// Makes `envs` of them (at least 1) as one batch.
+    pub fn make(&self, envs: usize) -> Result<Box<dyn VecEnv>> {
+        (self.make)(envs)
+    }
+}
+
+impl fmt::Debug for EnvSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvSpec")
+            .field("name", &self.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn batch_of<E: Env + 'static>(make: impl Fn() -> E + Send + Sync + 'static) -> Arc<Make> {
+    Arc::new(move |envs| Ok(Box::new(Vectorized::new((0..envs).map(|_| make()).collect())?)))
+}
+
+/// Environments by name. A value, not a global: add your own to yours.
+///
+/// ```
+/// use air_rl::envs::{Registry, SimpleCorridor};
+///
+/// let mut registry = Registry::default();
+/// registry.register("ShortCorridor", || SimpleCorridor::new(3));
+/// assert_eq!(registry.spec("ShortCorridor")?.make(4)?.num_envs(), 4);
+/// assert_eq!(registry.names(), ["CartPole-v1", "ShortCorridor", "SimpleCorridor"]);
+/// # Ok::<(), air_rl::RlError>(())
+/// ```
+#[derive(Clone)]
+pub struct Registry {
+    known: BTreeMap<String, Arc<Bind>>,
+}
+
+impl Default for Registry {
+    /// The environments of this crate.
+    fn default() -> Self {
+        let mut registry = Self { known: BTreeMap::new() };
+        registry.register("CartPole-v1", || TimeLimit::new(CartPole::new(), 500));
+        registry.register_with("SimpleCorridor", |options: &CorridorOptions| {
+            if options.length == 0 {
+                return Err("length must be at least 1".into());
+            }
+            Ok(SimpleCorridor::new(options.length))
+        });
+        registry
+    }
+}
+
+impl Registry {
+    /// Adds an environment without options. The last of a name counts.
+    pub fn register<E, F>(&mut self, name: impl Into<String>, make: F)
+    where
+        E: Env + 'static,
+        F: Fn() -> E + Send + Sync + Clone + 'static,
+    {
+        self.register_with(name, move |_: &NoOptions| Ok(make()));
+    }
+
+    /// Adds an environment made from options, read from a JSON object. The last of a name counts.
+    pub fn register_with<E, O, F>(&mut self, name: impl Into<String>, make: F)
+    where
+        E: Env + 'static,
+        O: DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&O) -> std::result::Result<E, BoxError> + Send + Sync + Clone + 'static,
+    {
+        let name = name.into();
+        let key = name.clone();
+        let bind = move |options: Value| -> std::result::Result<Arc<Make>, BoxError> {
+            let options: O = serde_json::from_value(options)?;
+            let (make, name) = (make.clone(), name.clone());
+            make(&options)?; // options that cannot make one are refused here, not in a runner
+            Ok(Arc::new(move |envs| {
+                let made: std::result::Result<Vec<E>, BoxError> = (0..envs).map(|_| make(&options)).collect();
+                let made = made.map_err(|source| RlError::EnvOptions { name: name.clone(), source })?;
+                Ok(Box::new(Vectorized::new(made)?))
+            }))
+        };
+        self.known.insert(key, Arc::new(bind));
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.known.keys().cloned().collect()
+    }
+
+    /// The environment of that name with its default options.
+    pub fn spec(&self, name: &str) -> Result<EnvSpec> {
+        self.spec_with(name, Map::new())
+    }
+
+    /// The environment of that name with some options set.
+    pub fn spec_with(&self, name: &str, options: Map<String, Value>) -> Result<EnvSpec> {
+        let bind = self
+            .known
+            .get(name)
+            .ok_or_else(|| RlError::UnknownEnv { name: name.into(), known: self.names() })?;
+        let make = bind(Value::Object(options.clone()))
+            .map_err(|source| RlError::EnvOptions { name: name.into(), source })?;
+        Ok(EnvSpec { name: name.into(), options, make })
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.known.keys()).finish()
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoOptions {}

@@ -1,0 +1,124 @@
+//! What can go wrong, with the environment, the step or the path it concerns.
+
+use std::path::PathBuf;
+
+use air_core::BoxError;
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RlError {
+    /// The name is not in the registry.
+    #[error("unknown environment `{name}`; known: {}", known.join(", "))]
+    UnknownEnv {
+        /// What was asked for.
+        name: String,
+        /// What the registry holds.
+        known: Vec<String>,
+    },
+    /// The algorithm is not one of ours.
+    #[error("unknown algorithm `{name}`; known: {}", known.join(", "))]
+    UnknownAlgorithm {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The environment's options could not be read.
+    #[error("bad options for environment `{name}`")]
+    EnvOptions {
+        /// The environment.
+        name: String,
+        /// The cause.
+        source: BoxError,
+    },
+    /// The environment itself returned an error.
+    #[error("environment {env} failed in {verb}")]
+    Env {
+        /// Row of the environment in its batch.
+        env: usize,
+        /// `reset` or `step`.
+        verb: &'static str,
+        /// The cause.
+        source: BoxError,
+    },
+    /// An action outside the action space.
+    #[error("action {action} of environment {env} is outside {space}")]
+    ActionOutOfRange {
+        /// Row of the environment in its batch.
+        env: usize,
+        /// The action, printed.
+        action: String,
+        /// The space, printed.
+        space: String,
+    },
+    /// A slice of the wrong length.
+    #[error("{what} has length {got}, expected {expected}")]
+    Shape {
+        /// Which slice.
+        what: &'static str,
+        /// Its length.
+        got: usize,
+        /// The length it must have.
+        expected: usize,
+    },
+    /// A NaN or an infinity where a number must be.
+    #[error("{what} of environment {env} is not finite at its step {step}")]
+    NotFinite {
+        /// `observation` or `reward`.
+        what: &'static str,
+        /// Row of the environment in its batch.
+        env: usize,
+        /// Steps taken by that environment when it was seen.
+        step: u64,
+    },
+    /// A space that an algorithm cannot use, or that is ill-formed.
+    #[error("{what} {space} {why}")]
+    Space {
+        /// `observation space` or `action space`.
+        what: &'static str,
+        /// The space, printed.
+        space: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An environment that breaks its contract (see [`check_env`](crate::check_env)).
+    #[error("environment breaks its contract: {why}")]
+    Contract {
+        /// What it does, and at which step.
+        why: String,
+    },
+    /// A setting out of its range.
+    #[error("invalid config: {field} {why}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        why: String,
+    },
+    /// Training left the numbers: a loss or a weight is no longer finite.
+    #[error("training diverged: {what} is not finite in iteration {iteration}")]
+    Diverged {
+        /// What was not finite.
+        what: &'static str,
+        /// The iteration, from 1.
+        iteration: u64,
+    },
+    /// A checkpoint that cannot be used.
+    #[error("cannot use checkpoint {}: {why}", path.display())]
+    Checkpoint {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A network could not be built or run.
+    #[error("network")]
+    Network(#[source] BoxError),
+    /// The layer below failed.
+    #[error(transparent)]
+    Core(#[from] air_core::CoreError),
+}
+
+/// Result of this crate.
+pub type Result<T, E = RlError> = std::result::Result<T, E>;

@@ -1,0 +1,169 @@
+//! Spaces: what an observation or an action may be.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::env::Action;
+use crate::error::{Result, RlError};
+use crate::rng::NumpyRng;
+
+/// A set of values, as in Gymnasium.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Space {
+    /// `0..n`, one of n choices.
+    Discrete {
+        /// How many choices.
+        n: u32,
+    },
+    /// Real arrays within bounds, both ends included. Bounds may be infinite.
+    Box {
+        /// Lower bound of each item.
+        low: Vec<f32>,
+        /// Upper bound of each item.
+        high: Vec<f32>,
+        /// Extent of each axis; their product is the length of `low` and `high`.
+        shape: Vec<usize>,
+    },
+}
+
+impl Space {
+    /// `n` choices.
+    pub fn discrete(n: u32) -> Self {
+        Self::Discrete { n }
+    }
+
+    /// A vector bounded item by item.
+    pub fn bounded(low: &[f32], high: &[f32]) -> Self {
+        Self::Box { low: low.to_vec(), high: high.to_vec(), shape: vec![low.len()] }
+    }
+
+    /// Items in one row of this space: 1 for a choice, the product of the shape for a box.
+    pub fn row_len(&self) -> usize {
+        match self {
+            Self::Discrete { .. } => 1,
+            Self::Box { low, .. } => low.len(),
+        }
+    }
+
+    /// Is the row an element? A discrete one is a whole number below `n`.
+    pub fn contains(&self, row: &[f32]) -> bool {
+        match self {
+            Self::Discrete { n } => {
+                matches!(row, [x] if x.fract() == 0.0 && *x >= 0.0 && f64::from(*x) < f64::from(*n))
+            }
+            Self::Box { low, high, .. } => {
+                row.len() == low.len() && row.iter().zip(low).zip(high).all(|((x, l), h)| l <= x && x <= h)
+            }
+        }
+    }
+
+    /// Is the action an element?
+    pub fn contains_action(&self, action: Action<'_>) -> bool {
+        match (self, action) {
+            (Self::Discrete { n }, Action::Discrete(a)) => a < *n,
+            (Self::Box { .. }, Action::Continuous(row)) => self.contains(row),
+            _ => false,
+        }
+    }
+
+    /// Fills `row` with a random element; an infinite bound counts as 1 from the other end or from zero.
+    pub fn sample(&self, rng: &mut NumpyRng, row: &mut [f32]) {
+        match self {
+            Self::Discrete { n } => row.fill(rng.integers(0, i64::from(*n)) as f32),
+            Self::Box { low, high, .. } => {
+                for ((x, &l), &h) in row.iter_mut().zip(low).zip(high) {
+                    let (l, h) = match (l.is_finite(), h.is_finite()) {
+                        (true, true) => (l, h),
+                        (true, false) => (l, l + 1.0),
+                        (false, true) => (h - 1.0, h),
+                        (false, false) => (-1.0, 1.0),
+                    };
+                    *x = (rng.uniform(f64::from(l), f64::from(h)) as f32).clamp(l, h);
+                }
+            }
+        }
+    }
+
+    /// Checks that the space is well-formed: something in it, bounds in order and as many as the shape says.
+    pub fn validate(&self, what: &'static str) -> Result<()> {
+        let bad = |why: &str| Err(RlError::Space { what, space: self.to_string(), why: why.into() });
+        match self {
+            Self::Discrete { n: 0 } => bad("has no element"),
+            Self::Discrete { .. } => Ok(()),
+            Self::Box { low, high, shape } => {
+                let items = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
+                if items != Some(low.len()) || low.len() != high.len() {
+                    bad("has bounds that do not fit its shape")
+                } else if low.is_empty() {
+                    bad("has no item")
+                } else if low
+                    .iter()
+                    .zip(high)
+                    .any(|(l, h)| l.partial_cmp(h).is_none_or(std::cmp::Ordering::is_gt))
+                {
+                    bad("has a lower bound above its upper bound, or a NaN")
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discrete { n } => write!(f, "Discrete({n})"),
+            Self::Box { low, high, shape } => {
+                let min = low.iter().copied().fold(f32::INFINITY, f32::min);
+                let max = high.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                write!(f, "Box({min}, {max}, {shape:?})")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn membership_respects_bounds_lengths_and_kinds() {
+        let b = Space::bounded(&[-1.0, 0.0], &[1.0, f32::INFINITY]);
+        assert!(b.contains(&[-1.0, 1e30]) && !b.contains(&[-1.1, 0.0]));
+        assert!(!b.contains(&[0.0]) && !b.contains(&[f32::NAN, 0.0]));
+        let d = Space::discrete(3);
+        assert!(d.contains(&[2.0]) && !d.contains(&[3.0]) && !d.contains(&[0.5]) && !d.contains(&[-1.0]));
+        assert!(d.contains_action(Action::Discrete(2)) && !d.contains_action(Action::Discrete(3)));
+        assert!(
+            !d.contains_action(Action::Continuous(&[1.0]))
+                && b.contains_action(Action::Continuous(&[0.0, 2.0]))
+        );
+    }
+
+    #[test]
+    fn samples_are_members() {
+        let mut rng = NumpyRng::new(1);
+        for space in
+            [Space::discrete(4), Space::bounded(&[-2.0, f32::NEG_INFINITY, 3.0], &[2.0, 0.0, f32::INFINITY])]
+        {
+            let mut row = vec![0.0; space.row_len()];
+            for _ in 0..200 {
+                space.sample(&mut rng, &mut row);
+                assert!(space.contains(&row), "{space}: {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ill_formed_spaces_are_refused_with_the_reason() {
+        let says = |s: Space| s.validate("action space").map_err(|e| e.to_string());
+        assert_eq!(says(Space::discrete(0)), Err("action space Discrete(0) has no element".into()));
+        assert!(says(Space::bounded(&[1.0], &[0.0])).is_err_and(|e| e.contains("above")));
+        assert!(says(Space::bounded(&[f32::NAN], &[0.0])).is_err_and(|e| e.contains("NaN")));
+        assert!(says(Space::Box { low: vec![0.0], high: vec![1.0], shape: vec![2] }).is_err());
+        assert_eq!(says(Space::bounded(&[0.0], &[0.0])), Ok(()));
+    }
+}
