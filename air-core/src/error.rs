@@ -13,6 +13,9 @@ pub type Result<T, E = CoreError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
+    /// A checkpoint was not saved or cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::CheckpointError),
     /// A collective call did not happen.
     #[error(transparent)]
     Collective(#[from] crate::collective::CollectiveError),

@@ -2,6 +2,7 @@
 //! collectives, storage, checkpoints, metrics, seeds and configuration.
 
 pub mod channel;
+pub mod checkpoint;
 pub mod cli;
 pub mod collective;
 pub mod data;

@@ -1,5 +1,6 @@
 //! The integration tests of `air-core`, one file per area.
 
+mod checkpoint;
 mod collective;
 mod collective_loom;
 mod storage;
