@@ -1,0 +1,223 @@
+//! Who may enter a channel, and when: the decisions, without queue, lock or clock.
+//!
+//! A parcel that does not fit waits *here*, and whoever makes room lets it in; its sender need not run for that. So
+//! places are given strictly in the order of arrival (a heavy parcel is never overtaken by light ones), no room is ever
+//! promised to a sender that does not come, and a sender that gives up takes its parcel out again.
+//!
+//! The caller holds a lock around each call, pushes parcels to the queue where `push` is called, and wakes
+//! what it is told to after it has let go of the lock.
+
+use std::collections::VecDeque;
+
+use super::Limit;
+
+/// An item and what it weighed when it was sent.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Parcel<T> {
+    pub(super) item: T,
+    pub(super) weight_bytes: usize,
+}
+
+/// What became of a parcel that asked to enter.
+pub(super) enum Entry<T, W> {
+    /// It was pushed; wake this receiver.
+    Inside(Option<W>),
+    /// There is no room, or others wait before it.
+    Full(Parcel<T>),
+    /// There are no receivers.
+    Closed(Parcel<T>),
+}
+
+/// What became of a parcel that waits.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Waited<T> {
+    /// It was let in.
+    Inside,
+    /// It still waits.
+    Pending,
+    /// The receivers went away; here is the item.
+    Closed(T),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Waiting<T, W> {
+    ticket: u64,
+    parcel: Parcel<T>,
+    waker: W,
+}
+
+/// The state of a channel's bounds and of those who wait. `W` is what wakes a waiter.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Gate<T, W> {
+    max_items: usize,
+    max_bytes: usize,
+    /// Parcels pushed and not yet reported by `leave`.
+    items: usize,
+    bytes: usize,
+    closed: bool,
+    next_ticket: u64,
+    /// By ticket, ascending.
+    senders: VecDeque<Waiting<T, W>>,
+    receivers: VecDeque<(u64, W)>,
+}
+
+impl<T, W> Gate<T, W> {
+    pub(super) fn new(limit: Limit) -> Self {
+        Gate {
+            max_items: limit.items,
+            max_bytes: limit.bytes,
+            items: 0,
+            bytes: 0,
+            closed: false,
+            next_ticket: 0,
+            senders: VecDeque::new(),
+            receivers: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn items(&self) -> usize {
+        self.items
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn limit(&self) -> Limit {
+        Limit { items: self.max_items, bytes: self.max_bytes }
+    }
+
+    /// Pushes the parcel if it fits and nobody waits before it.
+    pub(super) fn enter(&mut self, parcel: Parcel<T>, push: impl FnOnce(Parcel<T>)) -> Entry<T, W> {
+        if self.closed {
+            return Entry::Closed(parcel);
+        }
+        if !self.senders.is_empty() || !self.fits(parcel.weight_bytes) {
+            return Entry::Full(parcel);
+        }
+        self.count_in(parcel.weight_bytes);
+        push(parcel);
+        Entry::Inside(self.next_receiver())
+    }
+
+    /// Puts a parcel that `enter` found no room for at the end of the line.
+    pub(super) fn wait(&mut self, parcel: Parcel<T>, waker: W) -> u64 {
+        let ticket = self.ticket();
+        self.senders.push_back(Waiting { ticket, parcel, waker });
+        ticket
+    }
+
+    /// What became of the parcel with this ticket; if it still waits, `waker` replaces the one it gave.
+    pub(super) fn check(&mut self, ticket: u64, waker: impl FnOnce() -> W) -> Waited<T> {
+        let Some(place) = self.place(ticket) else {
+            return Waited::Inside;
+        };
+        if !self.closed {
+            self.senders[place].waker = waker();
+            return Waited::Pending;
+        }
+        match self.senders.remove(place) {
+            Some(waiting) => Waited::Closed(waiting.parcel.item),
+            None => Waited::Inside,
+        }
+    }
+
+    /// Takes a waiting parcel out of the line; `None` where it has been let in already.
+    ///
+    /// Those behind it may fit where it did not.
+    pub(super) fn withdraw(
+        &mut self,
+        ticket: u64,
+        push: impl FnMut(Parcel<T>),
+        wakes: &mut Vec<W>,
+    ) -> Option<T> {
+        let waiting = self.senders.remove(self.place(ticket)?)?;
+        self.admit(push, wakes);
+        Some(waiting.parcel.item)
+    }
+
+    /// A parcel was taken from the queue; those who wait for room are let in.
+    pub(super) fn leave(&mut self, weight_bytes: usize, push: impl FnMut(Parcel<T>), wakes: &mut Vec<W>) {
+        self.items -= 1;
+        self.bytes -= weight_bytes;
+        self.admit(push, wakes);
+    }
+
+    /// A receiver found the queue empty and waits; it keeps its place if it waits already.
+    pub(super) fn wait_to_receive(&mut self, ticket: Option<u64>, waker: W) -> u64 {
+        if let Some(ticket) = ticket
+            && let Some(mine) = self.receivers.iter_mut().find(|(other, _)| *other == ticket)
+        {
+            mine.1 = waker;
+            return ticket;
+        }
+        let ticket = self.ticket();
+        self.receivers.push_back((ticket, waker));
+        ticket
+    }
+
+    /// A waiting receiver has what it wanted.
+    pub(super) fn received(&mut self, ticket: u64) {
+        self.receivers.retain(|(other, _)| *other != ticket);
+    }
+
+    /// A waiting receiver gives up; wake the one given here in its place, as it may have been woken already.
+    pub(super) fn give_up_receiving(&mut self, ticket: u64) -> Option<W> {
+        let before = self.receivers.len();
+        self.received(ticket);
+        if self.receivers.len() == before { self.next_receiver() } else { None }
+    }
+
+    /// The last receiver is gone. Waiting parcels stay for their senders to collect by `check` or `withdraw`.
+    pub(super) fn close(&mut self) -> impl Iterator<Item = &W> {
+        self.closed = true;
+        self.senders.iter().map(|waiting| &waiting.waker)
+    }
+
+    /// The last sender is gone: every waiting receiver shall look again.
+    pub(super) fn release_receivers(&mut self) -> VecDeque<(u64, W)> {
+        std::mem::take(&mut self.receivers)
+    }
+
+    fn admit(&mut self, mut push: impl FnMut(Parcel<T>), wakes: &mut Vec<W>) {
+        while !self.closed
+            && let Some(first) = self.senders.front()
+            && self.fits(first.parcel.weight_bytes)
+            && let Some(Waiting { parcel, waker, .. }) = self.senders.pop_front()
+        {
+            self.count_in(parcel.weight_bytes);
+            push(parcel);
+            wakes.push(waker);
+            wakes.extend(self.next_receiver());
+        }
+    }
+
+    /// An empty channel takes anything, so that nothing is too heavy to pass.
+    fn fits(&self, weight_bytes: usize) -> bool {
+        let within = |bytes: usize| bytes <= self.max_bytes;
+        self.items == 0
+            || (self.items < self.max_items && self.bytes.checked_add(weight_bytes).is_some_and(within))
+    }
+
+    fn count_in(&mut self, weight_bytes: usize) {
+        self.items += 1;
+        self.bytes += weight_bytes;
+    }
+
+    fn next_receiver(&mut self) -> Option<W> {
+        self.receivers.pop_front().map(|(_, waker)| waker)
+    }
+
+    fn place(&self, ticket: u64) -> Option<usize> {
+        self.senders.binary_search_by_key(&ticket, |waiting| waiting.ticket).ok()
+    }
+
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+}
+
+#[cfg(test)]
+#[path = "gate_model.rs"]
+mod model;

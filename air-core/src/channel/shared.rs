@@ -1,0 +1,179 @@
+//! What the two ends share: the gate and the sending side of the crossbeam queue, under one lock.
+//!
+//! Every push happens under the lock. So a receiver that holds it and finds the queue empty can register to be woken
+//! without missing an item. Wakers run after the lock is released.
+
+use std::task::Waker;
+
+use crossbeam_channel as queue;
+use parking_lot::Mutex;
+
+use super::Limit;
+use super::gate::{Entry, Gate, Parcel, Waited};
+
+pub(super) struct Shared<T> {
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    gate: Gate<T, Waker>,
+    /// Taken out when the last sender goes, so that crossbeam sees the disconnection.
+    queue: Option<queue::Sender<Parcel<T>>>,
+    senders: usize,
+    receivers: usize,
+}
+
+/// What became of an item that asked to enter.
+pub(super) enum Sent<T> {
+    Inside,
+    Waiting(u64),
+    Full(T),
+    Closed(T),
+}
+
+impl<T> Shared<T> {
+    pub(super) fn new(limit: Limit) -> (Shared<T>, queue::Receiver<Parcel<T>>) {
+        let (sender, receiver) = queue::bounded(limit.items);
+        let state = State { gate: Gate::new(limit), queue: Some(sender), senders: 1, receivers: 1 };
+        (Shared { state: Mutex::new(state) }, receiver)
+    }
+
+    pub(super) fn limit(&self) -> Limit {
+        self.state.lock().gate.limit()
+    }
+
+    /// Items and bytes inside.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.gate.items(), state.gate.bytes())
+    }
+
+    /// Lets the item in, or lines it up if `waker` says how to wake its sender.
+    pub(super) fn send(&self, item: T, weight_bytes: usize, waker: Option<&Waker>) -> Sent<T> {
+        let woken = {
+            let mut state = self.state.lock();
+            let State { gate, queue, .. } = &mut *state;
+            match (gate.enter(Parcel { item, weight_bytes }, |parcel| push(queue.as_ref(), parcel)), waker) {
+                (Entry::Inside(receiver), _) => receiver,
+                (Entry::Closed(parcel), _) => return Sent::Closed(parcel.item),
+                (Entry::Full(parcel), None) => return Sent::Full(parcel.item),
+                (Entry::Full(parcel), Some(waker)) => {
+                    return Sent::Waiting(gate.wait(parcel, waker.clone()));
+                }
+            }
+        };
+        if let Some(receiver) = woken {
+            receiver.wake();
+        }
+        Sent::Inside
+    }
+
+    pub(super) fn check(&self, ticket: u64, waker: &Waker) -> Waited<T> {
+        self.state.lock().gate.check(ticket, || waker.clone())
+    }
+
+    /// The item back, if it has not been let in.
+    pub(super) fn withdraw(&self, ticket: u64) -> Option<T> {
+        let mut wakes = Vec::new();
+        let item = {
+            let mut state = self.state.lock();
+            let State { gate, queue, .. } = &mut *state;
+            gate.withdraw(ticket, |parcel| push(queue.as_ref(), parcel), &mut wakes)
+        };
+        wake_all(wakes);
+        item
+    }
+
+    /// Counts a received parcel out, and its receiver out of the line.
+    pub(super) fn received(&self, parcel: Parcel<T>, ticket: Option<u64>) -> T {
+        let mut wakes = Vec::new();
+        self.state.lock().count_out(parcel.weight_bytes, ticket, &mut wakes);
+        wake_all(wakes);
+        parcel.item
+    }
+
+    /// Takes a parcel, or lines the receiver up: `Err` holds its ticket, `None` where there will never be another.
+    pub(super) fn receive_or_wait(
+        &self,
+        from: &queue::Receiver<Parcel<T>>,
+        ticket: Option<u64>,
+        waker: &Waker,
+    ) -> Result<T, Option<u64>> {
+        let mut wakes = Vec::new();
+        let parcel = {
+            let mut state = self.state.lock();
+            match from.try_recv() {
+                Ok(parcel) => {
+                    state.count_out(parcel.weight_bytes, ticket, &mut wakes);
+                    parcel
+                }
+                Err(_) if state.queue.is_none() => return Err(None),
+                Err(_) => return Err(Some(state.gate.wait_to_receive(ticket, waker.clone()))),
+            }
+        };
+        wake_all(wakes);
+        Ok(parcel.item)
+    }
+
+    pub(super) fn give_up_receiving(&self, ticket: u64) {
+        let next = self.state.lock().gate.give_up_receiving(ticket);
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
+
+    pub(super) fn add_sender(&self) {
+        self.state.lock().senders += 1;
+    }
+
+    pub(super) fn add_receiver(&self) {
+        self.state.lock().receivers += 1;
+    }
+
+    pub(super) fn drop_sender(&self) {
+        let (queue, receivers) = {
+            let mut state = self.state.lock();
+            state.senders -= 1;
+            if state.senders > 0 {
+                return;
+            }
+            (state.queue.take(), state.gate.release_receivers())
+        };
+        drop(queue);
+        wake_all(receivers.into_iter().map(|(_, waker)| waker));
+    }
+
+    pub(super) fn drop_receiver(&self) {
+        let wakes: Vec<Waker> = {
+            let mut state = self.state.lock();
+            state.receivers -= 1;
+            if state.receivers > 0 {
+                return;
+            }
+            state.gate.close().cloned().collect()
+        };
+        wake_all(wakes);
+    }
+}
+
+impl<T> State<T> {
+    fn count_out(&mut self, weight_bytes: usize, ticket: Option<u64>, wakes: &mut Vec<Waker>) {
+        if let Some(ticket) = ticket {
+            self.gate.received(ticket);
+        }
+        let State { gate, queue, .. } = self;
+        gate.leave(weight_bytes, |parcel| push(queue.as_ref(), parcel), wakes);
+    }
+}
+
+/// The gate calls this only when there is room, and a receiver, and (as parcels come from senders) a sender.
+fn push<T>(queue: Option<&queue::Sender<Parcel<T>>>, parcel: Parcel<T>) {
+    let pushed = queue.is_some_and(|queue| queue.try_send(parcel).is_ok());
+    debug_assert!(pushed, "the gate let in more than the queue holds");
+}
+
+fn wake_all(wakes: impl IntoIterator<Item = Waker>) {
+    for waker in wakes {
+        waker.wake();
+    }
+}
