@@ -1,0 +1,301 @@
+//! The `air-tune` command line.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use air_core::BoxError;
+use air_core::cli::CliError;
+use air_core::outln;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::command::Command;
+use crate::error::TuneError;
+use crate::log::{Callback, Event};
+use crate::result::{ResultGrid, TrialResult};
+use crate::schedule::{AshaConfig, SchedulerConfig};
+use crate::search::Mode;
+use crate::space::{Domain, Space, parse_param};
+use crate::trial::Trainable;
+use crate::tuner::{FailureConfig, RunConfig, TuneConfig, Tuner};
+
+const AFTER_HELP: &str = "\
+Examples:
+  air-tune run --param 'lr=loguniform(1e-4,1e-1)' --param 'units=choice(16,32)' \\
+      --metric loss --mode min --trials 20 --scheduler asha --out runs/mnist -- python train.py --lr {lr} --units {units}
+  air-tune best runs/mnist
+  air-tune resume runs/mnist
+
+Exit code: 0 if all went well, 1 if a trial failed or nothing was found, 2 if the command line is wrong.";
+
+/// Hyper-parameter search over any command: durable, resumable, readable by Optuna and TensorBoard.
+#[derive(Parser)]
+#[command(name = "air-tune", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Search for the best parameters of a command
+    Run(RunArgs),
+    /// Show the best trial so far, of a running, finished or killed experiment
+    Best(BestArgs),
+    /// Go on with an experiment that was interrupted
+    Resume(ResumeArgs),
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// A parameter: name=domain, where domain is grid(a,b,…), choice(a,b,…), uniform(low,high), loguniform(low,high),
+    /// quniform(low,high,step), randint(low,high), lograndint(low,high), qrandint(low,high,step) or a constant.
+    /// randint and lograndint leave out `high`
+    #[arg(long = "param", value_name = "NAME=DOMAIN", required = true)]
+    params: Vec<String>,
+    /// The number to optimise: a key of the JSON objects that the command prints, one a line
+    #[arg(long, default_value = "loss")]
+    metric: String,
+    /// Whether small or large values are good
+    #[arg(long, value_enum, default_value = "min")]
+    mode: ModeArg,
+    /// How many trials; with grids, how often their combinations are gone through [default: 10, or 1 if all parameters are grids]
+    #[arg(long, value_name = "N")]
+    trials: Option<u64>,
+    /// Which trials are stopped early
+    #[arg(long, value_enum, default_value = "fifo")]
+    scheduler: SchedulerArg,
+    /// asha: reports after which a trial is complete
+    #[arg(long, default_value_t = AshaConfig::default().max_t)]
+    max_t: u64,
+    /// asha: reports before a trial may be stopped
+    #[arg(long, default_value_t = AshaConfig::default().grace_period)]
+    grace_period: u64,
+    /// asha: one trial of this many goes on at each rung
+    #[arg(long, default_value_t = AshaConfig::default().reduction_factor)]
+    reduction_factor: u64,
+    /// Most trials at once [default: the number of CPUs]
+    #[arg(long, value_name = "N")]
+    max_concurrent: Option<usize>,
+    /// All random choices follow from it
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// No trial starts after this time, and running ones are stopped
+    #[arg(long, value_name = "SECONDS")]
+    time_budget: Option<f64>,
+    /// How often a failed trial is run again
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_failures: u32,
+    /// Folder for the results [default: the first free one of air-results/tune-1, tune-2, …]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print one JSON object for each trial as it ends, then {"best": …}
+    #[arg(long)]
+    json: bool,
+    /// The command of a trial; {name} stands for a parameter, which is also in the environment as AIR_PARAM_<NAME>
+    #[arg(last = true, value_name = "CMD", required = true)]
+    command: Vec<String>,
+}
+
+#[derive(Args)]
+struct BestArgs {
+    /// The experiment's folder
+    dir: PathBuf,
+    /// Print the trial as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ResumeArgs {
+    /// The experiment's folder
+    dir: PathBuf,
+    /// Most trials at once [default: as before]
+    #[arg(long, value_name = "N")]
+    max_concurrent: Option<usize>,
+    /// Print one JSON object for each trial as it ends, then {"best": …}
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Min,
+    Max,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SchedulerArg {
+    /// None: every trial runs to its end
+    Fifo,
+    /// Asynchronous successive halving
+    Asha,
+}
+
+/// Runs one command line, the program's name first.
+///
+/// # Errors
+/// [`CliError::Usage`] if the command line is wrong, [`CliError::Failed`] if the work failed.
+pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
+    let cli: Cli = air_core::cli::parse(args)?;
+    let done = match cli.verb {
+        Verb::Run(args) => search(args),
+        Verb::Best(args) => best(&args),
+        Verb::Resume(args) => resume(&args),
+    };
+    done.map_err(|error| match error {
+        CliError::Failed(error) => match error.downcast::<TuneError>() {
+            Ok(error) if is_usage(&error) => CliError::usage(error),
+            Ok(error) => CliError::failed(*error),
+            Err(error) => CliError::Failed(error),
+        },
+        other => other,
+    })
+}
+
+/// Whether the user asked for something that cannot be, rather than something going wrong.
+fn is_usage(error: &TuneError) -> bool {
+    matches!(
+        error,
+        TuneError::InvalidSpace { .. }
+            | TuneError::InvalidConfig { .. }
+            | TuneError::Placeholder { .. }
+            | TuneError::Command { .. }
+            | TuneError::NoStudy { .. }
+            | TuneError::StudyExists { .. }
+    )
+}
+
+fn search(args: RunArgs) -> Result<(), CliError> {
+    let mut space = Space::new();
+    for param in &args.params {
+        let (name, domain) = parse_param(param)?;
+        space = space.with(&name, domain);
+    }
+    space.validate()?;
+    let all_listed = space.params().iter().all(|p| matches!(p.domain, Domain::Grid { .. } | Domain::Fixed { .. }));
+    let asha = AshaConfig {
+        max_t: args.max_t,
+        grace_period: args.grace_period,
+        reduction_factor: args.reduction_factor,
+        ..AshaConfig::default()
+    };
+    let time_budget = match args.time_budget.map(Duration::try_from_secs_f64) {
+        Some(Err(_)) => return Err(CliError::usage("--time-budget must be a number of seconds, at least 0")),
+        Some(Ok(budget)) => Some(budget),
+        None => None,
+    };
+    let tune = TuneConfig {
+        metric: args.metric,
+        mode: match args.mode {
+            ModeArg::Min => Mode::Min,
+            ModeArg::Max => Mode::Max,
+        },
+        num_samples: args.trials.unwrap_or(if all_listed { 1 } else { 10 }),
+        max_concurrent_trials: args.max_concurrent,
+        scheduler: match args.scheduler {
+            SchedulerArg::Fifo => SchedulerConfig::Fifo,
+            SchedulerArg::Asha => asha.into(),
+        },
+        seed: args.seed,
+        time_budget,
+    };
+    tune.validate()?;
+    let command = Command::new(args.command.clone(), &tune.metric, &space)?;
+    let dir = args.out.unwrap_or_else(free_dir);
+    let name = dir.file_name().map_or_else(|| "tune".into(), |name| name.to_string_lossy().into_owned());
+    let failure = FailureConfig { max_failures: args.max_failures, fail_fast: false };
+    let run = RunConfig { name, dir: Some(dir.clone()), failure, ..RunConfig::default() };
+    let tuner = Tuner::new(space, command).tune_config(tune).run_config(run).command(args.command);
+    finish(tuner, &dir, args.json)
+}
+
+fn free_dir() -> PathBuf {
+    let candidates = (1_u32..).map(|n| Path::new("air-results").join(format!("tune-{n}")));
+    candidates.into_iter().find(|dir| !dir.exists()).unwrap_or_default()
+}
+
+fn resume(args: &ResumeArgs) -> Result<(), CliError> {
+    let tuner = Tuner::resume_with(&args.dir, |meta| match &meta.command {
+        Some(command) => {
+            Ok(Arc::new(Command::new(command.clone(), &meta.tune.metric, &meta.space)?) as Arc<dyn Trainable>)
+        }
+        None => Err(TuneError::Command {
+            program: args.dir.display().to_string(),
+            reason: "its trials are code, not a command: resume it from the program that started it".into(),
+        }),
+    })?;
+    finish(tuner.concurrency(args.max_concurrent), &args.dir, args.json)
+}
+
+fn finish(tuner: Tuner, dir: &Path, json: bool) -> Result<(), CliError> {
+    eprintln!("results in {}", dir.display());
+    let tuner = if json { tuner.callback(JsonTrials) } else { tuner };
+    let grid = tuner.fit()?;
+    if json {
+        outln!("{}", json!({"best": grid.best().ok()}))?;
+    } else {
+        outln!("{}", grid.table().trim_end())?;
+        if let Ok(best) = grid.best() {
+            outln!()?;
+            describe(grid.metric(), best)?;
+        }
+    }
+    grid.best()?;
+    match grid.errors().next() {
+        None => Ok(()),
+        Some((trial, cause)) => Err(CliError::failed(format!(
+            "{} of {} trials failed: trial {}: {cause}",
+            grid.errors().count(),
+            grid.len(),
+            trial.trial
+        ))),
+    }
+}
+
+fn best(args: &BestArgs) -> Result<(), CliError> {
+    let grid = ResultGrid::load(&args.dir)?;
+    let best = grid.best()?;
+    if args.json {
+        return outln!("{}", serde_json::to_string(best)?);
+    }
+    describe(grid.metric(), best)?;
+    let counts: Vec<String> = grid.counts().iter().map(|(status, n)| format!("{n} {status}")).collect();
+    outln!("of {} trials: {}", grid.len(), counts.join(", "))
+}
+
+fn describe(metric: &str, best: &TrialResult) -> Result<(), CliError> {
+    let value = best.value.unwrap_or(f64::NAN);
+    outln!("best: trial {}, {metric} {value} after {} iterations", best.trial, best.iterations)?;
+    for (path, value) in best.config.paths() {
+        outln!("  {path} = {value}")?;
+    }
+    if let Some(dir) = &best.dir {
+        outln!("  in {}", dir.display())?;
+    }
+    Ok(())
+}
+
+/// One JSON object for each trial that is over, once that is stored.
+struct JsonTrials;
+
+impl Callback for JsonTrials {
+    fn name(&self) -> &'static str {
+        "--json"
+    }
+
+    fn on_events(&mut self, events: &[Event]) -> Result<(), BoxError> {
+        use std::io::Write;
+        let mut out = std::io::stdout().lock();
+        for event in events {
+            if let Event::Ended(result) = event {
+                serde_json::to_writer(&mut out, result)?;
+                out.write_all(b"\n")?;
+            }
+        }
+        out.flush()?;
+        Ok(())
+    }
+}

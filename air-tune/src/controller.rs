@@ -1,0 +1,423 @@
+//! The rules of an experiment: what runs next, what a report means, what an end means.
+//!
+//! A pure state machine: events come in as method calls with the time they happened at; what is to be stored comes out
+//! as [`Record`]s. Threads, files and the clock are elsewhere, so every rule here is tested in microseconds.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrialId;
+use crate::error::Cause;
+use crate::schedule::{Decision, Scheduler, StopReason};
+use crate::search::{Outcome, Searcher};
+use crate::space::Assignment;
+use crate::values::Values;
+
+/// Where a trial stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Status {
+    /// It waits to run, for the first time or again.
+    Waiting,
+    /// It runs now.
+    Running,
+    /// It ran to its end.
+    Complete,
+    /// It was stopped early.
+    Stopped,
+    /// It failed.
+    Failed,
+}
+
+impl Status {
+    /// The status as one lowercase word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Waiting => "waiting",
+            Status::Running => "running",
+            Status::Complete => "complete",
+            Status::Stopped => "stopped",
+            Status::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing will change any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Status::Complete | Status::Stopped | Status::Failed)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What the experiment does about failures and time.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub metric: String,
+    pub max_failures: u32,
+    pub fail_fast: bool,
+    pub time_budget: Option<Duration>,
+}
+
+/// All that is kept of a trial in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct TrialState {
+    pub assignment: Assignment,
+    pub status: Status,
+    pub attempts: u32,
+    /// Iterations reported, by the trial's own count.
+    pub iterations: u64,
+    /// The metric, as last reported.
+    pub value: Option<f64>,
+    /// The last report.
+    pub last: Values,
+    pub stop: Option<StopReason>,
+    pub cause: Option<Cause>,
+    /// Seconds it ran, over all attempts.
+    pub seconds: f64,
+    started: Duration,
+}
+
+/// What a slot is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Next {
+    /// Run this trial.
+    Run(Launch),
+    /// Nothing can start until something else ends.
+    Wait,
+    /// Nothing will start any more.
+    Over,
+}
+
+/// A trial to run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Launch {
+    pub trial: TrialId,
+    pub assignment: Assignment,
+    /// 1 for the first.
+    pub attempt: u32,
+}
+
+/// Something to be stored, in order. `seq` orders everything a searcher or scheduler has seen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Record {
+    Started { seq: u64, trial: TrialId, attempt: u32, assignment: Assignment, at: Duration },
+    Reported { seq: u64, trial: TrialId, iteration: u64, value: Option<f64>, values: Values, seconds: f64, at: Duration },
+    Requeued { trial: TrialId, cause: Cause },
+    Ended { seq: u64, trial: TrialId, end: End, attempts: u32, assignment: Assignment, last: Values, at: Duration },
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct End {
+    pub status: Status,
+    pub value: Option<f64>,
+    pub iterations: u64,
+    pub seconds: f64,
+    pub stop: Option<StopReason>,
+    pub cause: Option<Cause>,
+}
+
+/// One thing of the past, in the order it happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Replay {
+    Started { trial: TrialId, attempts: u32, assignment: Assignment },
+    Reported { trial: TrialId, iteration: u64, value: Option<f64>, values: Values, seconds: f64 },
+    Ended { trial: TrialId, end: End },
+}
+
+pub(crate) struct Controller {
+    rules: Rules,
+    searcher: Box<dyn Searcher>,
+    scheduler: Box<dyn Scheduler>,
+    trials: Vec<TrialState>,
+    requeued: VecDeque<TrialId>,
+    running: usize,
+    exhausted: bool,
+    /// Set once nothing new may start.
+    closing: Option<StopReason>,
+    seq: u64,
+    outbox: Vec<Record>,
+}
+
+impl Controller {
+    pub fn new(rules: Rules, searcher: Box<dyn Searcher>, scheduler: Box<dyn Scheduler>) -> Self {
+        Self {
+            rules,
+            searcher,
+            scheduler,
+            trials: Vec::new(),
+            requeued: VecDeque::new(),
+            running: 0,
+            exhausted: false,
+            closing: None,
+            seq: 0,
+            outbox: Vec::new(),
+        }
+    }
+
+    /// What a free slot is to do now.
+    pub fn next(&mut self, now: Duration) -> Next {
+        self.check_budget(now);
+        if self.closing.is_some() {
+            return Next::Over;
+        }
+        if let Some(trial) = self.requeued.pop_front() {
+            return self.launch(trial, now);
+        }
+        if !self.exhausted {
+            let trial = self.trials.len() as TrialId;
+            if let Some(assignment) = self.searcher.ask(trial) {
+                self.trials.push(TrialState::new(assignment));
+                return self.launch(trial, now);
+            }
+            self.exhausted = true;
+        }
+        // A running trial may yet fail and be tried again.
+        if self.running > 0 && self.rules.max_failures > 0 { Next::Wait } else { Next::Over }
+    }
+
+    fn launch(&mut self, trial: TrialId, now: Duration) -> Next {
+        let seq = self.tick();
+        let state = &mut self.trials[trial as usize];
+        state.status = Status::Running;
+        state.attempts += 1;
+        state.started = now;
+        self.running += 1;
+        let (assignment, attempt) = (state.assignment.clone(), state.attempts);
+        self.outbox.push(Record::Started { seq, trial, attempt, assignment: assignment.clone(), at: now });
+        Next::Run(Launch { trial, assignment, attempt })
+    }
+
+    /// A running trial reported; returns why it must stop, if it must.
+    pub fn report(&mut self, now: Duration, trial: TrialId, iteration: u64, values: Values) -> Option<StopReason> {
+        self.check_budget(now);
+        let seq = self.tick();
+        let state = self.trials.get_mut(trial as usize).filter(|state| state.status == Status::Running)?;
+        if state.stop.is_some() {
+            // It was told before; what it reports past its end is not kept.
+            return state.stop;
+        }
+        let value = values.get(&self.rules.metric);
+        let seconds = state.seconds + now.saturating_sub(state.started).as_secs_f64();
+        state.iterations = iteration;
+        state.value = value.or(state.value);
+        state.last = values.clone();
+        self.outbox.push(Record::Reported { seq, trial, iteration, value, values, seconds, at: now });
+        if let Some(value) = value
+            && let Decision::Stop(reason) = self.scheduler.on_report(trial, iteration, value)
+        {
+            state.stop = Some(reason);
+        }
+        state.stop = state.stop.or(self.closing);
+        state.stop
+    }
+
+    /// Why a running trial must stop, if it must: for trials that have nothing to report.
+    pub fn must_stop(&mut self, now: Duration, trial: TrialId) -> Option<StopReason> {
+        self.check_budget(now);
+        let state = self.trials.get_mut(trial as usize)?;
+        state.stop = state.stop.or(self.closing);
+        state.stop
+    }
+
+    /// A running trial ended.
+    pub fn ended(&mut self, now: Duration, trial: TrialId, result: Result<(), Cause>) {
+        let Some(state) = self.trials.get_mut(trial as usize).filter(|state| state.status == Status::Running) else {
+            return;
+        };
+        state.seconds += now.saturating_sub(state.started).as_secs_f64();
+        self.running -= 1;
+        let metric = &self.rules.metric;
+        // A trial that was told to stop may well end in an error; that is no failure.
+        let (status, cause) = match (state.stop, result) {
+            (None, Err(cause)) => (Status::Failed, Some(cause)),
+            (Some(StopReason::TimeBudget), _) if state.value.is_none() => {
+                (Status::Failed, Some(Cause::OutOfTime { metric: metric.clone() }))
+            }
+            (None | Some(StopReason::Finished { .. }), _) => match state.value {
+                None => {
+                    let names: Vec<String> = state.last.iter().map(|(name, _)| format!("`{name}`")).collect();
+                    let hint = (!names.is_empty()).then(|| format!("it reported {}", names.join(", ")));
+                    (Status::Failed, Some(Cause::MissingMetric { metric: metric.clone(), hint }))
+                }
+                Some(value) if value.is_nan() => {
+                    (Status::Failed, Some(Cause::NotANumber { metric: metric.clone() }))
+                }
+                Some(_) => (Status::Complete, None),
+            },
+            (Some(_), _) => (Status::Stopped, None),
+        };
+        if let (Status::Failed, Some(cause)) = (status, &cause) {
+            if state.attempts <= self.rules.max_failures && self.closing.is_none() {
+                state.status = Status::Waiting;
+                state.stop = None;
+                self.outbox.push(Record::Requeued { trial, cause: cause.clone() });
+                self.requeued.push_back(trial);
+                return;
+            }
+            if self.rules.fail_fast {
+                self.closing = self.closing.or(Some(StopReason::FailFast));
+            }
+        }
+        state.status = status;
+        state.cause = cause;
+        self.close(trial, now);
+    }
+
+    /// Files the end of a trial whose state says how it ended.
+    fn close(&mut self, trial: TrialId, now: Duration) {
+        let seq = self.tick();
+        self.tell(trial);
+        let state = &self.trials[trial as usize];
+        let (end, attempts) = (state.end(), state.attempts);
+        let (assignment, last) = (state.assignment.clone(), state.last.clone());
+        self.outbox.push(Record::Ended { seq, trial, end, attempts, assignment, last, at: now });
+    }
+
+    fn tell(&mut self, trial: TrialId) {
+        let state = &self.trials[trial as usize];
+        let outcome = match (state.status, state.value.filter(|value| !value.is_nan())) {
+            (Status::Complete, Some(value)) => Outcome::Complete(value),
+            (Status::Stopped, Some(value)) => Outcome::Stopped(value),
+            _ => Outcome::Failed,
+        };
+        self.scheduler.on_end(trial, outcome);
+        self.searcher.tell(trial, outcome);
+    }
+
+    /// Lives through one thing of the past. Call [`resume`](Self::resume) after the last.
+    pub fn replay(&mut self, past: Replay) -> Result<(), String> {
+        match past {
+            Replay::Started { trial, attempts, assignment } => {
+                if trial != self.trials.len() as TrialId {
+                    return Err(format!("trial {trial} follows trial {}", self.trials.len()));
+                }
+                self.searcher.replay(trial, &assignment);
+                self.trials.push(TrialState { attempts, ..TrialState::new(assignment) });
+            }
+            Replay::Reported { trial, iteration, value, values, seconds } => {
+                let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
+                state.iterations = iteration;
+                state.value = value.or(state.value);
+                state.last = values;
+                state.seconds = seconds;
+                if let Some(value) = value
+                    && let Decision::Stop(reason) = self.scheduler.on_report(trial, iteration, value)
+                {
+                    state.stop = Some(reason);
+                }
+            }
+            Replay::Ended { trial, end } => {
+                let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
+                state.status = end.status;
+                state.value = end.value;
+                state.iterations = end.iterations;
+                state.seconds = end.seconds;
+                state.stop = end.stop;
+                state.cause = end.cause;
+                self.tell(trial);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the replay: `seq` is the last one stored. Trials cut off are queued to run again, in order; those already told to
+    /// stop end now.
+    pub fn resume(&mut self, seq: u64, now: Duration) {
+        self.seq = seq;
+        for trial in 0..self.trials.len() as TrialId {
+            let state = &mut self.trials[trial as usize];
+            match state.stop {
+                _ if state.status.is_over() => {}
+                // Its last report was judged; only the end was not stored.
+                Some(reason) => {
+                    let finished = matches!(reason, StopReason::Finished { .. });
+                    let usable = state.value.is_some_and(|value| !value.is_nan());
+                    state.status = match (finished, usable) {
+                        (true, true) => Status::Complete,
+                        (true, false) => Status::Failed,
+                        (false, _) => Status::Stopped,
+                    };
+                    if state.status == Status::Failed {
+                        state.cause = Some(Cause::NotANumber { metric: self.rules.metric.clone() });
+                    }
+                    self.close(trial, now);
+                }
+                None => self.requeued.push_back(trial),
+            }
+        }
+    }
+
+    /// Stops everything: nothing starts, running trials stop at their next report.
+    pub fn shut(&mut self, reason: StopReason) {
+        self.closing = self.closing.or(Some(reason));
+    }
+
+    fn check_budget(&mut self, now: Duration) {
+        if self.rules.time_budget.is_some_and(|budget| now >= budget) {
+            self.shut(StopReason::TimeBudget);
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// What is to be stored since the last call.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// How many trials the search will have, where that is known.
+    pub fn total(&self) -> Option<u64> {
+        self.searcher.total()
+    }
+
+    pub fn into_trials(self) -> Vec<TrialState> {
+        self.trials
+    }
+
+    #[cfg(test)]
+    fn trials(&self) -> &[TrialState] {
+        &self.trials
+    }
+}
+
+impl TrialState {
+    fn new(assignment: Assignment) -> Self {
+        Self {
+            assignment,
+            status: Status::Waiting,
+            attempts: 0,
+            iterations: 0,
+            value: None,
+            last: Values::default(),
+            stop: None,
+            cause: None,
+            seconds: 0.0,
+            started: Duration::ZERO,
+        }
+    }
+
+    fn end(&self) -> End {
+        End {
+            status: self.status,
+            value: self.value,
+            iterations: self.iterations,
+            seconds: self.seconds,
+            stop: self.stop,
+            cause: self.cause.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

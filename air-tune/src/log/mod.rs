@@ -1,0 +1,116 @@
+//! Seeing an experiment: callbacks, and the files they write.
+//!
+//! Callbacks run on the writing thread, after what they are told has been committed: whatever a callback prints or writes is never
+//! taken back by a crash.
+
+pub(crate) mod csv;
+mod json;
+mod progress;
+mod tensorboard;
+
+use std::path::Path;
+
+use air_core::BoxError;
+use serde::{Deserialize, Serialize};
+
+pub use progress::Progress;
+pub use tensorboard::{EventWriter, Scalar};
+
+use crate::TrialId;
+use crate::config::Config;
+use crate::error::Cause;
+use crate::result::TrialResult;
+use crate::values::Values;
+
+/// Something that happened, and is stored if the experiment has a store.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A trial starts.
+    Started {
+        /// Its number.
+        trial: TrialId,
+        /// 1 for the first time.
+        attempt: u32,
+        /// What it was given.
+        config: Config,
+    },
+    /// A trial reported.
+    Reported {
+        /// Its number.
+        trial: TrialId,
+        /// Its count of iterations.
+        iteration: u64,
+        /// The metric, if the report holds it.
+        value: Option<f64>,
+        /// The whole report.
+        values: Values,
+        /// Seconds it has run.
+        seconds: f64,
+    },
+    /// A trial failed and will be tried again.
+    Requeued {
+        /// Its number.
+        trial: TrialId,
+        /// Why it failed.
+        cause: Cause,
+    },
+    /// A trial is over.
+    Ended(TrialResult),
+}
+
+/// Follows an experiment.
+pub trait Callback: Send {
+    /// A name for messages.
+    fn name(&self) -> &'static str;
+
+    /// Takes what has happened since the last call, in order.
+    ///
+    /// # Errors
+    /// Any; it is logged, and this callback is told nothing more.
+    fn on_events(&mut self, events: &[Event]) -> Result<(), BoxError>;
+
+    /// The experiment ends here, for now.
+    fn finish(&mut self) {}
+}
+
+/// Which files an experiment with a folder writes beside its database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct LogConfig {
+    /// `trial_00000/progress.csv` with every report, and `results.csv` at the end.
+    pub csv: bool,
+    /// `reports.jsonl`: every report and every end, one JSON object a line.
+    pub json: bool,
+    /// `trial_00000/events.out.tfevents…`, for TensorBoard.
+    pub tensorboard: bool,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { csv: true, json: true, tensorboard: true }
+    }
+}
+
+impl LogConfig {
+    /// Nothing but the database.
+    pub fn none() -> Self {
+        Self { csv: false, json: false, tensorboard: false }
+    }
+
+    pub(crate) fn callbacks(&self, dir: &Path) -> Vec<Box<dyn Callback>> {
+        let mut callbacks: Vec<Box<dyn Callback>> = Vec::new();
+        if self.json {
+            callbacks.push(Box::new(json::JsonLines::new(dir)));
+        }
+        // Comma-separated values come last: a resumption takes a complete file for the sign that the others are too.
+        if self.tensorboard {
+            callbacks.push(Box::new(tensorboard::TensorBoard::new(dir)));
+        }
+        if self.csv {
+            callbacks.push(Box::new(csv::ProgressCsv::new(dir)));
+        }
+        callbacks
+    }
+}

@@ -1,0 +1,282 @@
+//! What an experiment found.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
+
+use crate::TrialId;
+use crate::config::Config;
+use crate::controller::{End, Status, TrialState};
+use crate::error::{Cause, Result, TuneError};
+use crate::log::csv;
+use crate::schedule::StopReason;
+use crate::search::Mode;
+use crate::space::Assignment;
+use crate::storage::{Report, Snapshot};
+use crate::values::Values;
+
+/// One trial and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TrialResult {
+    /// Its number, from 0.
+    pub trial: TrialId,
+    /// Where it stands.
+    pub status: Status,
+    /// What it was given.
+    pub config: Config,
+    /// The metric, as last reported.
+    #[serde(serialize_with = "number")]
+    pub value: Option<f64>,
+    /// Its last report.
+    pub metrics: Values,
+    /// How many iterations it reported.
+    pub iterations: u64,
+    /// Seconds it ran, over all attempts.
+    pub seconds: f64,
+    /// How often it was started.
+    pub attempts: u32,
+    /// Who stopped it early, if anyone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopReason>,
+    /// Why it failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "cause")]
+    pub cause: Option<Cause>,
+    /// Its folder, if the experiment has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+}
+
+fn number<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.map(crate::values::to_json).serialize(serializer)
+}
+
+fn cause<S: serde::Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S::Error> {
+    cause.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+/// The folder of a trial within its experiment's.
+pub(crate) fn trial_dir(dir: &Path, trial: TrialId) -> PathBuf {
+    dir.join(format!("trial_{trial:05}"))
+}
+
+impl TrialResult {
+    pub(crate) fn new(
+        trial: TrialId,
+        assignment: &Assignment,
+        end: End,
+        attempts: u32,
+        last: Values,
+        dir: Option<&Path>,
+    ) -> Self {
+        Self {
+            trial,
+            status: end.status,
+            config: assignment.to_config(),
+            value: end.value,
+            metrics: last,
+            iterations: end.iterations,
+            seconds: end.seconds,
+            attempts,
+            stop: end.stop,
+            cause: end.cause,
+            dir: dir.map(|dir| trial_dir(dir, trial)),
+        }
+    }
+
+    /// The newest complete checkpoint of the trial, if it saved one.
+    ///
+    /// # Errors
+    /// Whatever the storage answers.
+    pub fn checkpoint(&self) -> Result<Option<air_core::checkpoint::Checkpoint>> {
+        match &self.dir {
+            Some(dir) => crate::trial::latest_checkpoint(dir),
+            None => Ok(None),
+        }
+    }
+}
+
+/// All trials of an experiment.
+#[derive(Debug, Clone)]
+pub struct ResultGrid {
+    metric: String,
+    mode: Mode,
+    dir: Option<PathBuf>,
+    trials: Vec<TrialResult>,
+}
+
+impl ResultGrid {
+    pub(crate) fn new(metric: &str, mode: Mode, dir: Option<PathBuf>, states: Vec<TrialState>) -> Self {
+        let trials = states
+            .into_iter()
+            .enumerate()
+            .map(|(trial, state)| {
+                let end = state.end();
+                TrialResult::new(trial as TrialId, &state.assignment, end, state.attempts, state.last, dir.as_deref())
+            })
+            .collect();
+        Self { metric: metric.to_owned(), mode, dir, trials }
+    }
+
+    /// Reads an experiment's folder as it stands: finished, killed, or still running in another process.
+    ///
+    /// # Errors
+    /// [`TuneError::NoStudy`] if there is none; [`TuneError::Version`] or [`TuneError::Damaged`] if it cannot be read.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let Snapshot { meta, trials } = Snapshot::read(dir)?;
+        let trials = trials
+            .into_iter()
+            .map(|t| TrialResult::new(t.trial, &t.assignment, t.end, t.attempts, t.last, Some(dir)))
+            .collect();
+        Ok(Self { metric: meta.tune.metric, mode: meta.tune.mode, dir: Some(dir.to_owned()), trials })
+    }
+
+    /// The metric the experiment optimised.
+    pub fn metric(&self) -> &str {
+        &self.metric
+    }
+
+    /// The finished or stopped trial with the best last value of the metric; the first of equals.
+    ///
+    /// # Errors
+    /// [`TuneError::NoResult`] if no trial has a usable value.
+    pub fn best(&self) -> Result<&TrialResult> {
+        let usable = self.trials.iter().filter(|t| matches!(t.status, Status::Complete | Status::Stopped));
+        let mut best: Option<(&TrialResult, f64)> = None;
+        for (trial, value) in usable.filter_map(|t| t.value.filter(|v| !v.is_nan()).map(|value| (t, value))) {
+            if best.is_none_or(|(_, so_far)| self.mode.better(value, so_far)) {
+                best = Some((trial, value));
+            }
+        }
+        best.map(|(trial, _)| trial).ok_or_else(|| TuneError::NoResult {
+            metric: self.metric.clone(),
+            trials: self.trials.len(),
+            failed: self.errors().count(),
+        })
+    }
+
+    /// The trials that failed, with their causes.
+    pub fn errors(&self) -> impl Iterator<Item = (&TrialResult, &Cause)> {
+        let failed = self.trials.iter().filter(|t| t.status == Status::Failed);
+        failed.filter_map(|t| t.cause.as_ref().map(|cause| (t, cause)))
+    }
+
+    /// How many trials there are.
+    pub fn len(&self) -> usize {
+        self.trials.len()
+    }
+
+    /// Whether there is no trial.
+    pub fn is_empty(&self) -> bool {
+        self.trials.is_empty()
+    }
+
+    /// The trials, by number.
+    pub fn iter(&self) -> std::slice::Iter<'_, TrialResult> {
+        self.trials.iter()
+    }
+
+    /// Everything a trial reported, by iteration.
+    ///
+    /// # Errors
+    /// [`TuneError::NoFolder`] if the experiment was run without a folder: then only each trial's last report is kept.
+    pub fn history(&self, trial: TrialId) -> Result<Vec<Report>> {
+        crate::storage::history(self.dir.as_deref().ok_or(TuneError::NoFolder)?, trial)
+    }
+
+    /// How many trials are in each state, for those states that occur.
+    pub fn counts(&self) -> Vec<(Status, usize)> {
+        [Status::Complete, Status::Stopped, Status::Failed, Status::Running, Status::Waiting]
+            .into_iter()
+            .map(|status| (status, self.trials.iter().filter(|t| t.status == status).count()))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// The results as a table of text: one line a trial, parameters and metrics as columns.
+    pub fn table(&self) -> String {
+        let (header, rows) = self.columns();
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header(header);
+        for row in rows {
+            table.add_row(row.into_iter().map(|text| {
+                let align = if text.parse::<f64>().is_ok() { CellAlignment::Right } else { CellAlignment::Left };
+                Cell::new(text).set_alignment(align)
+            }));
+        }
+        let mut text = String::new();
+        for line in table.lines() {
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        for (trial, cause) in self.errors().take(20) {
+            let _ = writeln!(text, "trial {} failed: {}", trial.trial, first_lines(&cause.to_string(), 3));
+        }
+        text
+    }
+
+    /// The results as CSV, with a header.
+    pub fn to_csv(&self) -> String {
+        let (header, rows) = self.columns();
+        let mut text = csv::line(header.iter().map(String::as_str));
+        for row in rows {
+            text.push_str(&csv::line(row.iter().map(String::as_str)));
+        }
+        text
+    }
+
+    fn columns(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let mut params: Vec<String> = Vec::new();
+        let mut metrics: Vec<String> = vec![self.metric.clone()];
+        let mut see = |names: &mut Vec<String>, name: &str| {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        };
+        for trial in &self.trials {
+            trial.config.paths().iter().for_each(|(path, _)| see(&mut params, path));
+            trial.metrics.iter().for_each(|(name, _)| see(&mut metrics, name));
+        }
+        let fixed = ["trial", "status", "iterations", "seconds"].map(str::to_owned);
+        let header: Vec<String> = fixed.into_iter().chain(params.clone()).chain(metrics.clone()).collect();
+        let row = |trial: &TrialResult| {
+            let mut row = vec![
+                trial.trial.to_string(),
+                trial.status.to_string(),
+                trial.iterations.to_string(),
+                format!("{:.3}", trial.seconds),
+            ];
+            row.extend(params.iter().map(|path| match trial.config.get(path) {
+                None => String::new(),
+                Some(serde_json::Value::String(text)) => text.clone(),
+                Some(value) => value.to_string(),
+            }));
+            row.extend(metrics.iter().map(|name| {
+                let value = if *name == self.metric { trial.value } else { trial.metrics.get(name) };
+                value.map_or_else(String::new, |value| value.to_string())
+            }));
+            row
+        };
+        (header, self.trials.iter().map(row).collect())
+    }
+}
+
+impl std::fmt::Display for ResultGrid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.table())
+    }
+}
+
+impl<'a> IntoIterator for &'a ResultGrid {
+    type Item = &'a TrialResult;
+    type IntoIter = std::slice::Iter<'a, TrialResult>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.trials.iter()
+    }
+}
+
+fn first_lines(text: &str, count: usize) -> String {
+    text.lines().take(count).collect::<Vec<_>>().join("\n  ")
+}

@@ -1,0 +1,83 @@
+//! Searchers propose configurations.
+//!
+//! A searcher is pure: no clock, no thread, no I/O, and no randomness but what follows from its seed and the trial's
+//! number. So an interrupted experiment goes on exactly: the store replays what was asked and told, in order.
+
+mod variants;
+
+pub use variants::BasicVariants;
+
+use crate::TrialId;
+use crate::space::Assignment;
+
+/// Whether small or large values of the metric are good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Small values are good.
+    #[default]
+    Min,
+    /// Large values are good.
+    Max,
+}
+
+impl Mode {
+    /// Whether `a` is better than `b`. Not-a-number is worse than everything, and no better than itself.
+    pub fn better(self, a: f64, b: f64) -> bool {
+        match (a.is_nan(), b.is_nan()) {
+            (true, _) => false,
+            (false, true) => true,
+            (false, false) => match self {
+                Mode::Min => a < b,
+                Mode::Max => a > b,
+            },
+        }
+    }
+}
+
+/// What became of a trial, as a searcher sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It ran to its end, with this value of the metric.
+    Complete(f64),
+    /// A scheduler stopped it early, at this value.
+    Stopped(f64),
+    /// It failed, or reported nothing usable.
+    Failed,
+}
+
+/// Proposes configurations and learns from their outcomes.
+///
+/// `testing::searcher` holds the suite every implementation passes.
+pub trait Searcher: Send {
+    /// The next configuration, for `trial`; nothing when the search is over.
+    ///
+    /// Trials are numbered 0, 1, 2, … in the order they are asked.
+    fn ask(&mut self, trial: TrialId) -> Option<Assignment>;
+
+    /// The outcome of a trial asked before.
+    fn tell(&mut self, trial: TrialId, outcome: Outcome);
+
+    /// Takes the place of `ask` while an interrupted experiment is replayed: `ask(trial)` gave `assignment` then.
+    fn replay(&mut self, trial: TrialId, assignment: &Assignment);
+
+    /// How many trials there will be, where that is known.
+    fn total(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mode;
+
+    #[test]
+    fn not_a_number_is_worst_both_ways() {
+        for mode in [Mode::Min, Mode::Max] {
+            assert!(mode.better(f64::INFINITY, f64::NAN) && mode.better(f64::NEG_INFINITY, f64::NAN));
+            assert!(!mode.better(f64::NAN, 1.0) && !mode.better(f64::NAN, f64::NAN));
+        }
+        assert!(Mode::Min.better(1.0, 2.0) && Mode::Max.better(2.0, 1.0));
+    }
+}

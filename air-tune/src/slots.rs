@@ -1,0 +1,73 @@
+//! Slots run trials, one after another, each on a worker of its own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use air_core::seed::Seed;
+
+use crate::controller::Launch;
+use crate::error::{Cause, Result, TuneError, chain};
+use crate::result::trial_dir;
+use crate::study::Study;
+use crate::trial::{Trainable, Trial};
+
+/// What every slot needs.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    pub study: Arc<Study>,
+    pub trainable: Arc<dyn Trainable>,
+    pub dir: Option<PathBuf>,
+    pub seed: Seed,
+}
+
+impl Slot {
+    /// Runs trials until there are none left.
+    pub fn run(&self) {
+        while let Some(launch) = self.study.next() {
+            let trial = launch.trial;
+            self.study.ended(trial, self.run_one(launch));
+        }
+    }
+
+    /// A panic of the user's code ends the trial, not the slot.
+    fn run_one(&self, launch: Launch) -> Result<(), Cause> {
+        let _span = tracing::info_span!("air.tune.trial", trial = launch.trial, attempt = launch.attempt).entered();
+        let run = || {
+            let dir = self.dir.as_deref().map(|dir| trial_dir(dir, launch.trial));
+            let seed = self.seed.child("trial", launch.trial);
+            let mut trial = Trial::new(launch.trial, launch.attempt, seed, dir, Arc::clone(&self.study))?;
+            self.trainable.run(&mut trial, launch.assignment.to_config())
+        };
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(match error.downcast::<Cause>() {
+                Ok(cause) => *cause,
+                Err(error) => Cause::Error { message: chain(error.as_ref()) },
+            }),
+            Err(panic) => Err(Cause::Panicked { message: message(panic.as_ref()) }),
+        }
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is no text".into())
+}
+
+/// Runs `count` slots until all trials are done.
+pub(crate) fn run(slot: &Slot, count: usize) -> Result<()> {
+    let threads: Result<Vec<_>> = (0..count)
+        .map(|n| {
+            let slot = slot.clone();
+            let name = format!("air-tune-{n}");
+            std::thread::Builder::new().name(name).spawn(move || slot.run()).map_err(TuneError::io("thread"))
+        })
+        .collect();
+    for thread in threads? {
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! The one thread that writes: many records to a commit, and only what is committed is told to anyone.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use super::Store;
+use crate::controller::Record;
+use crate::error::{Result, TuneError};
+use crate::log::{Callback, Event};
+use crate::result::TrialResult;
+
+/// Most records that wait to be written, and most in one commit.
+const QUEUE: usize = 1024;
+
+/// Hands records to the writing thread; waits while the queue is full.
+pub(crate) struct Journal {
+    sender: SyncSender<Record>,
+}
+
+/// The writing thread.
+pub(crate) struct Writer {
+    thread: JoinHandle<Result<()>>,
+}
+
+/// What the writing thread works with.
+pub(crate) struct Sink {
+    pub store: Option<Store>,
+    pub callbacks: Vec<Box<dyn Callback>>,
+    pub dir: Option<PathBuf>,
+}
+
+impl Writer {
+    pub fn start(sink: Sink) -> Result<(Journal, Self)> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("air-tune-writer".into())
+            .spawn(move || sink.run(&receiver))
+            .map_err(TuneError::io("thread air-tune-writer"))?;
+        Ok((Journal { sender }, Self { thread }))
+    }
+
+    /// Waits until everything handed over is stored. Every [`Journal`] must be gone.
+    pub fn finish(self) -> Result<()> {
+        self.thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+impl Journal {
+    /// Whether the record will be stored; not, once the store has failed.
+    pub fn send(&self, record: Record) -> bool {
+        self.sender.send(record).is_ok()
+    }
+}
+
+impl Sink {
+    fn run(mut self, records: &Receiver<Record>) -> Result<()> {
+        let mut batch = Vec::with_capacity(QUEUE);
+        while let Ok(first) = records.recv() {
+            batch.push(first);
+            batch.extend(records.try_iter().take(QUEUE - 1));
+            if let Some(store) = &mut self.store {
+                store.apply(&batch)?;
+            }
+            let dir = self.dir.as_deref();
+            let events: Vec<Event> = batch.drain(..).map(|record| event(record, dir)).collect();
+            self.tell(&events);
+        }
+        for callback in &mut self.callbacks {
+            callback.finish();
+        }
+        Ok(())
+    }
+
+    /// A callback that fails is told nothing more; the experiment goes on.
+    fn tell(&mut self, events: &[Event]) {
+        self.callbacks.retain_mut(|callback| match callback.on_events(events) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("{} stops: {}", callback.name(), crate::error::chain(error.as_ref()));
+                false
+            }
+        });
+    }
+}
+
+fn event(record: Record, dir: Option<&Path>) -> Event {
+    match record {
+        Record::Started { trial, attempt, assignment, .. } => {
+            Event::Started { trial, attempt, config: assignment.to_config() }
+        }
+        Record::Reported { trial, iteration, value, values, seconds, .. } => {
+            Event::Reported { trial, iteration, value, values, seconds }
+        }
+        Record::Requeued { trial, cause } => Event::Requeued { trial, cause },
+        Record::Ended { trial, end, attempts, assignment, last, .. } => {
+            Event::Ended(TrialResult::new(trial, &assignment, end, attempts, last, dir))
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A running experiment: the controller behind a lock, the clock, and the way to the writer.
+//!
+//! Slots call in; nobody sends messages back and forth. A report is judged in the caller's own thread, in about a microsecond,
+//! where waking a controller's thread and being woken again would cost a hundred. Records leave in the order they were made: they are
+//! handed to the writer before the lock is released.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::TrialId;
+use crate::controller::{Controller, Launch, Next};
+use crate::error::Cause;
+use crate::schedule::StopReason;
+use crate::storage::writer::Journal;
+use crate::values::Values;
+
+pub(crate) struct Study {
+    inner: Mutex<Inner>,
+    /// Signalled when a slot that waits may find something to do.
+    changed: Condvar,
+    origin: Instant,
+}
+
+struct Inner {
+    controller: Controller,
+    journal: Option<Journal>,
+}
+
+impl Study {
+    pub fn new(controller: Controller, journal: Option<Journal>, origin: Instant) -> Self {
+        Self { inner: Mutex::new(Inner { controller, journal }), changed: Condvar::new(), origin }
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.elapsed()
+    }
+
+    /// The next trial for a free slot; waits while there may be one later.
+    pub fn next(&self) -> Option<Launch> {
+        let mut inner = self.inner.lock();
+        loop {
+            let next = inner.controller.next(self.now());
+            inner.hand_over();
+            match next {
+                Next::Run(launch) => return Some(launch),
+                Next::Over => return None,
+                Next::Wait => self.changed.wait(&mut inner),
+            }
+        }
+    }
+
+    pub fn report(&self, trial: TrialId, iteration: u64, values: Values) -> Option<StopReason> {
+        let mut inner = self.inner.lock();
+        let stop = inner.controller.report(self.now(), trial, iteration, values);
+        inner.hand_over();
+        stop
+    }
+
+    pub fn must_stop(&self, trial: TrialId) -> Option<StopReason> {
+        self.inner.lock().controller.must_stop(self.now(), trial)
+    }
+
+    pub fn ended(&self, trial: TrialId, result: Result<(), Cause>) {
+        let mut inner = self.inner.lock();
+        inner.controller.ended(self.now(), trial, result);
+        inner.hand_over();
+        self.changed.notify_all();
+    }
+
+    /// Takes the experiment apart: the writer's queue closes.
+    pub fn into_controller(self) -> Controller {
+        self.inner.into_inner().controller
+    }
+}
+
+impl Inner {
+    fn hand_over(&mut self) {
+        let records = self.controller.take_records();
+        let Some(journal) = &self.journal else { return };
+        if !records.into_iter().all(|record| journal.send(record)) {
+            // The writer has failed; it says why when the experiment ends.
+            self.controller.shut(StopReason::StoreFailed);
+            self.journal = None;
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! [`Tuner`]: a space, something to tune, and `fit`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use air_core::seed::Seed;
+use serde::{Deserialize, Serialize};
+
+use crate::controller::{Controller, Rules};
+use crate::error::{Result, TuneError};
+use crate::log::{Callback, LogConfig, Progress, csv};
+use crate::result::ResultGrid;
+use crate::schedule::{Scheduler, SchedulerConfig};
+use crate::search::{BasicVariants, Mode, Searcher};
+use crate::slots::{self, Slot};
+use crate::space::Space;
+use crate::storage::writer::{Sink, Writer};
+use crate::storage::{Meta, Store};
+use crate::study::Study;
+use crate::trial::Trainable;
+
+/// Most trials at once.
+const MAX_CONCURRENT: usize = 1024;
+
+/// How to search.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TuneConfig {
+    /// The reported number to optimise.
+    pub metric: String,
+    /// Whether small or large values of it are good.
+    pub mode: Mode,
+    /// How often the space's grids are gone through; without grids, the number of trials.
+    pub num_samples: u64,
+    /// Most trials at once; the number of CPUs if not given.
+    pub max_concurrent_trials: Option<usize>,
+    /// Which trials are stopped early.
+    pub scheduler: SchedulerConfig,
+    /// All randomness of the search follows from it.
+    pub seed: u64,
+    /// Nothing starts after this time, and running trials stop at their next report.
+    pub time_budget: Option<Duration>,
+}
+
+impl Default for TuneConfig {
+    fn default() -> Self {
+        Self {
+            metric: "loss".into(),
+            mode: Mode::Min,
+            num_samples: 1,
+            max_concurrent_trials: None,
+            scheduler: SchedulerConfig::Fifo,
+            seed: 0,
+            time_budget: None,
+        }
+    }
+}
+
+impl TuneConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`TuneError::InvalidConfig`] for the first one out of range.
+    pub fn validate(&self) -> Result<()> {
+        if self.metric.is_empty() {
+            return Err(TuneError::config("metric", "must name what the trials report"));
+        }
+        if self.num_samples == 0 {
+            return Err(TuneError::config("num_samples", "must be at least 1"));
+        }
+        if self.max_concurrent_trials.is_some_and(|n| !(1..=MAX_CONCURRENT).contains(&n)) {
+            return Err(TuneError::config("max_concurrent_trials", format!("must be between 1 and {MAX_CONCURRENT}")));
+        }
+        self.scheduler.build(self.mode).map(|_| ())
+    }
+}
+
+/// What to do about failed trials.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FailureConfig {
+    /// How often a failed trial is run again, from its checkpoint if it has one.
+    pub max_failures: u32,
+    /// Whether one failed trial ends the experiment.
+    pub fail_fast: bool,
+}
+
+/// Where an experiment is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name of the study within its database.
+    pub name: String,
+    /// The experiment's own folder. Without one nothing is written, and nothing can be resumed.
+    #[serde(skip)]
+    pub dir: Option<PathBuf>,
+    /// What to do about failed trials.
+    pub failure: FailureConfig,
+    /// Which files are written beside the database.
+    pub log: LogConfig,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self { name: "tune".into(), dir: None, failure: FailureConfig::default(), log: LogConfig::default() }
+    }
+}
+
+/// Runs an experiment: trials of one trainable over a space of configurations.
+pub struct Tuner {
+    meta: Meta,
+    trainable: Arc<dyn Trainable>,
+    searcher: Option<Box<dyn Searcher>>,
+    scheduler: Option<Box<dyn Scheduler>>,
+    callbacks: Vec<Box<dyn Callback>>,
+    quiet: bool,
+    resumed: Option<Store>,
+}
+
+impl Tuner {
+    /// Tunes `trainable` over `space`.
+    pub fn new(space: Space, trainable: impl Trainable) -> Self {
+        let meta = Meta {
+            space,
+            tune: TuneConfig::default(),
+            run: RunConfig::default(),
+            command: None,
+            custom_searcher: false,
+            custom_scheduler: false,
+        };
+        Self::with(meta, Arc::new(trainable))
+    }
+
+    fn with(meta: Meta, trainable: Arc<dyn Trainable>) -> Self {
+        let callbacks = Vec::new();
+        Self { meta, trainable, searcher: None, scheduler: None, callbacks, quiet: false, resumed: None }
+    }
+
+    /// Goes on with the experiment in `dir`: finished trials stay, those cut off run again from their checkpoints, and the
+    /// rest is what it would have been.
+    ///
+    /// # Errors
+    /// [`TuneError::NoStudy`], [`TuneError::Locked`], [`TuneError::Version`] or [`TuneError::Damaged`].
+    pub fn resume(dir: impl AsRef<Path>, trainable: impl Trainable) -> Result<Self> {
+        Self::resume_with(dir.as_ref(), |_| Ok(Arc::new(trainable)))
+    }
+
+    pub(crate) fn resume_with(
+        dir: &Path,
+        trainable: impl FnOnce(&Meta) -> Result<Arc<dyn Trainable>>,
+    ) -> Result<Self> {
+        let (store, mut meta) = Store::open(dir)?;
+        meta.run.dir = Some(dir.to_owned());
+        let trainable = trainable(&meta)?;
+        Ok(Self { resumed: Some(store), ..Self::with(meta, trainable) })
+    }
+
+    /// Sets how to search.
+    pub fn tune_config(mut self, config: TuneConfig) -> Self {
+        self.meta.tune = config;
+        self
+    }
+
+    /// Sets where the experiment is kept.
+    pub fn run_config(mut self, config: RunConfig) -> Self {
+        self.meta.run = config;
+        self
+    }
+
+    /// Searches with `searcher` in place of grid and random search.
+    pub fn searcher(mut self, searcher: impl Searcher + 'static) -> Self {
+        self.searcher = Some(Box::new(searcher));
+        self
+    }
+
+    /// Schedules with `scheduler` in place of [`TuneConfig::scheduler`].
+    pub fn scheduler(mut self, scheduler: impl Scheduler + 'static) -> Self {
+        self.scheduler = Some(Box::new(scheduler));
+        self
+    }
+
+    /// Adds a callback; see [`log`](crate::log).
+    pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+
+    /// Draws no progress line, not even on a terminal.
+    pub fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
+    }
+
+    /// Most trials at once, whatever the configuration says.
+    pub(crate) fn concurrency(mut self, count: Option<usize>) -> Self {
+        self.meta.tune.max_concurrent_trials = count.or(self.meta.tune.max_concurrent_trials);
+        self
+    }
+
+    pub(crate) fn command(mut self, command: Vec<String>) -> Self {
+        self.meta.command = Some(command);
+        self
+    }
+
+    /// Runs all trials and returns what they found. Failed trials are part of that, and no error.
+    ///
+    /// # Errors
+    /// [`TuneError::InvalidSpace`] or [`TuneError::InvalidConfig`] before anything runs; [`TuneError::StudyExists`] if the folder
+    /// holds an experiment; [`TuneError::Locked`] if another process runs it; [`TuneError::Storage`] if the store fails.
+    pub fn fit(mut self) -> Result<ResultGrid> {
+        self.check_custom()?;
+        self.meta.space.validate()?;
+        self.meta.tune.validate()?;
+        let tune = self.meta.tune.clone();
+        let dir = self.meta.run.dir.clone();
+        let seed = Seed::new(tune.seed);
+        let searcher = match self.searcher.take() {
+            Some(searcher) => searcher,
+            None => Box::new(BasicVariants::new(&self.meta.space, tune.num_samples, seed.child("search", 0))?),
+        };
+        let scheduler = match self.scheduler.take() {
+            Some(scheduler) => scheduler,
+            None => tune.scheduler.build(tune.mode)?,
+        };
+        let rules = Rules {
+            metric: tune.metric.clone(),
+            max_failures: self.meta.run.failure.max_failures,
+            fail_fast: self.meta.run.failure.fail_fast,
+            time_budget: tune.time_budget,
+        };
+        let mut controller = Controller::new(rules, searcher, scheduler);
+        let store = match (self.resumed.take(), &dir) {
+            (Some(store), Some(dir)) => {
+                let seq = store.replay(&tune.metric, |past| controller.replay(past))?;
+                controller.resume(seq, Duration::ZERO);
+                if self.meta.run.log.csv {
+                    csv::repair(dir)?;
+                }
+                Some(store)
+            }
+            (None, Some(dir)) => Some(Store::create(dir, &self.meta)?),
+            (_, None) => None,
+        };
+
+        let (journal, writer) = self.start_writer(store, &controller)?.unzip();
+        let study = Arc::new(Study::new(controller, journal, Instant::now()));
+        let slot = Slot {
+            study: Arc::clone(&study),
+            trainable: Arc::clone(&self.trainable),
+            dir: dir.clone(),
+            seed: seed.child("trials", 0),
+        };
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        let ran = slots::run(&slot, tune.max_concurrent_trials.unwrap_or_else(cpus));
+        drop(slot);
+        let controller = Arc::into_inner(study).map(Study::into_controller);
+        let stored = writer.map_or(Ok(()), Writer::finish);
+        ran?;
+        stored?;
+        let states = controller.map(Controller::into_trials).unwrap_or_default();
+        let grid = ResultGrid::new(&tune.metric, tune.mode, dir.clone(), states);
+        if let Some(dir) = dir.filter(|_| self.meta.run.log.csv) {
+            csv::write_results(&dir, &grid)?;
+        }
+        Ok(grid)
+    }
+
+    /// A searcher or scheduler given as a value is not stored: whoever resumes gives it again.
+    fn check_custom(&mut self) -> Result<()> {
+        let resumes = self.resumed.is_some();
+        if resumes && self.meta.custom_searcher && self.searcher.is_none() {
+            return Err(TuneError::config("searcher", "the experiment ran with one of its own: give it again"));
+        }
+        if resumes && self.meta.custom_scheduler && self.scheduler.is_none() {
+            return Err(TuneError::config("scheduler", "the experiment ran with one of its own: give it again"));
+        }
+        self.meta.custom_searcher = self.searcher.is_some();
+        self.meta.custom_scheduler = self.scheduler.is_some();
+        Ok(())
+    }
+
+    /// Nothing to store and nobody to tell: no thread.
+    fn start_writer(
+        &mut self,
+        store: Option<Store>,
+        controller: &Controller,
+    ) -> Result<Option<(crate::storage::writer::Journal, Writer)>> {
+        let tune = &self.meta.tune;
+        let dir = self.meta.run.dir.clone();
+        let mut callbacks = match &dir {
+            Some(dir) => self.meta.run.log.callbacks(dir),
+            None => Vec::new(),
+        };
+        if !self.quiet && Progress::is_visible() {
+            callbacks.push(Box::new(Progress::new(&tune.metric, tune.mode, controller.total())));
+        }
+        callbacks.append(&mut self.callbacks);
+        if store.is_none() && callbacks.is_empty() {
+            return Ok(None);
+        }
+        Writer::start(Sink { store, callbacks, dir }).map(Some)
+    }
+}
