@@ -175,7 +175,8 @@ fn search(args: RunArgs) -> Result<(), CliError> {
         space = space.with(&name, domain);
     }
     space.validate()?;
-    let all_listed = space.params().iter().all(|p| matches!(p.domain, Domain::Grid { .. } | Domain::Fixed { .. }));
+    let all_listed =
+        space.params().iter().all(|p| matches!(p.domain, Domain::Grid { .. } | Domain::Fixed { .. }));
     let asha = AshaConfig {
         max_t: args.max_t,
         grace_period: args.grace_period,
@@ -239,7 +240,7 @@ fn finish(tuner: Tuner, dir: &Path, json: bool) -> Result<(), CliError> {
     } else {
         outln!("{}", grid.table().trim_end())?;
         if let Ok(best) = grid.best() {
-            outln!()?;
+            outln!("")?;
             describe(grid.metric(), best)?;
         }
     }

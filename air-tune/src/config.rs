@@ -108,7 +108,12 @@ impl Config {
         out
     }
 
-    fn typed<'a, T>(&'a self, path: &str, expected: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<T> {
+    fn typed<'a, T>(
+        &'a self,
+        path: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<T> {
         let found = self.get(path);
         found.and_then(read).ok_or_else(|| TuneError::Parameter {
             path: path.into(),

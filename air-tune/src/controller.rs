@@ -107,10 +107,35 @@ pub(crate) struct Launch {
 /// Something to be stored, in order. `seq` orders everything a searcher or scheduler has seen.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Record {
-    Started { seq: u64, trial: TrialId, attempt: u32, assignment: Assignment, at: Duration },
-    Reported { seq: u64, trial: TrialId, iteration: u64, value: Option<f64>, values: Values, seconds: f64, at: Duration },
-    Requeued { trial: TrialId, cause: Cause },
-    Ended { seq: u64, trial: TrialId, end: End, attempts: u32, assignment: Assignment, last: Values, at: Duration },
+    Started {
+        seq: u64,
+        trial: TrialId,
+        attempt: u32,
+        assignment: Assignment,
+        at: Duration,
+    },
+    Reported {
+        seq: u64,
+        trial: TrialId,
+        iteration: u64,
+        value: Option<f64>,
+        values: Values,
+        seconds: f64,
+        at: Duration,
+    },
+    Requeued {
+        trial: TrialId,
+        cause: Cause,
+    },
+    Ended {
+        seq: u64,
+        trial: TrialId,
+        end: End,
+        attempts: u32,
+        assignment: Assignment,
+        last: Values,
+        at: Duration,
+    },
 }
 
 /// How a trial ended.
@@ -196,7 +221,13 @@ impl Controller {
     }
 
     /// A running trial reported; returns why it must stop, if it must.
-    pub fn report(&mut self, now: Duration, trial: TrialId, iteration: u64, values: Values) -> Option<StopReason> {
+    pub fn report(
+        &mut self,
+        now: Duration,
+        trial: TrialId,
+        iteration: u64,
+        values: Values,
+    ) -> Option<StopReason> {
         self.check_budget(now);
         let seq = self.tick();
         let state = self.trials.get_mut(trial as usize).filter(|state| state.status == Status::Running)?;
@@ -229,7 +260,8 @@ impl Controller {
 
     /// A running trial ended.
     pub fn ended(&mut self, now: Duration, trial: TrialId, result: Result<(), Cause>) {
-        let Some(state) = self.trials.get_mut(trial as usize).filter(|state| state.status == Status::Running) else {
+        let Some(state) = self.trials.get_mut(trial as usize).filter(|state| state.status == Status::Running)
+        else {
             return;
         };
         state.seconds += now.saturating_sub(state.started).as_secs_f64();
@@ -407,7 +439,7 @@ impl TrialState {
         }
     }
 
-    fn end(&self) -> End {
+    pub fn end(&self) -> End {
         End {
             status: self.status,
             value: self.value,

@@ -114,7 +114,14 @@ impl ResultGrid {
             .enumerate()
             .map(|(trial, state)| {
                 let end = state.end();
-                TrialResult::new(trial as TrialId, &state.assignment, end, state.attempts, state.last, dir.as_deref())
+                TrialResult::new(
+                    trial as TrialId,
+                    &state.assignment,
+                    end,
+                    state.attempts,
+                    state.last,
+                    dir.as_deref(),
+                )
             })
             .collect();
         Self { metric: metric.to_owned(), mode, dir, trials }
@@ -203,7 +210,8 @@ impl ResultGrid {
         table.load_preset(presets::NOTHING).set_header(header);
         for row in rows {
             table.add_row(row.into_iter().map(|text| {
-                let align = if text.parse::<f64>().is_ok() { CellAlignment::Right } else { CellAlignment::Left };
+                let align =
+                    if text.parse::<f64>().is_ok() { CellAlignment::Right } else { CellAlignment::Left };
                 Cell::new(text).set_alignment(align)
             }));
         }
@@ -230,7 +238,7 @@ impl ResultGrid {
     fn columns(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut params: Vec<String> = Vec::new();
         let mut metrics: Vec<String> = vec![self.metric.clone()];
-        let mut see = |names: &mut Vec<String>, name: &str| {
+        let see = |names: &mut Vec<String>, name: &str| {
             if !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
             }

@@ -32,7 +32,8 @@ impl Slot {
 
     /// A panic of the user's code ends the trial, not the slot.
     fn run_one(&self, launch: Launch) -> Result<(), Cause> {
-        let _span = tracing::info_span!("air.tune.trial", trial = launch.trial, attempt = launch.attempt).entered();
+        let _span =
+            tracing::info_span!("air.tune.trial", trial = launch.trial, attempt = launch.attempt).entered();
         let run = || {
             let dir = self.dir.as_deref().map(|dir| trial_dir(dir, launch.trial));
             let seed = self.seed.child("trial", launch.trial);
@@ -52,7 +53,8 @@ impl Slot {
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a value that is no text".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is no text".into())
 }
 
 /// Runs `count` slots until all trials are done.

@@ -1,5 +1,6 @@
 //! A trial, as the code that runs in it sees it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -65,7 +66,13 @@ pub struct Trial {
 
 impl Trial {
     /// Finds the newest checkpoint, if the trial ran before.
-    pub(crate) fn new(id: TrialId, attempt: u32, seed: Seed, dir: Option<PathBuf>, study: Arc<Study>) -> Result<Self> {
+    pub(crate) fn new(
+        id: TrialId,
+        attempt: u32,
+        seed: Seed,
+        dir: Option<PathBuf>,
+        study: Arc<Study>,
+    ) -> Result<Self> {
         let checkpoint = match &dir {
             Some(dir) if attempt > 1 => latest_checkpoint(dir)?,
             _ => None,
@@ -134,7 +141,8 @@ impl Trial {
             Some(store) => store,
             none => none.insert(checkpoint_store(self.dir.as_deref().ok_or(TuneError::NoFolder)?)?),
         };
-        self.checkpoint = Some(store.save(self.iteration, &[], files)?);
+        let files: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.to_vec().into())).collect();
+        self.checkpoint = Some(store.save(self.iteration, &BTreeMap::new(), &files)?);
         Ok(())
     }
 
@@ -146,7 +154,7 @@ impl Trial {
 
 fn checkpoint_store(trial_dir: &Path) -> Result<CheckpointStore> {
     let storage = Storage::open(&checkpoint_dir(trial_dir).to_string_lossy())?;
-    Ok(CheckpointStore::open(storage, Retention { keep: 2, ..Retention::default() })?)
+    Ok(CheckpointStore::open(storage, Retention::newest(2))?)
 }
 
 fn checkpoint_dir(trial_dir: &Path) -> PathBuf {

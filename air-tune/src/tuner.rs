@@ -70,7 +70,10 @@ impl TuneConfig {
             return Err(TuneError::config("num_samples", "must be at least 1"));
         }
         if self.max_concurrent_trials.is_some_and(|n| !(1..=MAX_CONCURRENT).contains(&n)) {
-            return Err(TuneError::config("max_concurrent_trials", format!("must be between 1 and {MAX_CONCURRENT}")));
+            return Err(TuneError::config(
+                "max_concurrent_trials",
+                format!("must be between 1 and {MAX_CONCURRENT}"),
+            ));
         }
         self.scheduler.build(self.mode).map(|_| ())
     }
@@ -217,7 +220,9 @@ impl Tuner {
         let seed = Seed::new(tune.seed);
         let searcher = match self.searcher.take() {
             Some(searcher) => searcher,
-            None => Box::new(BasicVariants::new(&self.meta.space, tune.num_samples, seed.child("search", 0))?),
+            None => {
+                Box::new(BasicVariants::new(&self.meta.space, tune.num_samples, seed.child("search", 0))?)
+            }
         };
         let scheduler = match self.scheduler.take() {
             Some(scheduler) => scheduler,
@@ -270,10 +275,16 @@ impl Tuner {
     fn check_custom(&mut self) -> Result<()> {
         let resumes = self.resumed.is_some();
         if resumes && self.meta.custom_searcher && self.searcher.is_none() {
-            return Err(TuneError::config("searcher", "the experiment ran with one of its own: give it again"));
+            return Err(TuneError::config(
+                "searcher",
+                "the experiment ran with one of its own: give it again",
+            ));
         }
         if resumes && self.meta.custom_scheduler && self.scheduler.is_none() {
-            return Err(TuneError::config("scheduler", "the experiment ran with one of its own: give it again"));
+            return Err(TuneError::config(
+                "scheduler",
+                "the experiment ran with one of its own: give it again",
+            ));
         }
         self.meta.custom_searcher = self.searcher.is_some();
         self.meta.custom_scheduler = self.scheduler.is_some();

@@ -63,7 +63,15 @@ impl Values {
 /// A number as JSON; what JSON has no number for becomes text.
 pub(crate) fn to_json(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or_else(
-        || Value::from(if value.is_nan() { "NaN" } else if value > 0.0 { "Infinity" } else { "-Infinity" }),
+        || {
+            Value::from(if value.is_nan() {
+                "NaN"
+            } else if value > 0.0 {
+                "Infinity"
+            } else {
+                "-Infinity"
+            })
+        },
         Value::Number,
     )
 }

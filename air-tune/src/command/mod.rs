@@ -55,14 +55,23 @@ impl Command {
     ///
     /// # Errors
     /// [`TuneError::Placeholder`] for a name the space does not have; [`TuneError::Command`] if there is no such program.
-    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>, metric: &str, space: &Space) -> Result<Self> {
+    pub fn new<S: Into<String>>(
+        argv: impl IntoIterator<Item = S>,
+        metric: &str,
+        space: &Space,
+    ) -> Result<Self> {
         let argv: Vec<String> = argv.into_iter().map(Into::into).collect();
         let template = Template::new(&argv, space)?;
         let program = argv.first().map(String::as_str).unwrap_or_default();
         if !program.contains('{') {
             find_program(program)?;
         }
-        Ok(Self { template, metric: metric.to_owned(), grace: Duration::from_secs(5), guard: Guard::start()? })
+        Ok(Self {
+            template,
+            metric: metric.to_owned(),
+            grace: Duration::from_secs(5),
+            guard: Guard::start()?,
+        })
     }
 
     /// How long a command that was told to stop may take (5 seconds unless set) before it is killed.

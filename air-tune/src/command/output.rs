@@ -55,14 +55,20 @@ pub(super) fn numbers(line: &[u8]) -> Option<Vec<(String, f64)>> {
     let object: Map<String, Value> = serde_json::from_slice(line)
         .or_else(|_| serde_json::from_str(&quote_bare_words(std::str::from_utf8(line).unwrap_or_default())))
         .ok()?;
-    Some(object.into_iter().filter_map(|(name, value)| from_json(&value).map(|number| (name, number))).collect())
+    Some(
+        object
+            .into_iter()
+            .filter_map(|(name, value)| from_json(&value).map(|number| (name, number)))
+            .collect(),
+    )
 }
 
 /// Puts quotes around `NaN`, `Infinity` and `-Infinity` that stand outside of strings.
 fn quote_bare_words(text: &str) -> String {
     let (mut out, mut rest, mut quoted) = (String::with_capacity(text.len() + 8), text, false);
     while let Some(c) = rest.chars().next() {
-        let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+        let word =
+            ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
         let taken = match (word, c) {
             (Some(word), _) => {
                 out.extend(["\"", word, "\""]);
@@ -107,14 +113,22 @@ mod tests {
 
     #[test]
     fn reports_are_found_among_other_lines() {
-        let named = |pairs: &[(&str, f64)]| Some(pairs.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect::<Vec<_>>());
-        assert_eq!(numbers(br#" {"loss": 0.5, "name": "x", "ok": true, "n": 3} "#), named(&[("loss", 0.5), ("n", 3.0)]));
+        let named = |pairs: &[(&str, f64)]| {
+            Some(pairs.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            numbers(br#" {"loss": 0.5, "name": "x", "ok": true, "n": 3} "#),
+            named(&[("loss", 0.5), ("n", 3.0)])
+        );
         assert_eq!(numbers(b"epoch 1: loss 0.5"), None);
         assert_eq!(numbers(b"{not json}"), None);
         assert_eq!(numbers(b"[1, 2]"), None);
         assert_eq!(numbers(b"{\"a\": \xff}"), None);
         let python = numbers(br#"{"loss": NaN, "a \" NaN": -Infinity, "b": Infinity}"#).unwrap();
-        assert!(python[0].0 == "a \" NaN" || python.iter().any(|(n, v)| n == "a \" NaN" && *v == f64::NEG_INFINITY));
+        assert!(
+            python[0].0 == "a \" NaN"
+                || python.iter().any(|(n, v)| n == "a \" NaN" && *v == f64::NEG_INFINITY)
+        );
         assert!(python.iter().any(|(n, v)| n == "loss" && v.is_nan()));
     }
 

@@ -36,17 +36,23 @@ enum Message {
 pub(super) fn run(command: &Command, trial: &mut Trial, config: &Config) -> Result<(), BoxError> {
     let argv = command.template.argv(config);
     let program = argv.first().cloned().unwrap_or_default();
-    let mut child = spawn(command, trial, config, &argv).map_err(|source| TuneError::Command {
-        program: program.clone(),
-        reason: source.to_string(),
-    })?;
+    let mut child = spawn(command, trial, config, &argv)
+        .map_err(|source| TuneError::Command { program: program.clone(), reason: source.to_string() })?;
     let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
         return Err("the system gave the command no process id".into());
     };
     let opened = command.guard.watch(group.as_raw_nonzero().get()).and_then(|()| open_gate(&mut child));
     let stderr = Arc::new(Mutex::new(Tail::default()));
     let messages = follow(child, group, Arc::clone(&stderr), log_path(trial, "stderr.log"));
-    let mut running = Running { command, trial, group, stdout_log: None, reported: false, last_line: None, seen: Vec::new() };
+    let mut running = Running {
+        command,
+        trial,
+        group,
+        stdout_log: None,
+        reported: false,
+        last_line: None,
+        seen: Vec::new(),
+    };
     let result = opened.map_err(Into::into).and_then(|()| running.attend(&messages));
     if result.is_err() {
         let _ = kill_process_group(group, Unix::KILL);
@@ -95,7 +101,12 @@ fn log_path(trial: &Trial, name: &str) -> Option<PathBuf> {
 }
 
 /// Reads the command's output and waits for its end, each on a thread.
-fn follow(mut child: Child, group: Pid, tail: Arc<Mutex<Tail>>, stderr_log: Option<PathBuf>) -> Receiver<Message> {
+fn follow(
+    mut child: Child,
+    group: Pid,
+    tail: Arc<Mutex<Tail>>,
+    stderr_log: Option<PathBuf>,
+) -> Receiver<Message> {
     let (sender, receiver) = sync_channel::<Message>(64);
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
@@ -165,7 +176,8 @@ struct Running<'a> {
 impl Running<'_> {
     /// Takes reports until the command has ended and its output with it.
     fn attend(&mut self, messages: &Receiver<Message>) -> Result<Option<ExitStatus>, BoxError> {
-        let (mut exit, mut streams, mut kill_at, mut give_up_at) = (None, 2, None::<Instant>, None::<Instant>);
+        let (mut exit, mut streams, mut kill_at, mut give_up_at) =
+            (None, 2, None::<Instant>, None::<Instant>);
         while exit.is_none() || streams > 0 {
             if give_up_at.is_some_and(|at| Instant::now() >= at) {
                 break;
@@ -222,7 +234,9 @@ impl Running<'_> {
         self.seen.dedup();
         let hint = match (&self.seen[..], &self.last_line) {
             ([], None) => "it printed nothing on standard output".to_owned(),
-            ([], Some(line)) => format!("no line it printed is a JSON object of numbers; the last one is `{line}`"),
+            ([], Some(line)) => {
+                format!("no line it printed is a JSON object of numbers; the last one is `{line}`")
+            }
             (names, _) => format!("its JSON lines hold {}", names.join(", ")),
         };
         Cause::MissingMetric { metric: self.command.metric.clone(), hint: Some(hint) }

@@ -57,7 +57,9 @@ impl Template {
 
     /// The variables for one configuration; those of parameters that do not exist there are not set.
     pub fn env<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = (&'a str, String)> {
-        self.variables.iter().filter_map(|(path, name)| config.get(path).map(|value| (name.as_str(), text(value))))
+        self.variables
+            .iter()
+            .filter_map(|(path, name)| config.get(path).map(|value| (name.as_str(), text(value))))
     }
 }
 
@@ -84,7 +86,8 @@ fn pieces(arg: &str) -> Vec<Piece> {
     while let Some(open) = rest.find('{') {
         plain.push_str(&rest[..open]);
         let after = &rest[open + 1..];
-        let doubled = after.strip_prefix('{').and_then(name).filter(|n| after[n.len() + 2..].starts_with('}'));
+        let doubled =
+            after.strip_prefix('{').and_then(name).filter(|n| after[n.len() + 2..].starts_with('}'));
         if let Some(literal) = doubled {
             plain.push_str(&format!("{{{literal}}}"));
             rest = &after[literal.len() + 3..];
@@ -123,9 +126,10 @@ mod tests {
     fn only_names_in_braces_are_placeholders() {
         assert_eq!(filled(&["--lr={lr}", "{net.kind}-{lr}", "plain"]), ["--lr=0.5", "mlp-0.5", "plain"]);
         assert_eq!(filled(&[r#"echo '{"loss": {lr}}'"#]), [r#"echo '{"loss": 0.5}'"#]);
-        assert_eq!(filled(&["{ print $1 }", "{}", "{", "}", "a{b", "{{lr}}", "{\"a\":{\"b\":{lr}}}"]), [
-            "{ print $1 }", "{}", "{", "}", "a{b", "{lr}", "{\"a\":{\"b\":0.5}}"
-        ]);
+        assert_eq!(
+            filled(&["{ print $1 }", "{}", "{", "}", "a{b", "{{lr}}", "{\"a\":{\"b\":{lr}}}"]),
+            ["{ print $1 }", "{}", "{", "}", "a{b", "{lr}", "{\"a\":{\"b\":0.5}}"]
+        );
     }
 
     #[test]

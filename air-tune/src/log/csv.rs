@@ -57,7 +57,9 @@ impl ProgressCsv {
 
     fn flush(&mut self, trial: TrialId) -> Result<(), TuneError> {
         let path = self.path(trial);
-        let Some(sheet) = self.open.get_mut(&trial).filter(|sheet| !sheet.pending.is_empty()) else { return Ok(()) };
+        let Some(sheet) = self.open.get_mut(&trial).filter(|sheet| !sheet.pending.is_empty()) else {
+            return Ok(());
+        };
         append(&path, sheet.pending.as_bytes())?;
         sheet.pending.clear();
         Ok(())
@@ -121,7 +123,9 @@ impl Callback for ProgressCsv {
             match event {
                 Event::Reported { trial, iteration, values, seconds, .. } => {
                     let new = values.iter().any(|(name, _)| {
-                        self.open.get(trial).is_none_or(|sheet| !sheet.columns.iter().any(|known| known == name))
+                        self.open
+                            .get(trial)
+                            .is_none_or(|sheet| !sheet.columns.iter().any(|known| known == name))
                     });
                     if new && self.open.get(trial).is_some_and(|sheet| !sheet.columns.is_empty()) {
                         // A column more: the lines so far need it too. They are all in the store, this one included.

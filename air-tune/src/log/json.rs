@@ -97,10 +97,14 @@ mod tests {
         for torn in ["", "{\"ev", &"y".repeat(9000)] {
             std::fs::write(&path, format!("{whole}{torn}")).unwrap();
             let mut log = JsonLines::new(dir.path());
-            log.on_events(&[Event::Started { trial: 3, attempt: 1, config: crate::Config::default() }]).unwrap();
+            log.on_events(&[Event::Started { trial: 3, attempt: 1, config: crate::Config::default() }])
+                .unwrap();
             let text = std::fs::read_to_string(&path).unwrap();
             assert_eq!(text.lines().count(), 2);
-            assert!(text.starts_with(&whole) && text.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()));
+            assert!(
+                text.starts_with(&whole)
+                    && text.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok())
+            );
         }
         std::fs::write(&path, "torn from the start").unwrap();
         cut_torn_line(&path).unwrap();

@@ -24,8 +24,11 @@ pub struct Progress {
 impl Progress {
     /// A line for an experiment of `total` trials, if that is known.
     pub fn new(metric: &str, mode: Mode, total: Option<u64>) -> Self {
-        let target =
-            if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+        let target = if std::io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(8)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(total, target);
         let form = if total.is_some() {
             "{pos}/{len} trials [{elapsed}, {eta} left] {msg}"

@@ -144,7 +144,12 @@ pub(super) struct TensorBoard {
 
 impl TensorBoard {
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), file_name: file_name(), pending: HashMap::new(), begun: Default::default() }
+        Self {
+            dir: dir.to_owned(),
+            file_name: file_name(),
+            pending: HashMap::new(),
+            begun: Default::default(),
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -190,7 +195,8 @@ mod tests {
     /// Bytes written by TensorBoard's own `EventFileWriter` for the same events.
     #[test]
     fn bytes_are_those_of_tensorboard() {
-        let ours = [version(1.5), summary(2.5, 300, [Scalar { tag: "loss", value: 0.25 }].into_iter())].concat();
+        let ours =
+            [version(1.5), summary(2.5, 300, [Scalar { tag: "loss", value: 0.25 }].into_iter())].concat();
         let hex: String = ours.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         assert_eq!(hex, include_str!("tensorboard.hex").trim());
     }

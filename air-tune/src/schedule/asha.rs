@@ -84,7 +84,8 @@ impl Asha {
     pub fn new(config: AshaConfig, mode: Mode) -> Result<Self> {
         config.validate()?;
         let bracket = |skip: u64| {
-            let first = (0..skip).try_fold(config.grace_period, |at, _| at.checked_mul(config.reduction_factor));
+            let first =
+                (0..skip).try_fold(config.grace_period, |at, _| at.checked_mul(config.reduction_factor));
             std::iter::successors(first, |at| at.checked_mul(config.reduction_factor))
                 .take_while(|at| *at < config.max_t)
                 .map(|iteration| Rung { iteration, values: Vec::new() })
@@ -152,7 +153,8 @@ mod tests {
         let two = AshaConfig { max_t: 64, brackets: 2, grace_period: 2, ..AshaConfig::default() };
         assert_eq!(at(two), [vec![2, 8, 32], vec![8, 32]]);
         assert_eq!(at(AshaConfig { max_t: 1, ..AshaConfig::default() }), [Vec::<u64>::new()]);
-        let huge = AshaConfig { max_t: u64::MAX, reduction_factor: u64::MAX, brackets: 64, ..AshaConfig::default() };
+        let huge =
+            AshaConfig { max_t: u64::MAX, reduction_factor: u64::MAX, brackets: 64, ..AshaConfig::default() };
         assert_eq!(at(huge)[0], [1]);
     }
 

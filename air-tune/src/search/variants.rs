@@ -48,13 +48,17 @@ impl BasicVariants {
                 conditional |= !param.conditions.is_empty();
                 let limit = if conditional { MAX_LISTED } else { MAX_GRID };
                 if points > limit {
-                    return Err(TuneError::space(&param.path, format!("the grid has more than {limit} points")));
+                    return Err(TuneError::space(
+                        &param.path,
+                        format!("the grid has more than {limit} points"),
+                    ));
                 }
             }
         }
         let mut search = Self { space: space.clone(), seed, grid: Grid::Full(points), total: 0 };
         if conditional {
-            search.grid = Grid::Listed((0..points as u32).filter(|n| search.is_canonical(u64::from(*n))).collect());
+            search.grid =
+                Grid::Listed((0..points as u32).filter(|n| search.is_canonical(u64::from(*n))).collect());
         }
         search.total = search.grid.len().saturating_mul(num_samples);
         Ok(search)
@@ -162,14 +166,21 @@ mod tests {
 
     #[test]
     fn grids_are_crossed_and_repeated() {
-        let space = Space::new().with("a", grid([1, 2])).with("b", grid(["x", "y", "z"])).with("c", uniform(0.0, 1.0));
+        let space = Space::new()
+            .with("a", grid([1, 2]))
+            .with("b", grid(["x", "y", "z"]))
+            .with("c", uniform(0.0, 1.0));
         let points = all(&space, 2, 7);
         assert_eq!(points.len(), 12);
         let pairs: Vec<_> =
             points.iter().map(|p| (p.get("a").unwrap().clone(), p.get("b").unwrap().clone())).collect();
-        assert_eq!(pairs[..4], [(json!(1), json!("x")), (json!(1), json!("y")), (json!(1), json!("z")), (json!(2), json!("x"))]);
+        assert_eq!(
+            pairs[..4],
+            [(json!(1), json!("x")), (json!(1), json!("y")), (json!(1), json!("z")), (json!(2), json!("x"))]
+        );
         assert_eq!(pairs[..6], pairs[6..]);
-        let c: std::collections::BTreeSet<String> = points.iter().map(|p| p.get("c").unwrap().to_string()).collect();
+        let c: std::collections::BTreeSet<String> =
+            points.iter().map(|p| p.get("c").unwrap().to_string()).collect();
         assert_eq!(c.len(), 12, "the random part is drawn anew for every trial");
     }
 
@@ -180,7 +191,10 @@ mod tests {
             .when("opt", ["sgd"], Space::new().with("momentum", grid([0.0, 0.9])))
             .with("k", choice([1, 2, 3]));
         let points = all(&space, 1, 0);
-        let seen: Vec<_> = points.iter().map(|p| (p.get("opt").unwrap().as_str().unwrap(), p.get("momentum").is_some())).collect();
+        let seen: Vec<_> = points
+            .iter()
+            .map(|p| (p.get("opt").unwrap().as_str().unwrap(), p.get("momentum").is_some()))
+            .collect();
         assert_eq!(seen, [("sgd", true), ("sgd", true), ("adam", false)]);
     }
 
@@ -198,6 +212,11 @@ mod tests {
     fn a_grid_too_large_is_refused() {
         let axis = || grid(0..1000);
         let space = Space::new().with("a", axis()).with("b", axis()).with("c", axis());
-        assert!(BasicVariants::new(&space, 1, Seed::new(0)).unwrap_err().to_string().contains("more than 10000000 points"));
+        assert!(
+            BasicVariants::new(&space, 1, Seed::new(0))
+                .unwrap_err()
+                .to_string()
+                .contains("more than 10000000 points")
+        );
     }
 }

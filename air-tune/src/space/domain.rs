@@ -88,7 +88,9 @@ impl Choosable for f32 {
 fn values<T: Choosable>(items: impl IntoIterator<Item = T>) -> Result<Vec<Value>, Domain> {
     items
         .into_iter()
-        .map(|item| item.into_value().ok_or_else(|| Domain::Invalid { reason: "a value is not finite".into() }))
+        .map(|item| {
+            item.into_value().ok_or_else(|| Domain::Invalid { reason: "a value is not finite".into() })
+        })
         .collect()
 }
 
@@ -142,9 +144,10 @@ fn int(range: impl RangeBounds<i64>, log: bool) -> Domain {
 
 /// Always `value`.
 pub fn fixed(value: impl Choosable) -> Domain {
-    value
-        .into_value()
-        .map_or_else(|| Domain::Invalid { reason: "a value is not finite".into() }, |value| Domain::Fixed { value })
+    value.into_value().map_or_else(
+        || Domain::Invalid { reason: "a value is not finite".into() },
+        |value| Domain::Fixed { value },
+    )
 }
 
 impl Domain {
@@ -198,7 +201,9 @@ impl Domain {
             }
             Domain::Int { low, high, log, .. } => {
                 if low > high {
-                    return Err(format!("the range is empty: its lower bound {low} is above its upper bound {high}"));
+                    return Err(format!(
+                        "the range is empty: its lower bound {low} is above its upper bound {high}"
+                    ));
                 }
                 if *log && *low <= 0 {
                     return Err(format!("a logarithmic range must start above 0, found {low}"));
@@ -237,7 +242,9 @@ impl Domain {
             return Value::Null;
         }
         match self {
-            Domain::Grid { values } | Domain::Choice { values } => values[rng.random_range(0..values.len())].clone(),
+            Domain::Grid { values } | Domain::Choice { values } => {
+                values[rng.random_range(0..values.len())].clone()
+            }
             Domain::Fixed { value } => value.clone(),
             Domain::Float { low, high, log: true, .. } => {
                 Value::from(rng.random_range(low.ln()..=high.ln()).exp().clamp(*low, *high))
@@ -251,7 +258,9 @@ impl Domain {
                 let (a, b) = ((*low as f64 - 0.5).ln(), (*high as f64 + 0.5).ln());
                 Value::from((rng.random_range(a..=b).exp().round() as i64).clamp(*low, *high))
             }
-            Domain::Int { low, high, step, .. } => Value::from(low + rng.random_range(0..=(high - low) / step) * step),
+            Domain::Int { low, high, step, .. } => {
+                Value::from(low + rng.random_range(0..=(high - low) / step) * step)
+            }
             Domain::Invalid { .. } => Value::Null,
         }
     }

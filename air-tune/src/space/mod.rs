@@ -11,7 +11,9 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use domain::{Choosable, Domain, choice, fixed, grid, int_uniform, log_int_uniform, log_uniform, uniform};
+pub use domain::{
+    Choosable, Domain, choice, fixed, grid, int_uniform, log_int_uniform, log_uniform, uniform,
+};
 pub use parse::parse_param;
 
 use crate::config::Config;
@@ -112,7 +114,12 @@ impl Space {
     }
 
     /// Adds the parameters of `then`, which exist only where the parameter at `path` has one of the values.
-    pub fn when<T: Choosable>(mut self, path: &str, any_of: impl IntoIterator<Item = T>, then: Space) -> Self {
+    pub fn when<T: Choosable>(
+        mut self,
+        path: &str,
+        any_of: impl IntoIterator<Item = T>,
+        then: Space,
+    ) -> Self {
         let any_of: Vec<Value> = any_of.into_iter().map(|v| v.into_value().unwrap_or(Value::Null)).collect();
         let condition = Condition { path: path.to_owned(), any_of };
         self.params.extend(then.params.into_iter().map(|mut param| {
@@ -159,10 +166,16 @@ impl Space {
             }
             for condition in &param.conditions {
                 let Some(decider) = self.params[..index].iter().find(|p| p.path == condition.path) else {
-                    return fail(format!("its condition names `{}`, which is not defined before it", condition.path));
+                    return fail(format!(
+                        "its condition names `{}`, which is not defined before it",
+                        condition.path
+                    ));
                 };
                 if let Some(never) = condition.any_of.iter().find(|value| !decider.domain.contains(value)) {
-                    return fail(format!("its condition waits for {never}, which `{}` never is", condition.path));
+                    return fail(format!(
+                        "its condition waits for {never}, which `{}` never is",
+                        condition.path
+                    ));
                 }
                 if condition.any_of.is_empty() {
                     return fail("its condition lists no value".into());

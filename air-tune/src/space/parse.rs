@@ -22,7 +22,10 @@ const FORMS: &str = "grid(a,b,…), choice(a,b,…), uniform(low,high), logunifo
 /// [`TuneError::InvalidSpace`] with the parameter's name and what was expected.
 pub fn parse_param(text: &str) -> Result<(String, Domain)> {
     let Some((name, form)) = text.split_once('=') else {
-        return Err(TuneError::space(text.trim(), format!("expected `name=domain`, where domain is {FORMS}")));
+        return Err(TuneError::space(
+            text.trim(),
+            format!("expected `name=domain`, where domain is {FORMS}"),
+        ));
     };
     let (name, form) = (name.trim(), form.trim());
     let domain = parse_domain(form).map_err(|reason| TuneError::space(name, reason))?;
@@ -96,5 +99,9 @@ fn split(inner: &str) -> Result<Vec<&str>, String> {
     if !(parts.is_empty() && last.is_empty()) {
         parts.push(last);
     }
-    if parts.iter().any(|part| part.is_empty()) { Err(format!("`{inner}` has an empty value")) } else { Ok(parts) }
+    if parts.iter().any(|part| part.is_empty()) {
+        Err(format!("`{inner}` has an empty value"))
+    } else {
+        Ok(parts)
+    }
 }

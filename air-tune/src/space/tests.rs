@@ -28,20 +28,31 @@ fn bad_spaces_are_named_with_their_reason() {
     assert!(reason(Space::new().with("x", 1).with("x", 2)).contains("given twice"));
     assert!(reason(Space::new().with("", 1)).contains("empty"));
     assert!(reason(Space::new().with("a b", 1)).contains("cannot stand"));
-    assert!(reason(Space::new().with("a", 1).with("a", Space::new().with("b", 2))).contains("both a value and an object"));
+    assert!(
+        reason(Space::new().with("a", 1).with("a", Space::new().with("b", 2)))
+            .contains("both a value and an object")
+    );
     let late = Space::new().when("k", ["on"], Space::new().with("x", 1)).with("k", choice(["on"]));
     assert!(reason(late).contains("not defined before it"));
     let never = Space::new().with("k", choice(["on"])).when("k", ["off"], Space::new().with("x", 1));
     assert!(reason(never).contains("never is"));
-    let random_grid = Space::new().with("k", choice([1, 2])).when("k", [1], Space::new().with("x", grid([1, 2])));
+    let random_grid =
+        Space::new().with("k", choice([1, 2])).when("k", [1], Space::new().with("x", grid([1, 2])));
     assert!(reason(random_grid).contains("drawn at random"));
 }
 
 #[test]
 fn nested_names_are_paths_and_conditions_follow_them() {
-    let net = Space::new().with("kind", choice(["mlp", "conv"])).when("kind", ["conv"], Space::new().with("k", grid([3])));
-    let net = Space { params: net.params.into_iter().filter(|p| p.path == "kind").collect() }
-        .when("kind", ["conv"], Space::new().with("width", int_uniform(1..=3)));
+    let net = Space::new().with("kind", choice(["mlp", "conv"])).when(
+        "kind",
+        ["conv"],
+        Space::new().with("k", grid([3])),
+    );
+    let net = Space { params: net.params.into_iter().filter(|p| p.path == "kind").collect() }.when(
+        "kind",
+        ["conv"],
+        Space::new().with("width", int_uniform(1..=3)),
+    );
     let space = Space::new().with("net", net);
     space.validate().unwrap();
     let paths: Vec<_> = space.params().iter().map(|p| p.path.as_str()).collect();
@@ -62,12 +73,18 @@ fn text_forms_are_rays() {
     let parsed = |text: &str| parse_param(text).unwrap().1;
     assert_eq!(parsed("lr=loguniform(1e-4,1e-1)"), log_uniform(1e-4, 1e-1));
     assert_eq!(parsed("u = choice(16, 32)"), choice([16, 32]));
-    assert_eq!(parsed("u=choice(sgd,\"a,b\",null,1.5)"), Domain::Choice { values: vec![json!("sgd"), json!("a,b"), json!(null), json!(1.5)] });
+    assert_eq!(
+        parsed("u=choice(sgd,\"a,b\",null,1.5)"),
+        Domain::Choice { values: vec![json!("sgd"), json!("a,b"), json!(null), json!(1.5)] }
+    );
     assert_eq!(parsed("n=randint(1,9)"), int_uniform(1..=8));
     assert_eq!(parsed("n=qrandint(0,10,4)"), Domain::Int { low: 0, high: 8, log: false, step: 4 });
     assert_eq!(parsed("x=quniform(0,1,0.25)"), uniform(0.0, 1.0).step(0.25));
     assert_eq!(parsed("e=10"), fixed(10));
-    assert_eq!(parsed("layers=choice([8,8],[16])"), Domain::Choice { values: vec![json!([8, 8]), json!([16])] });
+    assert_eq!(
+        parsed("layers=choice([8,8],[16])"),
+        Domain::Choice { values: vec![json!([8, 8]), json!([16])] }
+    );
     for (text, expected) in [
         ("lr", "expected `name=domain`"),
         ("lr=", "expected grid"),
@@ -91,8 +108,13 @@ fn domains() -> impl Strategy<Value = Domain> {
     prop_oneof![
         (-1e6..1e6, 0.0..1e6).prop_map(|(low, width): (f64, f64)| uniform(low, low + width)),
         (1e-9..1e3, 1.0..1e6).prop_map(|(low, times): (f64, f64)| log_uniform(low, low * times)),
-        (-1e3..1e3, 0.0..1e3, 0.01..10.0).prop_map(|(low, width, step): (f64, f64, f64)| uniform(low, low + width).step(step)),
-        (-1000_i64..1000, 0_i64..1000, 1_i64..50).prop_map(|(low, width, step)| int_uniform(low..=low + width).step(step as f64)),
+        (-1e3..1e3, 0.0..1e3, 0.01..10.0).prop_map(|(low, width, step): (f64, f64, f64)| uniform(
+            low,
+            low + width
+        )
+        .step(step)),
+        (-1000_i64..1000, 0_i64..1000, 1_i64..50)
+            .prop_map(|(low, width, step)| int_uniform(low..=low + width).step(step as f64)),
         (1_i64..1000, 0_i64..1000).prop_map(|(low, width)| log_int_uniform(low..=low + width)),
         (1_i64..20).prop_map(|n| choice(0..n)),
     ]

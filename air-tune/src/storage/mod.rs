@@ -110,7 +110,8 @@ impl Store {
             Mode::Min => "MINIMIZE",
             Mode::Max => "MAXIMIZE",
         };
-        let text = serde_json::to_string(meta).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        let text =
+            serde_json::to_string(meta).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let tx = self.conn.unchecked_transaction()?;
         tx.execute_batch(include_str!("schema.sql"))?;
         tx.execute("INSERT INTO studies VALUES (1, ?1)", [&meta.run.name])?;
@@ -163,7 +164,10 @@ impl Store {
             Record::Started { trial, attempt, .. } => {
                 let id = row(*trial);
                 run("UPDATE trials SET state = 'RUNNING' WHERE trial_id = ?1", params![id])?;
-                run("UPDATE air_trials SET attempts = ?2, status = 'running' WHERE trial_id = ?1", params![id, attempt])?;
+                run(
+                    "UPDATE air_trials SET attempts = ?2, status = 'running' WHERE trial_id = ?1",
+                    params![id, attempt],
+                )?;
             }
             Record::Reported { seq, trial, iteration, value, values, seconds, .. } => {
                 let id = row(*trial);
@@ -204,7 +208,8 @@ impl Store {
                      datetime_complete = strftime('%Y-%m-%d %H:%M:%f', ?3, 'unixepoch') || '000' WHERE trial_id = ?1",
                     params![id, state, self.wall(*at)],
                 )?;
-                if let Some(value) = end.value.filter(|value| !value.is_nan() && end.status != Status::Failed) {
+                if let Some(value) = end.value.filter(|value| !value.is_nan() && end.status != Status::Failed)
+                {
                     let (value, kind) = optuna::stored(value);
                     run(
                         "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?1, 0, ?2, ?3)",
@@ -253,7 +258,8 @@ fn at(path: &Path) -> impl FnOnce(rusqlite::Error) -> TuneError {
 
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(TuneError::io(&path))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(TuneError::io(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(TuneError::Locked { path: dir.to_owned() }),

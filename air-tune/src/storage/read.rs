@@ -51,7 +51,8 @@ impl Snapshot {
 pub(crate) fn history(dir: &Path, trial: TrialId) -> Result<Vec<Report>> {
     let (conn, path) = open(dir)?;
     let read = || -> rusqlite::Result<Vec<Report>> {
-        let sql = "SELECT iteration, seconds, metrics FROM air_reports WHERE trial_id = ?1 ORDER BY iteration";
+        let sql =
+            "SELECT iteration, seconds, metrics FROM air_reports WHERE trial_id = ?1 ORDER BY iteration";
         conn.prepare(sql)?
             .query_map([row(trial)], |row| {
                 Ok(Report { iteration: row.get(0)?, seconds: row.get(1)?, values: json(row, 2)? })
@@ -83,7 +84,9 @@ pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta> {
         return Err(damaged("it was not made by air-tune (no table air_meta)".into()));
     }
     let get = |key: &str| -> Result<Option<String>> {
-        conn.query_row("SELECT value FROM air_meta WHERE \"key\" = ?1", [key], |r| r.get(0)).optional().map_err(at(path))
+        conn.query_row("SELECT value FROM air_meta WHERE \"key\" = ?1", [key], |r| r.get(0))
+            .optional()
+            .map_err(at(path))
     };
     let check = |what, found: String, supported: &str| {
         if found == supported {
@@ -115,7 +118,9 @@ fn trials(conn: &Connection, path: &Path) -> Result<Vec<StoredTrial>> {
             .map(|trial| {
                 let mut trial = trial?;
                 let found = last
-                    .query_row([row(trial.trial)], |r| Ok((json::<Values>(r, 0)?, r.get::<_, u64>(1)?, r.get::<_, f64>(2)?)))
+                    .query_row([row(trial.trial)], |r| {
+                        Ok((json::<Values>(r, 0)?, r.get::<_, u64>(1)?, r.get::<_, f64>(2)?))
+                    })
                     .optional()?;
                 if let Some((values, iteration, seconds)) = found {
                     trial.last = values;
@@ -159,8 +164,9 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredTrial> {
 
 fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
-    serde_json::from_str(text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into()))
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into())
+    })
 }
 
 fn optional<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
@@ -178,7 +184,8 @@ impl Store {
                    UNION ALL SELECT seq, 1, trial_id, iteration, seconds, metrics FROM air_reports \
                    UNION ALL SELECT ended_seq, 2, trial_id, NULL, NULL, NULL FROM air_trials WHERE ended_seq IS NOT NULL \
                    ORDER BY seq";
-        let mut trial_row = self.conn.prepare(&format!("{TRIAL} WHERE t.trial_id = ?1")).map_err(at(&self.path))?;
+        let mut trial_row =
+            self.conn.prepare(&format!("{TRIAL} WHERE t.trial_id = ?1")).map_err(at(&self.path))?;
         let mut past = self.conn.prepare(sql).map_err(at(&self.path))?;
         let mut rows = past.query([]).map_err(at(&self.path))?;
         let mut seq = 0;

@@ -1,0 +1,4 @@
+//! The cost of a trial that does nothing.
+fn main() {
+    divan::main();
+}

@@ -1,0 +1,220 @@
+#![allow(clippy::unwrap_used)]
+
+use air_core::seed::Seed;
+
+use super::*;
+use crate::schedule::{Asha, AshaConfig, Fifo, SchedulerConfig};
+use crate::search::{BasicVariants, Mode};
+use crate::space::{Space, uniform};
+
+fn rules() -> Rules {
+    Rules { metric: "loss".into(), max_failures: 0, fail_fast: false, time_budget: None }
+}
+
+fn controller(trials: u64, rules: Rules) -> Controller {
+    with(trials, rules, &SchedulerConfig::Fifo)
+}
+
+fn with(trials: u64, rules: Rules, scheduler: &SchedulerConfig) -> Controller {
+    let space = Space::new().with("x", uniform(0.0, 1.0));
+    let searcher = BasicVariants::new(&space, trials, Seed::new(0)).unwrap();
+    Controller::new(rules, Box::new(searcher), scheduler.build(Mode::Min).unwrap())
+}
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn start(controller: &mut Controller, now: u64) -> TrialId {
+    match controller.next(at(now)) {
+        Next::Run(launch) => launch.trial,
+        other => panic!("nothing to run: {other:?}"),
+    }
+}
+
+fn loss(value: f64) -> Values {
+    Values::new(&[("loss", value)]).unwrap()
+}
+
+fn failed() -> Result<(), Cause> {
+    Err(Cause::Error { message: "no luck".into() })
+}
+
+#[test]
+fn a_trial_is_started_reported_and_ended() {
+    let mut c = controller(1, rules());
+    let trial = start(&mut c, 1);
+    assert_eq!(c.next(at(1)), Next::Over);
+    assert_eq!(c.report(at(2), trial, 1, loss(0.5)), None);
+    c.ended(at(4), trial, Ok(()));
+    let kinds: Vec<_> = c.take_records().iter().map(|record| std::mem::discriminant(record)).collect();
+    assert_eq!(kinds.len(), 3);
+    let state = &c.trials()[0];
+    assert_eq!(
+        (state.status, state.value, state.iterations, state.seconds),
+        (Status::Complete, Some(0.5), 1, 3.0)
+    );
+    // What comes after the end is noise.
+    c.ended(at(5), trial, failed());
+    assert_eq!(c.report(at(5), trial, 2, loss(0.1)), None);
+    assert!(c.take_records().is_empty());
+    assert_eq!(c.trials()[0].value, Some(0.5));
+}
+
+#[test]
+fn ends_without_a_usable_metric_are_failures_that_say_so() {
+    for (report, cause) in [
+        (None, "never reported `loss`"),
+        (Some(Values::new(&[("accuracy", 1.0)]).unwrap()), "never reported `loss`: it reported `accuracy`"),
+        (Some(loss(f64::NAN)), "its last `loss` is not a number"),
+    ] {
+        let mut c = controller(1, rules());
+        let trial = start(&mut c, 0);
+        if let Some(report) = report {
+            assert_eq!(c.report(at(0), trial, 1, report), None);
+        }
+        c.ended(at(1), trial, Ok(()));
+        assert_eq!(c.trials()[0].status, Status::Failed);
+        assert_eq!(c.trials()[0].cause.as_ref().unwrap().to_string(), cause);
+    }
+    let mut c = controller(1, rules());
+    let trial = start(&mut c, 0);
+    c.report(at(0), trial, 1, loss(f64::INFINITY));
+    c.ended(at(1), trial, Ok(()));
+    assert_eq!(c.trials()[0].status, Status::Complete, "an infinite value is bad, but a value");
+}
+
+#[test]
+fn failures_are_retried_as_often_as_allowed_and_the_rest_goes_on() {
+    let mut c = controller(2, Rules { max_failures: 1, ..rules() });
+    let (first, second) = (start(&mut c, 0), start(&mut c, 0));
+    assert_eq!(c.next(at(0)), Next::Wait, "a running trial may fail and be run again");
+    c.ended(at(1), first, failed());
+    assert_eq!(start(&mut c, 1), first);
+    c.ended(at(2), first, failed());
+    c.report(at(2), second, 1, loss(1.0));
+    c.ended(at(3), second, Ok(()));
+    assert_eq!(c.next(at(3)), Next::Over);
+    assert_eq!((c.trials()[0].status, c.trials()[0].attempts), (Status::Failed, 2));
+    assert_eq!(c.trials()[1].status, Status::Complete);
+}
+
+#[test]
+fn fail_fast_stops_the_others() {
+    let mut c = controller(3, Rules { fail_fast: true, ..rules() });
+    let (first, second) = (start(&mut c, 0), start(&mut c, 0));
+    c.ended(at(1), first, failed());
+    assert_eq!(c.next(at(1)), Next::Over);
+    assert_eq!(c.report(at(1), second, 1, loss(1.0)), Some(StopReason::FailFast));
+    c.ended(at(2), second, failed());
+    assert_eq!(c.trials()[1].status, Status::Stopped, "it was told to stop; how it did so is no failure");
+}
+
+#[test]
+fn the_time_budget_ends_everything() {
+    let mut c = controller(3, Rules { time_budget: Some(at(10)), ..rules() });
+    let (first, second) = (start(&mut c, 0), start(&mut c, 9));
+    assert_eq!(c.report(at(9), first, 1, loss(1.0)), None);
+    assert_eq!(c.next(at(10)), Next::Over);
+    assert_eq!(c.must_stop(at(10), first), Some(StopReason::TimeBudget));
+    assert_eq!(c.must_stop(at(10), second), Some(StopReason::TimeBudget));
+    c.ended(at(11), first, Ok(()));
+    c.ended(at(11), second, Ok(()));
+    assert_eq!(c.trials()[0].status, Status::Stopped);
+    assert_eq!(c.trials()[1].cause, Some(Cause::OutOfTime { metric: "loss".into() }));
+}
+
+#[test]
+fn a_stopped_trial_is_told_again_and_its_late_reports_are_dropped() {
+    let asha = SchedulerConfig::Asha(AshaConfig { max_t: 4, ..AshaConfig::default() });
+    let mut c = with(2, rules(), &asha);
+    let (first, second) = (start(&mut c, 0), start(&mut c, 0));
+    assert_eq!(c.report(at(0), first, 1, loss(0.1)), None);
+    let behind = Some(StopReason::Behind { rung: 1 });
+    assert_eq!(c.report(at(0), second, 1, loss(0.9)), behind);
+    c.take_records();
+    assert_eq!(c.report(at(0), second, 2, loss(0.0)), behind);
+    assert!(c.take_records().is_empty());
+    c.ended(at(1), second, Ok(()));
+    assert_eq!((c.trials()[1].status, c.trials()[1].value), (Status::Stopped, Some(0.9)));
+    assert_eq!(c.report(at(1), first, 4, loss(0.05)), Some(StopReason::Finished { iterations: 4 }));
+    c.ended(at(1), first, Ok(()));
+    assert_eq!(c.trials()[0].status, Status::Complete, "a trial that had its whole budget is complete");
+}
+
+/// What the store would replay after a crash that kept the first `kept` records.
+fn past(records: &[Record]) -> (Vec<Replay>, u64) {
+    let mut last = 0;
+    let replay = records.iter().filter_map(|record| {
+        let (seq, past) = match record.clone() {
+            Record::Started { seq, trial, attempt, assignment, .. } => {
+                (seq, Replay::Started { trial, attempts: attempt, assignment })
+            }
+            Record::Reported { seq, trial, iteration, value, values, seconds, .. } => {
+                (seq, Replay::Reported { trial, iteration, value, values, seconds })
+            }
+            Record::Ended { seq, trial, end, .. } => (seq, Replay::Ended { trial, end }),
+            Record::Requeued { .. } => return None,
+        };
+        last = seq;
+        Some(past)
+    });
+    let replay = replay.collect();
+    (replay, last)
+}
+
+/// Runs everything on one slot; a trial reports its `x` shrinking, ten times.
+fn run_to_end(c: &mut Controller) {
+    while let Next::Run(launch) = c.next(at(0)) {
+        let x = launch.assignment.get("x").unwrap().as_f64().unwrap();
+        for iteration in 1..=10 {
+            if c.report(at(0), launch.trial, iteration, loss(x + 1.0 / iteration as f64)).is_some() {
+                break;
+            }
+        }
+        c.ended(at(0), launch.trial, Ok(()));
+    }
+}
+
+#[test]
+fn after_a_crash_at_any_record_the_experiment_ends_as_it_would_have() {
+    let asha = SchedulerConfig::Asha(AshaConfig { max_t: 8, reduction_factor: 2, ..AshaConfig::default() });
+    let fresh = || with(12, rules(), &asha);
+    let mut whole = fresh();
+    run_to_end(&mut whole);
+    let records = whole.take_records();
+    let outcome = |c: &Controller| -> Vec<_> {
+        c.trials().iter().map(|t| (t.assignment.clone(), t.status, t.value, t.iterations, t.stop)).collect()
+    };
+    assert!(whole.trials().iter().any(|t| t.status == Status::Stopped));
+    for kept in 0..=records.len() {
+        let mut resumed = fresh();
+        let (replay, seq) = past(&records[..kept]);
+        let over = replay.iter().filter(|past| matches!(past, Replay::Ended { .. })).count();
+        for event in replay {
+            resumed.replay(event).unwrap();
+        }
+        resumed.resume(seq, at(0));
+        run_to_end(&mut resumed);
+        assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records");
+        let started: Vec<_> = resumed.take_records();
+        let again =
+            started.iter().filter(|r| matches!(r, Record::Started { trial, .. } if (*trial as usize) < over));
+        assert_eq!(again.count(), 0, "a finished trial was repeated");
+    }
+}
+
+#[test]
+fn a_store_with_holes_is_refused() {
+    let mut c = controller(2, rules());
+    assert!(c.replay(Replay::Started { trial: 1, attempts: 1, assignment: Assignment::new() }).is_err());
+    let end = TrialState::new(Assignment::new()).end();
+    assert!(c.replay(Replay::Ended { trial: 0, end }).is_err());
+}
+
+#[test]
+fn shipped_parts_pass_their_suites() {
+    crate::testing::searcher(|space, seed| Box::new(BasicVariants::new(space, 100, seed).unwrap()));
+    crate::testing::scheduler(|_| Box::new(Fifo));
+    crate::testing::scheduler(|mode| Box::new(Asha::new(AshaConfig::default(), mode).unwrap()));
+}
