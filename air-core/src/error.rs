@@ -34,6 +34,9 @@ pub enum CoreError {
     /// A value cannot cross to another process.
     #[error(transparent)]
     Wire(#[from] crate::wire::WireError),
+    /// A metric cannot be had.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::MetricsError),
     /// A seed written as text could not be read back.
     #[error(transparent)]
     Seed(#[from] crate::seed::ParseSeedError),

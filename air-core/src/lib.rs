@@ -9,6 +9,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod log;
+pub mod metrics;
 pub mod seed;
 pub mod storage;
 pub mod tensor;

@@ -3,4 +3,5 @@
 mod checkpoint;
 mod collective;
 mod collective_loom;
+mod metrics;
 mod storage;
