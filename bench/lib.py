@@ -10,9 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,18 +129,3 @@ def peer_script(path: Path, *args, package: str, **options):
     version(package)
     return run_json([python(), path, *args], **options)
 
-
-def wait_for_http(url: str, process: subprocess.Popen, limit_s: float = 120) -> None:
-    """Returns when `url` answers anything at all; for servers that a comparison starts."""
-    end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise Failed(f"the server ended with {process.returncode} before it answered")
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise Failed(f"{url} did not answer within {limit_s} s")

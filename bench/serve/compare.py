@@ -11,7 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from lib import OUT, ROOT, Comparison, Failed, Missing, Peer, Row, built, python, run_json, version, wait_for_http
+from lib import OUT, ROOT, Comparison, Failed, Missing, Peer, Row, built, python, run_json, version
 
 HERE = Path(__file__).parent
 MODEL = ROOT / "examples" / "data" / "iris.onnx"
@@ -44,12 +44,27 @@ def server(command, env, name):
             process.wait()
 
 
-def check(url):
-    """The route answers what the quick start says."""
-    headers = {"Content-Type": "application/json"}
-    with urllib.request.urlopen(urllib.request.Request(url, BODY, headers), timeout=30) as answer:
-        if json.load(answer) != {"result": "versicolor"}:
-            raise Failed(f"{url} answered something else than versicolor")
+def answers(url) -> bool:
+    """Whether the route answers yet; `Failed` where it answers something else than the quick start says."""
+    request = urllib.request.Request(url, BODY, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            result = json.load(answer)
+    except OSError:  # nobody listens yet, or the proxy does and knows no route (an HTTPError is an OSError)
+        return False
+    if result != {"result": "versicolor"}:
+        raise Failed(f"{url} answered {result}")
+    return True
+
+
+def wait_for(url, process, limit_s=120):
+    end = time.monotonic() + limit_s
+    while not answers(url):
+        if process.poll() is not None:
+            raise Failed(f"the server ended with exit code {process.returncode}; its words are in {OUT}")
+        if time.monotonic() > end:
+            raise Failed(f"{url} did not answer within {limit_s} s")
+        time.sleep(0.02)
 
 
 def wrk(url, connections, seconds):
@@ -67,8 +82,7 @@ def drive(command, name, env=None):
     url = f"http://127.0.0.1:{port}/iris"
     start = time.monotonic()
     with server([*command, "--port", port], env or {}, name) as process:
-        wait_for_http(url, process)
-        check(url)
+        wait_for(url, process)
         values = {"cold_s": time.monotonic() - start}
         wrk(url, max(CONNECTIONS), 2)
         for connections in CONNECTIONS:
