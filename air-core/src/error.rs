@@ -40,4 +40,37 @@ pub enum CoreError {
     /// A seed written as text could not be read back.
     #[error(transparent)]
     Seed(#[from] crate::seed::ParseSeedError),
+    /// A worker, supervisor or group was described in a way that cannot be run.
+    #[error("{message}")]
+    Config {
+        /// What, and what to do instead.
+        message: String,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
+    Thread {
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The runtime has been dropped.
+    #[error("the runtime has ended")]
+    Stopped,
+    /// A message was never handled; it is safe to send it again.
+    #[error("message was not handled: {reason}")]
+    Undelivered {
+        /// Why.
+        reason: crate::actor::Reason,
+    },
+    /// A worker ended while it handled a message, which may have had effects.
+    #[error("the worker handling the message {exit}")]
+    Died {
+        /// Why it ended.
+        exit: crate::actor::Exit,
+    },
+    /// A worker's handler returned this error.
+    #[error("{0}")]
+    Worker(BoxError),
+    /// A deadline passed while a message was being handled; it may have effects.
+    #[error("deadline passed while the message was being handled")]
+    Expired,
 }

@@ -1,18 +1,28 @@
 //! The ground the AIR libraries stand on: a runtime of supervised workers, channels, tensors, devices,
 //! collectives, storage, checkpoints, metrics, seeds and configuration.
 
+mod actor;
 pub mod channel;
 pub mod checkpoint;
 pub mod cli;
+pub mod clock;
 pub mod collective;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod log;
 pub mod metrics;
+mod runtime;
 pub mod seed;
 pub mod storage;
 pub mod tensor;
 pub mod wire;
 
+pub use actor::{
+    AskError, Backoff, Counters, Cx, DeadLetter, Exit, ExitRecord, Group, GroupSpec, Handle, Mailbox,
+    Message, Pending, Rank, Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec, Worker,
+    WorkerState, block_on,
+};
+pub use clock::{Clock, ManualClock};
 pub use error::{BoxError, CoreError, Result};
+pub use runtime::{Runtime, RuntimeConfig, RuntimeHandle};

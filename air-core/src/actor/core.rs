@@ -1,0 +1,125 @@
+//! What a runtime's workers share: the clock, the counts, the dead letters.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::child::{Child, WorkerState};
+use super::error::Reason;
+use crate::clock::Clock;
+use parking_lot::Mutex;
+
+/// Dead letters kept for inspection; all are counted.
+const KEPT: usize = 64;
+
+pub(super) struct Core {
+    pub(super) clock: Clock,
+    counts: Counts,
+    letters: Mutex<VecDeque<DeadLetter>>,
+    /// Every worker that has not ended for good, in order of adoption.
+    workers: Mutex<BTreeMap<u64, Arc<dyn Child>>>,
+    next_worker: AtomicU64,
+}
+
+#[derive(Default)]
+struct Counts {
+    restarts: AtomicU64,
+    abandoned: AtomicU64,
+    late_replies: AtomicU64,
+    dead_letters: AtomicU64,
+}
+
+/// How often things went wrong since the runtime started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Workers started again after an end.
+    pub restarts: u64,
+    /// Workers left behind with their thread because they did not return.
+    pub abandoned: u64,
+    /// Replies of abandoned workers that came after their callers had been answered.
+    pub late_replies: u64,
+    /// Messages nobody handled and no sender took back.
+    pub dead_letters: u64,
+}
+
+/// A message nobody handled and no sender took back.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeadLetter {
+    /// When it was given up, on the runtime's clock.
+    pub at: Duration,
+    /// The worker it was for.
+    pub worker: Arc<str>,
+    /// The type of the message.
+    pub message_type: &'static str,
+    /// Why it was not handled.
+    pub reason: Reason,
+}
+
+impl Core {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            counts: Counts::default(),
+            letters: Mutex::new(VecDeque::new()),
+            workers: Mutex::new(BTreeMap::new()),
+            next_worker: AtomicU64::new(0),
+        }
+    }
+
+    /// Lists a worker until it is [`delist`](Self::delist)ed by the number returned.
+    pub(super) fn list(&self, worker: Arc<dyn Child>) -> u64 {
+        let number = self.next_worker.fetch_add(1, Ordering::Relaxed);
+        self.workers.lock().insert(number, worker);
+        number
+    }
+
+    pub(super) fn delist(&self, number: u64) {
+        self.workers.lock().remove(&number);
+    }
+
+    pub(super) fn states(&self) -> Vec<WorkerState> {
+        self.workers.lock().values().map(|worker| worker.state()).collect()
+    }
+
+    pub(super) fn dead_letter(&self, worker: &Arc<str>, message_type: &'static str, reason: Reason) {
+        self.counts.dead_letters.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%worker, message = message_type, %reason, "dead letter");
+        let letter = DeadLetter { at: self.clock.now(), worker: Arc::clone(worker), message_type, reason };
+        let mut letters = self.letters.lock();
+        if letters.len() == KEPT {
+            letters.pop_front();
+        }
+        letters.push_back(letter);
+    }
+
+    pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.letters.lock().iter().cloned().collect()
+    }
+
+    pub(super) fn restarted(&self) {
+        self.counts.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn abandoned(&self) {
+        self.counts.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn late_reply(&self) {
+        self.counts.late_replies.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counters {
+            restarts: read(&self.counts.restarts),
+            abandoned: read(&self.counts.abandoned),
+            late_replies: read(&self.counts.late_replies),
+            dead_letters: read(&self.counts.dead_letters),
+        }
+    }
+}

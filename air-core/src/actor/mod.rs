@@ -1,0 +1,65 @@
+//! Supervised workers: the actor runtime.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `message` | what users write: `Message`, `Worker`, `Handle` |
+//! | `mailbox` | how a worker is reached |
+//! | `call` | one message on its way, and the answer on its way back |
+//! | `queue` | what waits for a worker, older than any one life of it |
+//! | `cell` | one life of a worker: the actix actor |
+//! | `exit` | why it ended |
+//! | `restart` | what to do about it: pure decisions |
+//! | `supervisor` | doing it |
+//! | `places` | the threads workers live on |
+//! | `system` | the thread supervisors live on |
+//! | `group` | ranked workers |
+//!
+//! Invariants:
+//!
+//! 1. actix is named in this folder only (A2).
+//! 2. A message is handled by one life of the worker, or goes back to its sender, or is a dead letter: one of these, once.
+//! 3. [`AskError::Undelivered`] means the message never ran; every other error means it may have.
+//! 4. A restart builds a fresh worker; the mailbox and what waits in it stay.
+//! 5. A worker that does not return is left behind: it takes no more messages, and what it replies goes nowhere.
+//! 6. Supervisors run no user code, so no worker can hold up another's restart.
+
+mod call;
+mod cell;
+mod child;
+mod core;
+mod cx;
+mod error;
+mod exit;
+mod group;
+mod mailbox;
+mod message;
+mod park;
+mod places;
+mod queue;
+#[cfg(test)]
+mod queue_tests;
+mod restart;
+mod shared;
+mod spec;
+mod supervisor;
+mod system;
+
+/// What the model checker replaces.
+mod sync {
+    pub(super) use parking_lot::Mutex;
+}
+
+pub use call::Pending;
+pub use child::WorkerState;
+pub use core::{Counters, DeadLetter};
+pub use cx::Cx;
+pub use error::{AskError, Reason, SendError};
+pub use exit::{Exit, ExitRecord};
+pub use group::{Group, Rank};
+pub use mailbox::Mailbox;
+pub use message::{Handle, Message, Worker};
+pub use park::block_on;
+pub use restart::{Backoff, Restart, Strategy};
+pub use spec::{GroupSpec, Spec, SupervisorSpec};
+pub use system::Supervisor;
+pub(crate) use system::{System, SystemHandle};

@@ -1,0 +1,258 @@
+//! The thread a runtime's supervisors live on, and the verbs that reach them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use actix::{Actor, Addr, ArbiterHandle};
+use tokio::sync::oneshot;
+
+use super::cell::Factory;
+use super::child::{Child, WorkerChild, WorkerState};
+use super::core::{Core, Counters, DeadLetter};
+use super::cx::Cx;
+use super::group::{Group, Rank};
+use super::mailbox::Mailbox;
+use super::message::Worker;
+use super::places::Places;
+use super::shared::Shared;
+use super::spec::{GroupSpec, Spec, SupervisorSpec};
+use super::supervisor::{Adoption, Order, SupervisorActor};
+use crate::BoxError;
+use crate::clock::Clock;
+use crate::error::{CoreError, Result};
+use parking_lot::Mutex;
+
+/// Owns the system thread; dropping it ends every worker and joins every thread.
+pub(crate) struct System {
+    handle: SystemHandle,
+    thread: Option<thread::JoinHandle<()>>,
+    grace: Duration,
+}
+
+/// Reaches the system from anywhere, also from inside workers; does not keep it alive.
+#[derive(Clone)]
+pub(crate) struct SystemHandle {
+    core: Arc<Core>,
+    places: Arc<Places>,
+    arbiter: ArbiterHandle,
+    supervisors: Arc<Supervisors>,
+}
+
+/// The supervisors nobody supervises.
+#[derive(Default)]
+struct Supervisors(Mutex<Roster>);
+
+#[derive(Default)]
+struct Roster {
+    closed: bool,
+    next: u64,
+    top: HashMap<u64, Addr<SupervisorActor>>,
+}
+
+impl System {
+    pub(crate) fn start(clock: Clock, shared_threads: usize, grace: Duration) -> Result<Self> {
+        let core = Arc::new(Core::new(clock.clone()));
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("air-system".into())
+            .spawn(move || {
+                let runner = actix::System::new();
+                let arbiter = actix::System::current().arbiter().clone();
+                runner.block_on(async move {
+                    actix::spawn(async move { clock.drive().await });
+                });
+                if ready.send(arbiter).is_ok()
+                    && let Err(error) = runner.run()
+                {
+                    tracing::error!(%error, "the supervisors' thread ended badly");
+                }
+            })
+            .map_err(|source| CoreError::Thread { source })?;
+        let arbiter = is_ready
+            .recv()
+            .map_err(|_| CoreError::Thread { source: std::io::Error::other("it ended while starting") })?;
+        let handle = SystemHandle {
+            core,
+            places: Arc::new(Places::new(shared_threads)),
+            arbiter,
+            supervisors: Arc::default(),
+        };
+        Ok(Self { handle, thread: Some(thread), grace })
+    }
+
+    pub(crate) fn handle(&self) -> &SystemHandle {
+        &self.handle
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        let top = {
+            let mut roster = self.handle.supervisors.0.lock();
+            roster.closed = true;
+            std::mem::take(&mut roster.top)
+        };
+        let (places, core, grace) =
+            (Arc::clone(&self.handle.places), Arc::clone(&self.handle.core), self.grace);
+        self.handle.arbiter.spawn(async move {
+            let abandoned = core.counters().abandoned;
+            if !ended_within(grace, top.values().map(shutdown)).await {
+                top.values().for_each(|supervisor| supervisor.do_send(Order::AbandonAll(grace)));
+                // Nested supervisors pass it on by message; all of them are on this thread, so a turn each is enough.
+                ended_within(Duration::from_secs(1), top.values().map(shutdown)).await;
+            }
+            places.close(core.counters().abandoned > abandoned);
+            actix::System::current().stop();
+        });
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // An error is a panic of ours on that thread, which the panic hook has reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn shutdown(supervisor: &Addr<SupervisorActor>) -> oneshot::Receiver<()> {
+    let (done, is_done) = oneshot::channel();
+    supervisor.do_send(Order::Shutdown(done));
+    is_done
+}
+
+async fn ended_within(limit: Duration, ends: impl Iterator<Item = oneshot::Receiver<()>>) -> bool {
+    let all: Vec<_> = ends.collect();
+    // A supervisor that has ended already drops the sender, which is an answer too.
+    tokio::time::timeout(limit, futures::future::join_all(all)).await.is_ok()
+}
+
+impl SystemHandle {
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.core.counters()
+    }
+
+    pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.core.dead_letters()
+    }
+
+    pub(crate) fn workers(&self) -> Vec<WorkerState> {
+        self.core.states()
+    }
+
+    pub(crate) fn spawn<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<Mailbox<W>> {
+        spec.validate()?;
+        self.supervisor(SupervisorSpec::solo(Arc::clone(&spec.name)))?.adopt(spec, factory)
+    }
+
+    pub(crate) fn supervisor(&self, spec: SupervisorSpec) -> Result<Supervisor> {
+        let mut roster = self.supervisors.0.lock();
+        if roster.closed {
+            return Err(CoreError::Stopped);
+        }
+        let number = roster.next;
+        roster.next += 1;
+        let supervisor = self.start(spec, Some((Arc::downgrade(&self.supervisors), number)));
+        roster.top.insert(number, supervisor.address.clone());
+        Ok(supervisor)
+    }
+
+    pub(crate) fn group<W: Worker>(
+        &self,
+        spec: GroupSpec,
+        factory: impl Fn(Rank) -> Result<W, BoxError> + Send + Sync + 'static,
+    ) -> Result<Group<W>> {
+        if spec.size == 0 {
+            let message = format!("group `{}`: a group needs at least one worker", spec.worker.name);
+            return Err(CoreError::Config { message });
+        }
+        spec.worker.validate()?;
+        let supervisor = self.supervisor(spec.supervisor)?;
+        let factory = Arc::new(factory);
+        let ranks = (0..spec.size).map(|rank| {
+            let factory = Arc::clone(&factory);
+            let place = Rank { rank, world: spec.size };
+            let worker = Spec { name: format!("{}/{rank}", spec.worker.name).into(), ..spec.worker.clone() };
+            supervisor.adopt(worker, Arc::new(move |_: &mut Cx<W>| factory(place)))
+        });
+        Ok(Group::new(ranks.collect::<Result<_>>()?))
+    }
+
+    fn start(&self, spec: SupervisorSpec, top: Option<(std::sync::Weak<Supervisors>, u64)>) -> Supervisor {
+        let name = Arc::clone(&spec.name);
+        let (core, places) = (Arc::clone(&self.core), Arc::clone(&self.places));
+        let on_end = OnEnd(top);
+        let address = SupervisorActor::start_in_arbiter(&self.arbiter, move |_| {
+            SupervisorActor::new(spec, core, places, on_end)
+        });
+        Supervisor { name, address, system: self.clone() }
+    }
+}
+
+/// Strikes a supervisor off the roster when it is dropped.
+pub(super) struct OnEnd(Option<(std::sync::Weak<Supervisors>, u64)>);
+
+impl Drop for OnEnd {
+    fn drop(&mut self) {
+        if let Some((supervisors, number)) = self.0.take()
+            && let Some(supervisors) = supervisors.upgrade()
+        {
+            supervisors.0.lock().top.remove(&number);
+        }
+    }
+}
+
+/// Supervises the workers and supervisors started through it, as its [`SupervisorSpec`] says.
+///
+/// Dropping this value changes nothing: supervision goes on until the runtime ends.
+#[derive(Clone)]
+pub struct Supervisor {
+    name: Arc<str>,
+    address: Addr<SupervisorActor>,
+    system: SystemHandle,
+}
+
+impl Supervisor {
+    /// Starts a worker under this supervisor. The factory runs on the worker's thread, and again for each restart.
+    pub fn spawn<W: Worker>(
+        &self,
+        spec: Spec,
+        factory: impl Fn(&mut Cx<W>) -> Result<W, BoxError> + Send + Sync + 'static,
+    ) -> Result<Mailbox<W>> {
+        spec.validate()?;
+        self.adopt(spec, Arc::new(factory))
+    }
+
+    /// Starts a supervisor under this one: when it gives up, this one restarts it with everything under it, or gives up too.
+    pub fn supervisor(&self, spec: SupervisorSpec) -> Result<Self> {
+        if self.system.supervisors.0.lock().closed {
+            return Err(CoreError::Stopped);
+        }
+        let child = self.system.start(spec, None);
+        self.address.do_send(Order::AdoptSupervisor(child.address.clone(), Arc::clone(&child.name)));
+        Ok(child)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn adopt<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<Mailbox<W>> {
+        let shared = Arc::new(Shared::new(spec, Arc::clone(&self.system.core)));
+        let child: Arc<dyn Child> = Arc::new(WorkerChild { shared: Arc::clone(&shared), factory });
+        self.address.do_send(Order::Adopt(Adoption::new(child)));
+        Ok(Mailbox::new(shared))
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor").field("name", &self.name).finish_non_exhaustive()
+    }
+}

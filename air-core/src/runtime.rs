@@ -1,0 +1,181 @@
+//! The runtime: a value that owns every thread it makes (A7).
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::BoxError;
+use crate::actor::{
+    Counters, Cx, DeadLetter, Group, GroupSpec, Mailbox, Rank, Spec, Supervisor, SupervisorSpec, System,
+    SystemHandle, Worker, WorkerState,
+};
+use crate::clock::Clock;
+use crate::error::Result;
+
+/// How a runtime is set up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RuntimeConfig {
+    /// Threads of the pool that shared workers live on (default: one for each processor).
+    pub shared_threads: usize,
+    /// How long workers may take to end when the runtime is dropped; then they are left behind with their thread (default 5 s).
+    pub shutdown_grace: Duration,
+    /// The time its supervisors, deadlines and stall limits go by (default: the system's).
+    pub clock: Clock,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        let shared_threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self { shared_threads, shutdown_grace: Duration::from_secs(5), clock: Clock::system() }
+    }
+}
+
+impl RuntimeConfig {
+    /// Sets the clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets how many threads shared workers live on.
+    pub fn shared_threads(mut self, threads: usize) -> Self {
+        self.shared_threads = threads;
+        self
+    }
+
+    /// Sets how long workers may take to end when the runtime is dropped.
+    pub fn shutdown_grace(mut self, grace: Duration) -> Self {
+        self.shutdown_grace = grace;
+        self
+    }
+}
+
+/// Runs workers. There may be several in a process; they share nothing.
+///
+/// Dropping it ends every worker after its current message, answers every waiting caller, and joins every thread.
+///
+/// ```
+/// use air_core::{BoxError, Cx, Handle, Message, Runtime, Spec, Worker};
+///
+/// struct Add(i64);
+/// impl Message for Add {
+///     type Reply = i64;
+/// }
+///
+/// struct Counter(i64);
+/// impl Worker for Counter {}
+/// impl Handle<Add> for Counter {
+///     fn handle(&mut self, Add(n): Add, _: &mut Cx<Self>) -> Result<i64, BoxError> {
+///         self.0 += n;
+///         Ok(self.0)
+///     }
+/// }
+///
+/// let runtime = Runtime::start()?;
+/// let counter = runtime.spawn(Spec::new("counter"), |_| Ok(Counter(0)))?;
+/// counter.tell_blocking(Add(2))?;
+/// assert_eq!(counter.ask_blocking(Add(3))?, 5);
+/// # Ok::<(), BoxError>(())
+/// ```
+pub struct Runtime {
+    system: System,
+    handle: RuntimeHandle,
+}
+
+impl Runtime {
+    /// Starts a runtime with the defaults.
+    pub fn start() -> Result<Self> {
+        Self::with(RuntimeConfig::default())
+    }
+
+    /// Starts a runtime.
+    pub fn with(config: RuntimeConfig) -> Result<Self> {
+        let system = System::start(config.clock, config.shared_threads.max(1), config.shutdown_grace)?;
+        let handle = RuntimeHandle { system: system.handle().clone() };
+        Ok(Self { system, handle })
+    }
+
+    /// A handle with the same verbs, for use inside workers. It does not keep the runtime alive.
+    pub fn handle(&self) -> RuntimeHandle {
+        self.handle.clone()
+    }
+}
+
+impl std::ops::Deref for Runtime {
+    type Target = RuntimeHandle;
+
+    fn deref(&self) -> &RuntimeHandle {
+        &self.handle
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("workers", &self.system.handle().workers().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A runtime's verbs; see [`Runtime::handle`]. Once the runtime is gone they return [`CoreError::Stopped`](crate::CoreError::Stopped).
+#[derive(Clone)]
+pub struct RuntimeHandle {
+    system: SystemHandle,
+}
+
+impl RuntimeHandle {
+    /// Starts a worker under a supervisor of its own (at most 10 restarts a minute). The factory runs on the worker's thread, and again for
+    /// each restart.
+    ///
+    /// Returns at once: messages wait until the worker has started. Should it never start, they come back with the reason.
+    pub fn spawn<W: Worker>(
+        &self,
+        spec: Spec,
+        factory: impl Fn(&mut Cx<W>) -> Result<W, BoxError> + Send + Sync + 'static,
+    ) -> Result<Mailbox<W>> {
+        self.system.spawn(spec, Arc::new(factory))
+    }
+
+    /// Starts a supervisor.
+    pub fn supervisor(&self, spec: SupervisorSpec) -> Result<Supervisor> {
+        self.system.supervisor(spec)
+    }
+
+    /// Starts a group of ranked workers.
+    pub fn group<W: Worker>(
+        &self,
+        spec: GroupSpec,
+        factory: impl Fn(Rank) -> Result<W, BoxError> + Send + Sync + 'static,
+    ) -> Result<Group<W>> {
+        self.system.group(spec, factory)
+    }
+
+    /// The runtime's clock.
+    pub fn clock(&self) -> &Clock {
+        self.system.clock()
+    }
+
+    /// How often things went wrong so far.
+    pub fn counters(&self) -> Counters {
+        self.system.counters()
+    }
+
+    /// The last messages that nobody handled and no sender took back (at most 64).
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.system.dead_letters()
+    }
+
+    /// What every worker is doing now, in order of start.
+    pub fn workers(&self) -> Vec<WorkerState> {
+        self.system.workers()
+    }
+}
+
+impl fmt::Debug for RuntimeHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeHandle").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,84 @@
+//! The mailbox's queue, model-checked: loom runs the shipping file through every interleaving.
+#![allow(clippy::unwrap_used)]
+
+mod sync {
+    /// loom's mutex with `parking_lot`'s face.
+    pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(super) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(super) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+}
+
+#[allow(dead_code)]
+#[path = "../../src/actor/queue.rs"]
+mod queue;
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use queue::Queue;
+use std::task::{Context, Poll, Waker};
+
+fn take(queue: &Queue<usize, ()>, generation: u64) -> Option<usize> {
+    match queue.poll_take(generation, &mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(item) => item,
+        Poll::Pending => None,
+    }
+}
+
+/// A dying mailbox: whatever the interleaving, each item is handled, handed to the closer or given back; one of these, once.
+#[test]
+fn putting_against_taking_and_closing_loses_and_doubles_nothing() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::<usize, ()>::new(2));
+        let given_back = Arc::new(AtomicUsize::new(0));
+        queue.own(1);
+        let putters: Vec<_> = [1, 2]
+            .map(|item| {
+                let (queue, given_back) = (queue.clone(), given_back.clone());
+                loom::thread::spawn(move || {
+                    if let Err(item) = queue.put(item) {
+                        given_back.fetch_add(item, Ordering::SeqCst);
+                    }
+                })
+            })
+            .into();
+        let handled = take(&queue, 1).unwrap_or(0);
+        let closed: usize = queue.close(()).into_iter().sum();
+        for putter in putters {
+            putter.join().unwrap();
+        }
+        assert_eq!(handled + closed + given_back.load(Ordering::SeqCst), 3);
+        assert_eq!(queue.len(), 0);
+    });
+}
+
+/// A restart while messages come in: the old life and the new one never take the same item, and none is left behind.
+#[test]
+fn two_lives_share_the_queue_without_sharing_an_item() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::<usize, ()>::new(2));
+        queue.own(1);
+        queue.put(1).unwrap();
+        let old = {
+            let queue = queue.clone();
+            loom::thread::spawn(move || take(&queue, 1).unwrap_or(0))
+        };
+        let putter = {
+            let queue = queue.clone();
+            loom::thread::spawn(move || queue.put(2).unwrap())
+        };
+        queue.own(2);
+        let new = take(&queue, 2).unwrap_or(0);
+        let handled = old.join().unwrap();
+        putter.join().unwrap();
+        let rest: usize = std::iter::from_fn(|| take(&queue, 2)).sum();
+        assert_eq!(handled + new + rest, 3);
+    });
+}
