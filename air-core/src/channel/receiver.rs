@@ -111,7 +111,7 @@ impl<T> Clone for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.shared.drop_receiver();
+        self.shared.drop_receiver(&self.queue);
     }
 }
 

@@ -143,7 +143,7 @@ impl<T> Shared<T> {
         wake_all(receivers.into_iter().map(|(_, waker)| waker));
     }
 
-    pub(super) fn drop_receiver(&self) {
+    pub(super) fn drop_receiver(&self, from: &queue::Receiver<Parcel<T>>) {
         let wakes: Vec<Waker> = {
             let mut state = self.state.lock();
             state.receivers -= 1;
@@ -153,6 +153,10 @@ impl<T> Shared<T> {
             state.gate.close().cloned().collect()
         };
         wake_all(wakes);
+        // crossbeam would keep what is inside until the last sender goes. Nothing is pushed any more.
+        while let Ok(parcel) = from.try_recv() {
+            drop(self.received(parcel, None));
+        }
     }
 }
 

@@ -187,12 +187,12 @@ impl Layout {
 
     pub(crate) fn insert_axis(&self, axis: usize) -> Result<Layout, TensorError> {
         let rank = self.rank as usize;
-        let mut shape = self.shape().to_vec();
         if axis > rank {
-            return Err(TensorError::AxisOutOfRange { axis, shape });
+            return Err(TensorError::AxisOutOfRange { axis, shape: self.shape().to_vec() });
         }
-        shape.insert(axis, 1);
         if rank == MAX_RANK {
+            let mut shape = self.shape().to_vec();
+            shape.insert(axis, 1);
             return Err(TensorError::TooManyAxes { shape });
         }
         let mut layout = *self;

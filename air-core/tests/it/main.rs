@@ -2,8 +2,11 @@
 
 mod actor;
 mod actor_loom;
+mod channel;
 mod checkpoint;
 mod collective;
 mod collective_loom;
+mod device;
 mod metrics;
 mod storage;
+mod tensor;
