@@ -37,6 +37,9 @@ pub enum CoreError {
     /// A metric cannot be had.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::MetricsError),
+    /// A file, variable or flag of the configuration is wrong.
+    #[error(transparent)]
+    Configuration(#[from] crate::config::ConfigError),
     /// A seed written as text could not be read back.
     #[error(transparent)]
     Seed(#[from] crate::seed::ParseSeedError),

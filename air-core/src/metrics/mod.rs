@@ -222,6 +222,11 @@ impl Metrics {
         let Inner { registry, by_name } = &mut *inner;
         if !by_name.contains_key(name) {
             check_name(name, kind)?;
+            // In OpenMetrics the two would be one family.
+            let sibling = name.strip_suffix("_total").map_or_else(|| format!("{name}_total"), str::to_owned);
+            if let Some(metric) = by_name.get(&sibling) {
+                return Err(MetricsError::Conflict { name: sibling, existing: metric.describe() }.into());
+            }
             for (at, label) in label_names.iter().enumerate() {
                 check_label(name, label)?;
                 if label_names[..at].contains(label) {

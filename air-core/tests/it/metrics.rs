@@ -98,6 +98,9 @@ fn one_name_is_one_thing() {
     assert_eq!(error.to_string(), "`air_core_workers` exists already as a gauge without labels");
     let error = metrics_error(metrics.counter("air_core_exits_total", "Exits", &[]));
     assert_eq!(error.to_string(), "`air_core_exits_total` exists already as a counter with labels cause");
+    // Prometheus takes these two for one.
+    let error = metrics_error(metrics.gauge("air_core_exits", "Exits", &[]));
+    assert_eq!(error.to_string(), "`air_core_exits_total` exists already as a counter with labels cause");
 }
 
 #[test]
