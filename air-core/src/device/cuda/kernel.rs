@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, LaunchConfig, PushKernelArg};
-use cudarc::nvrtc::{self, CompileError};
+use cudarc::nvrtc::Ptx;
 
+use super::compile::machine_code;
 use super::{Memory, error::translate};
 use crate::device::{Device, DeviceError};
 
@@ -23,20 +24,11 @@ pub(super) struct Axpy {
 }
 
 impl Axpy {
-    pub(super) fn compile(device: Device, context: &Arc<CudaContext>) -> Result<Axpy, DeviceError> {
-        // SAFETY: loads the compiler's library by its well-known name and runs its initialisers; calls nothing.
-        if !unsafe { nvrtc::sys::is_culib_present() } {
-            return Err(DeviceError::NoCompiler);
-        }
-        let code = nvrtc::compile_ptx(SOURCE).map_err(|error| DeviceError::Compile {
-            kernel: NAME,
-            log: match error {
-                CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
-                other => format!("{other:?}"),
-            },
-        })?;
+    pub(super) fn load(device: Device, context: &Arc<CudaContext>) -> Result<Axpy, DeviceError> {
         let failed = |found: cudarc::driver::DriverError| translate(device, "loading a kernel", found.0);
-        let module = context.load_module(code).map_err(failed)?;
+        let (major, minor) = context.compute_capability().map_err(failed)?;
+        let code = machine_code(NAME, SOURCE, &format!("sm_{major}{minor}"))?;
+        let module = context.load_module(Ptx::from_binary(code)).map_err(failed)?;
         Ok(Axpy { function: module.load_function(NAME).map_err(failed)? })
     }
 
@@ -77,5 +69,20 @@ impl Axpy {
         // touches `y` only below `elements`, which both hold.
         unsafe { launch.launch(config) }.map_err(|found| translate(device, NAME, found.0))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the compiler is, with or without a device, the kernels compile.
+    #[test]
+    fn the_source_compiles() {
+        match machine_code(NAME, SOURCE, "sm_90") {
+            Ok(code) => assert!(code.starts_with(b"\x7fELF")),
+            Err(DeviceError::NoCompiler) => println!("no kernel compiler here, so its absence is asserted"),
+            Err(other) => panic!("{other}"),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! [`Stream::new`], which look for the library first. Errors become [`DeviceError`] in `error.rs`.
 #![allow(unsafe_code)]
 
+mod compile;
 mod error;
 mod kernel;
 mod memory;

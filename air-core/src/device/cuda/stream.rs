@@ -85,7 +85,7 @@ impl Stream {
             let mut slot = self.axpy.lock();
             match &*slot {
                 Some(kernel) => kernel.clone(),
-                None => slot.insert(Axpy::compile(self.device, &self.context)?).clone(),
+                None => slot.insert(Axpy::load(self.device, &self.context)?).clone(),
             }
         };
         kernel.launch(self.device, &self.queue, alpha, x, y)?;
