@@ -14,7 +14,7 @@ from pathlib import Path
 from lib import OUT, ROOT, Comparison, Failed, Missing, Peer, Row, built, python, run_json, version
 
 HERE = Path(__file__).parent
-MODEL = ROOT / "examples" / "data" / "iris.onnx"
+MODEL = ROOT / "examples" / "data" / "iris_gbc.onnx"
 BODY = b'{"vector": [1.2, 1.0, 1.1, 0.9]}'
 CONNECTIONS = (1, 64)
 FAST = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
