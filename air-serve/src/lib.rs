@@ -1,3 +1,65 @@
-//! air-serve
+//! Model serving: no proxy, no wait, no dropped request.
+//!
+//! A model becomes a [`Deployment`]; deployments and their routes become an [`App`]; [`run`] makes a [`Server`] of it.
+//!
+//! ```
+//! use air_serve::onnx::{Answer, OnnxModel, Prediction, Vector};
+//! use air_serve::{App, Deployment, run};
+//!
+//! let iris = OnnxModel::load("../examples/data/iris_gbc.onnx")?.with_names(["setosa", "versicolor", "virginica"])?;
+//! let app = App::new().with_http(|http| http.port = 0).route("/iris", Deployment::onnx("iris", iris));
+//! let server = run(app)?;
+//! println!("curl -d '{{\"vector\": [1.2, 1.0, 1.1, 0.9]}}' http://{}/iris", server.addr());
+//!
+//! // The same deployment without a socket.
+//! let handle = server.handle::<Vector, Answer>("iris")?;
+//! let answer = handle.call_blocking(Vector { vector: vec![1.2, 1.0, 1.1, 0.9] })?;
+//! assert_eq!(answer.result, Prediction::Name("versicolor".into()));
+//! # Ok::<(), air_core::BoxError>(())
+//! ```
+//!
+//! Any Rust type with a `predict` is a [`Model`]; [`each`] makes one of a function.
+//!
+//! # The path of a request
+//!
+//! ```text
+//! HTTP thread ── route table ── cheap model? ── yes ── called in place, answered
+//! (own listener,  (ArcSwap)          │
+//!  own runtime)                      no ── bounded queue ── replica threads pull batches ── answered
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | `app`, `server` | what is served; a server that runs |
+//! | `http` | listeners, limits, routes, the server's own pages |
+//! | `deploy` | queue, batching, replicas, handles |
+//! | [`onnx`] | model files |
+//! | `metrics` | what is counted |
+//! | `cli` | the `air-serve` command |
+//!
+//! # Invariants
+//!
+//! 1. There is one bounded queue for each deployment, and nothing else in which requests can pile up.
+//! 2. A request is answered exactly once, or refused exactly once. One that was cancelled or ran out of time in the queue never reaches a
+//!    model.
+//! 3. A model is called by one thread at a time, with at least one request and at most `max_batch_size`.
+//! 4. A panic in a model fails the requests of that batch, names the replica, and costs only that replica its model.
+//! 5. Decisions (when to dispatch, when to send callers away and for how long, where to run) are pure types.
+//! 6. Nothing a client sends makes the server allocate more than the body limit for it, panic, or wait for ever.
 
+mod app;
+pub mod cli;
+mod deploy;
+mod error;
+mod http;
+mod metrics;
+mod model;
 pub mod onnx;
+mod server;
+
+pub use app::App;
+pub use deploy::{Call, Deployment, DeploymentConfig, DeploymentHandle, Execution};
+pub use error::{CallError, ServeError};
+pub use http::HttpConfig;
+pub use model::{Each, Model, each};
+pub use server::{Server, run};

@@ -152,6 +152,14 @@ impl Graph {
         &self.producer
     }
 
+    /// The classes of the first classifier among the nodes, as text.
+    pub fn class_labels(&self) -> Option<Vec<String>> {
+        Some(match self.labels()? {
+            super::Labels::Ints(labels) => labels.iter().map(ToString::to_string).collect(),
+            super::Labels::Texts(labels) => labels.iter().map(ToString::to_string).collect(),
+        })
+    }
+
     /// The class labels of the first classifier among the nodes.
     pub(crate) fn labels(&self) -> Option<&super::Labels> {
         self.steps.iter().find_map(|step| step.operator.labels())

@@ -3,7 +3,15 @@
 
 use std::path::PathBuf;
 
+mod calls;
+mod cli;
+mod client;
+mod gate;
+mod http;
+mod limits;
+mod onnx_bad;
 mod onnx_fixtures;
+mod shutdown;
 
 /// A file of this crate's fixtures.
 fn fixtures(name: &str) -> PathBuf {

@@ -1,0 +1,258 @@
+//! When to dispatch what: a pure type (no clock, thread or I/O), so that it is tested exhaustively in simulated time.
+//!
+//! Batching is work-conserving: whoever asks gets what waits at once, and never waits for company unless a window was asked for. While all
+//! replicas are busy the queue fills, so full batches form under load by themselves. The window counts from the *oldest* request.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The limits of a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    /// Most requests in a batch; at least 1.
+    pub max_batch_size: usize,
+    /// How long the oldest request may wait for company.
+    pub window: Duration,
+    /// Most requests that may wait; at least 1.
+    pub capacity: usize,
+}
+
+/// Requests that wait, oldest first. Times are on any one clock.
+pub(crate) struct Batcher<T> {
+    policy: Policy,
+    waiting: VecDeque<Waiting<T>>,
+    next_id: u64,
+    closed: bool,
+}
+
+struct Waiting<T> {
+    id: u64,
+    since: Duration,
+    deadline: Duration,
+    item: T,
+}
+
+/// What to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next<T> {
+    /// Run these, oldest first.
+    Run(Vec<T>),
+    /// Ask again at this time, or when something was pushed.
+    WaitUntil(Duration),
+    /// Ask again when something was pushed.
+    Idle,
+    /// Nothing waits and nothing will.
+    Closed,
+}
+
+/// Why a request was not let in; it comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused<T> {
+    Full(T),
+    Closed(T),
+}
+
+impl<T> Batcher<T> {
+    pub(crate) fn new(policy: Policy) -> Self {
+        Batcher { policy, waiting: VecDeque::new(), next_id: 0, closed: false }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Lets a request in; the id is for [`Batcher::cancel`].
+    pub(crate) fn push(&mut self, now: Duration, deadline: Duration, item: T) -> Result<u64, Refused<T>> {
+        if self.closed {
+            return Err(Refused::Closed(item));
+        }
+        if self.waiting.len() >= self.policy.capacity {
+            return Err(Refused::Full(item));
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        self.waiting.push_back(Waiting { id, since: now, deadline, item });
+        Ok(id)
+    }
+
+    /// Takes a request out, if it still waits. It makes room at once.
+    pub(crate) fn cancel(&mut self, id: u64) -> Option<T> {
+        let index = self.waiting.binary_search_by_key(&id, |waiting| waiting.id).ok()?;
+        self.waiting.remove(index).map(|waiting| waiting.item)
+    }
+
+    /// Takes out those whose deadline has come. They will never run.
+    pub(crate) fn expire(&mut self, now: Duration) -> Vec<T> {
+        // The common case, all deadlines equal, looks at the first only.
+        if self.waiting.iter().all(|waiting| waiting.deadline > now) {
+            return Vec::new();
+        }
+        let (late, timely) = self.waiting.drain(..).partition::<Vec<_>, _>(|waiting| waiting.deadline <= now);
+        self.waiting = timely.into();
+        late.into_iter().map(|waiting| waiting.item).collect()
+    }
+
+    /// What a replica that has nothing to do should do. Call [`Batcher::expire`] first.
+    pub(crate) fn next(&mut self, now: Duration) -> Next<T> {
+        let Some(oldest) = self.waiting.front() else {
+            return if self.closed { Next::Closed } else { Next::Idle };
+        };
+        let due = oldest.since.saturating_add(self.policy.window);
+        let full = self.waiting.len() >= self.policy.max_batch_size;
+        if !full && !self.closed && now < due {
+            return Next::WaitUntil(due);
+        }
+        let size = self.waiting.len().min(self.policy.max_batch_size);
+        Next::Run(self.waiting.drain(..size).map(|waiting| waiting.item).collect())
+    }
+
+    /// Lets nothing in any more; what waits is still run, without waiting for company.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn batcher(max_batch_size: usize, window: Duration, capacity: usize) -> Batcher<u32> {
+        Batcher::new(Policy { max_batch_size, window, capacity })
+    }
+
+    #[test]
+    fn an_idle_replica_takes_what_is_there_at_once() {
+        let mut batcher = batcher(8, Duration::ZERO, 10);
+        batcher.push(ms(0), ms(1000), 1).unwrap();
+        batcher.push(ms(0), ms(1000), 2).unwrap();
+        assert_eq!(batcher.next(ms(0)), Next::Run(vec![1, 2]));
+        assert_eq!(batcher.next(ms(0)), Next::Idle);
+    }
+
+    #[test]
+    fn the_window_counts_from_the_oldest() {
+        let mut batcher = batcher(3, ms(5), 10);
+        batcher.push(ms(0), ms(1000), 1).unwrap();
+        batcher.push(ms(4), ms(1000), 2).unwrap();
+        assert_eq!(batcher.next(ms(4)), Next::WaitUntil(ms(5)));
+        assert_eq!(batcher.next(ms(5)), Next::Run(vec![1, 2]));
+    }
+
+    #[test]
+    fn a_full_batch_does_not_wait() {
+        let mut batcher = batcher(2, ms(5), 10);
+        for item in 1..=3 {
+            batcher.push(ms(0), ms(1000), item).unwrap();
+        }
+        assert_eq!(batcher.next(ms(0)), Next::Run(vec![1, 2]));
+        assert_eq!(batcher.next(ms(0)), Next::WaitUntil(ms(5)));
+    }
+
+    #[test]
+    fn cancelling_makes_room_and_spares_the_model() {
+        let mut batcher = batcher(4, Duration::ZERO, 2);
+        let first = batcher.push(ms(0), ms(1000), 1).unwrap();
+        batcher.push(ms(0), ms(1000), 2).unwrap();
+        assert_eq!(batcher.push(ms(0), ms(1000), 3), Err(Refused::Full(3)));
+        assert_eq!(batcher.cancel(first), Some(1));
+        assert_eq!(batcher.cancel(first), None);
+        batcher.push(ms(0), ms(1000), 3).unwrap();
+        assert_eq!(batcher.next(ms(0)), Next::Run(vec![2, 3]));
+    }
+
+    #[test]
+    fn closing_runs_what_waits_and_lets_nothing_in() {
+        let mut batcher = batcher(4, ms(50), 4);
+        batcher.push(ms(0), ms(1000), 1).unwrap();
+        batcher.close();
+        assert_eq!(batcher.push(ms(0), ms(1000), 2), Err(Refused::Closed(2)));
+        assert_eq!(batcher.next(ms(0)), Next::Run(vec![1]));
+        assert_eq!(batcher.next(ms(0)), Next::Closed);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Push { patience: u64 },
+        Cancel { nth: usize },
+        Replica,
+        Pass { time: u64 },
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (1..40u64).prop_map(|patience| Event::Push { patience }),
+            1 => any::<usize>().prop_map(|nth| Event::Cancel { nth }),
+            2 => Just(Event::Replica),
+            2 => (0..15u64).prop_map(|time| Event::Pass { time }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: every request ends exactly once; none runs that was cancelled or is late; batches are in
+        /// order and within the limits; the queue never exceeds its capacity; a replica waits only inside the oldest one's window.
+        #[test]
+        fn every_request_ends_once_and_in_order(
+            size in 1..6usize, window in 0..20u64, capacity in 1..12usize, events in prop::collection::vec(event(), 0..200)
+        ) {
+            let mut batcher = batcher(size, ms(window), capacity);
+            let mut now = 0;
+            let mut alive: Vec<(u64, u64, u64, u32)> = Vec::new(); // id, since, deadline, item
+            let mut item = 0;
+            for event in events {
+                match event {
+                    Event::Pass { time } => now += time,
+                    Event::Push { patience } => {
+                        item += 1;
+                        match batcher.push(ms(now), ms(now + patience), item) {
+                            Ok(id) => alive.push((id, now, now + patience, item)),
+                            Err(refused) => {
+                                prop_assert_eq!(refused, Refused::Full(item));
+                                prop_assert_eq!(alive.len(), capacity);
+                            }
+                        }
+                    }
+                    Event::Cancel { nth } => {
+                        if !alive.is_empty() {
+                            let (id, _, _, item) = alive.remove(nth % alive.len());
+                            prop_assert_eq!(batcher.cancel(id), Some(item));
+                        }
+                    }
+                    Event::Replica => {
+                        let late: Vec<u32> = alive.iter().filter(|a| a.2 <= now).map(|a| a.3).collect();
+                        prop_assert_eq!(batcher.expire(ms(now)), late);
+                        alive.retain(|a| a.2 > now);
+                        match batcher.next(ms(now)) {
+                            Next::Run(batch) => {
+                                prop_assert!(!batch.is_empty() && batch.len() <= size);
+                                let first: Vec<u32> = alive.drain(..batch.len()).map(|a| a.3).collect();
+                                prop_assert_eq!(&batch, &first);
+                                // Work-conserving: it leaves something behind only if the batch is full.
+                                prop_assert!(alive.is_empty() || batch.len() == size);
+                            }
+                            Next::WaitUntil(at) => {
+                                prop_assert!(alive.len() < size);
+                                prop_assert_eq!(at, ms(alive[0].1 + window));
+                                prop_assert!(at > ms(now));
+                            }
+                            Next::Idle => prop_assert!(alive.is_empty()),
+                            Next::Closed => prop_assert!(false, "never closed"),
+                        }
+                    }
+                }
+                prop_assert_eq!(batcher.len(), alive.len());
+                prop_assert!(batcher.len() <= capacity);
+            }
+        }
+    }
+}

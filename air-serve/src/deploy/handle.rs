@@ -1,0 +1,209 @@
+//! What callers hold, and a call under way.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::core::{Core, Reply};
+use crate::error::CallError;
+use crate::model::Model;
+
+/// Calls a deployment from within the process: no socket, no encoding. Clones are cheap.
+pub struct DeploymentHandle<I, O> {
+    target: Arc<dyn Target<I, O>>,
+}
+
+impl<I, O> Clone for DeploymentHandle<I, O> {
+    fn clone(&self) -> Self {
+        DeploymentHandle { target: Arc::clone(&self.target) }
+    }
+}
+
+impl<I, O> std::fmt::Debug for DeploymentHandle<I, O> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeploymentHandle").field("deployment", &self.target.name()).finish()
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> DeploymentHandle<I, O> {
+    pub(crate) fn new<M: Model<In = I, Out = O>>(core: Arc<Core<M>>) -> Self {
+        DeploymentHandle { target: Arc::new(core) }
+    }
+
+    /// The deployment's name.
+    pub fn name(&self) -> &str {
+        self.target.name()
+    }
+
+    /// Starts a call. Awaiting it gives the answer; dropping it takes the request out of the queue, so that the model never sees it.
+    ///
+    /// Within a Tokio runtime the deployment's time limit is kept to a millisecond; elsewhere only while the request is queued.
+    pub fn call(&self, input: I) -> Call<O> {
+        Call::new(self.target.submit(input))
+    }
+
+    /// Calls and waits for the answer on this thread, for at most the deployment's time limit.
+    pub fn call_blocking(&self, input: I) -> Result<O, CallError> {
+        match self.target.submit(input) {
+            Submitted::Done(reply) => reply,
+            Submitted::Waiting { receiver, ticket, timeout } => wait(receiver, ticket, timeout),
+        }
+    }
+}
+
+/// A running deployment, whatever its model's type.
+trait Target<I, O>: Send + Sync {
+    fn name(&self) -> &str;
+    fn submit(&self, input: I) -> Submitted<O>;
+}
+
+impl<M: Model> Target<M::In, M::Out> for Arc<Core<M>> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn submit(&self, input: M::In) -> Submitted<M::Out> {
+        Core::submit(self, input)
+    }
+}
+
+/// A deployment that can take a request out of its queue.
+pub(crate) trait Cancel: Send + Sync {
+    fn cancel(&self, id: u64);
+}
+
+/// A place in a queue; dropping it gives the place up.
+pub(crate) struct Ticket {
+    core: Option<Arc<dyn Cancel>>,
+    id: u64,
+}
+
+impl Ticket {
+    pub(crate) fn new(core: Arc<dyn Cancel>, id: u64) -> Self {
+        Ticket { core: Some(core), id }
+    }
+
+    /// The request was answered: there is no place to give up.
+    fn done(&mut self) {
+        self.core = None;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.take() {
+            core.cancel(self.id);
+        }
+    }
+}
+
+/// What became of a request.
+pub(crate) enum Submitted<O> {
+    Done(Reply<O>),
+    Waiting { receiver: oneshot::Receiver<Reply<O>>, ticket: Ticket, timeout: Duration },
+}
+
+/// A call under way; see [`DeploymentHandle::call`].
+#[must_use = "a call that is dropped is cancelled"]
+pub struct Call<O> {
+    state: State<O>,
+}
+
+enum State<O> {
+    Done(Option<Reply<O>>),
+    Waiting {
+        receiver: oneshot::Receiver<Reply<O>>,
+        ticket: Ticket,
+        timeout: Duration,
+        timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    },
+}
+
+impl<O> Call<O> {
+    pub(crate) fn new(submitted: Submitted<O>) -> Self {
+        Call {
+            state: match submitted {
+                Submitted::Done(reply) => State::Done(Some(reply)),
+                Submitted::Waiting { receiver, ticket, timeout } => {
+                    let timer = tokio::runtime::Handle::try_current()
+                        .ok()
+                        .map(|_| Box::pin(tokio::time::sleep(timeout)));
+                    State::Waiting { receiver, ticket, timeout, timer }
+                }
+            },
+        }
+    }
+
+    /// The answer, if it was made in place.
+    pub(crate) fn ready(&mut self) -> Option<Reply<O>> {
+        match &mut self.state {
+            State::Done(reply) => reply.take(),
+            State::Waiting { .. } => None,
+        }
+    }
+}
+
+impl<O> Unpin for Call<O> {}
+
+impl<O> Future for Call<O> {
+    type Output = Result<O, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.state {
+            State::Done(reply) => match reply.take() {
+                Some(reply) => Poll::Ready(reply),
+                None => Poll::Pending, // polled again after it was ready
+            },
+            State::Waiting { receiver, ticket, timeout, timer } => {
+                let reply = match Pin::new(receiver).poll(cx) {
+                    Poll::Ready(received) => received.unwrap_or_else(|_| Err(lost())),
+                    Poll::Pending => match timer.as_mut().map(|timer| timer.as_mut().poll(cx)) {
+                        Some(Poll::Ready(())) => Err(CallError::Timeout { limit: *timeout }),
+                        _ => return Poll::Pending,
+                    },
+                };
+                if !matches!(reply, Err(CallError::Timeout { .. })) {
+                    ticket.done();
+                }
+                // Dropping the state gives up the place in the queue of a call that ran out of time.
+                self.state = State::Done(None);
+                Poll::Ready(reply)
+            }
+        }
+    }
+}
+
+/// A request that was neither answered nor refused: only a deployment that was torn down loses one.
+fn lost() -> CallError {
+    CallError::Closed { deployment: "its deployment".into() }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn wait<O>(mut receiver: oneshot::Receiver<Reply<O>>, mut ticket: Ticket, timeout: Duration) -> Reply<O> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let until = Instant::now() + timeout;
+    loop {
+        if let Poll::Ready(received) = Pin::new(&mut receiver).poll(&mut cx) {
+            ticket.done();
+            return received.unwrap_or_else(|_| Err(lost()));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CallError::Timeout { limit: timeout });
+        }
+        std::thread::park_timeout(left);
+    }
+}

@@ -1,0 +1,161 @@
+//! What can go wrong: when a server is set up ([`ServeError`]) and when a request is answered ([`CallError`]).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use air_core::{BoxError, CoreError};
+
+use crate::onnx::OnnxError;
+
+/// Errors of setting up and running a server.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A setting makes no sense.
+    #[error("{message}")]
+    Config {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {hint}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What that usually means.
+        hint: &'static str,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// A replica could not build its model.
+    #[error("deployment `{deployment}`: its model could not be built: {reason}")]
+    Model {
+        /// The deployment.
+        deployment: Arc<str>,
+        /// What the model's factory said, or its panic.
+        reason: Arc<str>,
+    },
+    /// No deployment has this name and these types.
+    #[error("no deployment `{name}` takes {input} and gives {output}")]
+    NoDeployment {
+        /// The name asked for.
+        name: String,
+        /// The input type asked for.
+        input: &'static str,
+        /// The output type asked for.
+        output: &'static str,
+    },
+    /// A model file cannot be served.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The runtime of the replicas failed.
+    #[error("the runtime of the replicas failed")]
+    Core(#[from] CoreError),
+    /// The operating system refused something.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+}
+
+impl ServeError {
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        ServeError::Config { message: message.into() }
+    }
+}
+
+/// Why a call was not answered. Cheap to clone, because a whole batch shares one cause.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The input does not fit the model.
+    #[error("expected {expected}, got {got}")]
+    Invalid {
+        /// What the model takes.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+    /// As many requests wait as may; the model never saw this one.
+    #[error("deployment `{deployment}` is busy: {queued} requests wait, which is its limit")]
+    Busy {
+        /// The deployment.
+        deployment: Arc<str>,
+        /// Requests that wait.
+        queued: usize,
+        /// When there should be room, from the measured rate of answers.
+        retry_after: Duration,
+    },
+    /// The time ran out. The model did not see the request unless it was working on it already.
+    #[error("no answer within {limit:?}")]
+    Timeout {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The model panicked on the batch that this request was part of.
+    #[error("replica {replica} panicked: {reason}")]
+    Panicked {
+        /// The replica; it is replaced.
+        replica: Arc<str>,
+        /// The panic's message.
+        reason: Arc<str>,
+    },
+    /// The model returned an error for the batch that this request was part of.
+    #[error("replica {replica} failed: {reason}")]
+    Failed {
+        /// The replica; it lives on.
+        replica: Arc<str>,
+        /// The model's error with its causes.
+        reason: Arc<str>,
+    },
+    /// The model answered a batch with the wrong number of answers, so that none can be told whose it is.
+    #[error("replica {replica} gave {got} answers to a batch of {expected}")]
+    WrongBatch {
+        /// The replica.
+        replica: Arc<str>,
+        /// Requests in the batch.
+        expected: usize,
+        /// Answers it gave.
+        got: usize,
+    },
+    /// The deployment is shutting down.
+    #[error("deployment `{deployment}` is shutting down")]
+    Closed {
+        /// The deployment.
+        deployment: Arc<str>,
+    },
+}
+
+impl CallError {
+    /// The HTTP status that says so.
+    pub fn status(&self) -> u16 {
+        match self {
+            CallError::Invalid { .. } => 422,
+            CallError::Busy { .. } | CallError::Closed { .. } => 503,
+            CallError::Timeout { .. } => 504,
+            CallError::Panicked { .. } | CallError::Failed { .. } | CallError::WrongBatch { .. } => 500,
+        }
+    }
+}
+
+impl From<crate::onnx::InputMismatch> for CallError {
+    fn from(mismatch: crate::onnx::InputMismatch) -> Self {
+        CallError::Invalid { expected: mismatch.expected, got: mismatch.got }
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &BoxError) -> Arc<str> {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.into()
+}

@@ -1,0 +1,66 @@
+//! The server's own pages: health, routes, metrics. Ray's names, and those of the orchestrators.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{Response, StatusCode, Uri};
+use axum::routing::get;
+
+use super::reply::{self, Body};
+use super::route::RouteTable;
+use crate::metrics::Metrics;
+
+/// What the pages look at.
+#[derive(Clone)]
+pub(crate) struct Own {
+    pub table: Arc<ArcSwap<RouteTable>>,
+    pub metrics: Metrics,
+    /// Why the server should get no traffic now, if so.
+    pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+pub(crate) fn router(own: Own) -> Router {
+    Router::new()
+        .route("/-/healthz", get(async || reply::text("success").map(axum::body::Body::new)))
+        .route("/health/live", get(async || reply::text("live").map(axum::body::Body::new)))
+        .route("/health/ready", get(ready))
+        .route("/-/routes", get(routes))
+        .route("/metrics", get(metrics))
+        .method_not_allowed_fallback(async || reply::not_allowed("GET").map(axum::body::Body::new))
+        .fallback(unknown)
+        .with_state(own)
+}
+
+type Page = Response<axum::body::Body>;
+
+fn page(response: Response<Body>) -> Page {
+    response.map(axum::body::Body::new)
+}
+
+async fn ready(State(own): State<Own>) -> Page {
+    page(match (own.unready)() {
+        None => reply::text("ready"),
+        Some(reason) => reply::problem(StatusCode::SERVICE_UNAVAILABLE, &reason),
+    })
+}
+
+async fn routes(State(own): State<Own>) -> Page {
+    let table = own.table.load();
+    let routes: BTreeMap<_, _> = table.routes.iter().map(|(path, route)| (path, &route.deployment)).collect();
+    page(match serde_json::to_vec(&routes) {
+        Ok(body) => reply::json(body),
+        Err(error) => reply::problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    })
+}
+
+async fn metrics(State(own): State<Own>) -> Page {
+    page(reply::text(own.metrics.render()))
+}
+
+async fn unknown(uri: Uri) -> Page {
+    let path: String = uri.path().chars().take(128).collect();
+    page(reply::problem(StatusCode::NOT_FOUND, &format!("no route {path}; GET /-/routes lists them")))
+}

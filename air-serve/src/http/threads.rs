@@ -1,0 +1,174 @@
+//! HTTP threads: each has its own listener and its own single-threaded runtime, and a connection stays on the thread that accepted it.
+
+use std::net::TcpListener;
+use std::pin::pin;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Builder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use super::front::Front;
+use crate::error::ServeError;
+use crate::metrics::Metrics;
+
+/// Where the server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    /// No new connections; requests under way are finished.
+    Draining,
+}
+
+/// The running HTTP threads.
+pub(crate) struct Threads {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub(crate) fn start(
+        listeners: Vec<TcpListener>,
+        front: &Arc<Front>,
+        metrics: &Metrics,
+        phase: &watch::Receiver<Phase>,
+    ) -> Result<Self, ServeError> {
+        let permits = Arc::new(Semaphore::new(front.config.max_connections.min(Semaphore::MAX_PERMITS)));
+        let io = |what| move |source| ServeError::Io { what, source };
+        let mut threads = Vec::with_capacity(listeners.len());
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(io("cannot start an I/O runtime"))?;
+            let acceptor = Acceptor {
+                front: Arc::clone(front),
+                metrics: metrics.clone(),
+                phase: phase.clone(),
+                permits: Arc::clone(&permits),
+            };
+            let thread = thread::Builder::new().name(format!("air-http-{index}"));
+            let thread = thread.spawn(move || runtime.block_on(acceptor.run(listener)));
+            threads.push(thread.map_err(io("cannot start a thread"))?);
+        }
+        Ok(Threads { threads })
+    }
+
+    pub(crate) fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("an HTTP thread panicked");
+            }
+        }
+    }
+}
+
+struct Acceptor {
+    front: Arc<Front>,
+    metrics: Metrics,
+    phase: watch::Receiver<Phase>,
+    permits: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    async fn run(mut self, listener: TcpListener) {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "cannot listen"),
+        };
+        // Every connection holds a sender; when the last is gone, so are they.
+        let (open, mut all_closed) = mpsc::channel::<()>(1);
+        loop {
+            let next = async {
+                let permit = Arc::clone(&self.permits).acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                biased;
+                () = draining(&mut self.phase) => break,
+                next = next => next,
+            };
+            match (permit, accepted) {
+                (Ok(permit), Ok((stream, _))) => {
+                    let connection = Connection {
+                        front: Arc::clone(&self.front),
+                        metrics: self.metrics.clone(),
+                        phase: self.phase.clone(),
+                        _permit: permit,
+                        _open: open.clone(),
+                    };
+                    tokio::spawn(connection.run(stream));
+                }
+                (_, Err(error)) => {
+                    // Usually too many open files: wait for some to close instead of spinning.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                (Err(_), _) => break,
+            }
+        }
+        drop(listener);
+        drop(open);
+        if tokio::time::timeout(self.front.config.grace(), all_closed.recv()).await.is_err() {
+            tracing::warn!("some requests were still under way after the time for a graceful shutdown");
+        }
+    }
+}
+
+/// Waits until the server is to end.
+async fn draining(phase: &mut watch::Receiver<Phase>) {
+    // A sender that is gone means the same.
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+}
+
+struct Connection {
+    front: Arc<Front>,
+    metrics: Metrics,
+    phase: watch::Receiver<Phase>,
+    _permit: OwnedSemaphorePermit,
+    _open: mpsc::Sender<()>,
+}
+
+impl Connection {
+    async fn run(mut self, stream: tokio::net::TcpStream) {
+        let _ = stream.set_nodelay(true);
+        let _counted = Counted::new(self.metrics.clone());
+        let front = &self.front;
+        let service = service_fn(|request| Arc::clone(front).serve(request));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.front.config.header_timeout())
+            .pipeline_flush(true);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = draining(&mut self.phase) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            // Clients go away and send nonsense; that is their affair.
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives, however it ends.
+struct Counted(Metrics);
+
+impl Counted {
+    fn new(metrics: Metrics) -> Self {
+        metrics.connected(1);
+        Counted(metrics)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connected(-1);
+    }
+}

@@ -1,0 +1,70 @@
+//! What is served: anything that answers a batch.
+
+use std::marker::PhantomData;
+
+use air_core::BoxError;
+
+use crate::onnx::{Answer, OnnxModel, Vector};
+
+/// A model. Each replica of a deployment owns one and calls it from one thread at a time.
+///
+/// ```
+/// use air_core::BoxError;
+/// use air_serve::Model;
+///
+/// struct Double;
+/// impl Model for Double {
+///     type In = f64;
+///     type Out = f64;
+///     fn predict(&mut self, batch: Vec<f64>) -> Result<Vec<f64>, BoxError> {
+///         Ok(batch.into_iter().map(|x| 2.0 * x).collect())
+///     }
+/// }
+/// ```
+pub trait Model: Send + 'static {
+    /// One request.
+    type In: Send + 'static;
+    /// One answer.
+    type Out: Send + 'static;
+
+    /// Answers a batch: one answer for each input, in order. The batch is never empty, nor longer than the deployment's
+    /// `max_batch_size`. An error goes to every caller of the batch; after a panic the replica is replaced.
+    fn predict(&mut self, batch: Vec<Self::In>) -> Result<Vec<Self::Out>, BoxError>;
+}
+
+/// A model from a function of one input; see [`each`].
+pub struct Each<F, I> {
+    function: F,
+    input: PhantomData<fn(I)>,
+}
+
+/// Makes a model of a function that answers one input.
+pub fn each<I, O, F>(function: F) -> Each<F, I>
+where
+    F: FnMut(I) -> Result<O, BoxError> + Send + 'static,
+{
+    Each { function, input: PhantomData }
+}
+
+impl<I, O, F> Model for Each<F, I>
+where
+    I: Send + 'static,
+    O: Send + 'static,
+    F: FnMut(I) -> Result<O, BoxError> + Send + 'static,
+{
+    type In = I;
+    type Out = O;
+
+    fn predict(&mut self, batch: Vec<I>) -> Result<Vec<O>, BoxError> {
+        batch.into_iter().map(&mut self.function).collect()
+    }
+}
+
+impl Model for OnnxModel {
+    type In = Vector;
+    type Out = Answer;
+
+    fn predict(&mut self, batch: Vec<Vector>) -> Result<Vec<Answer>, BoxError> {
+        Ok(OnnxModel::predict(self, &batch)?)
+    }
+}
