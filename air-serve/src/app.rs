@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use air_core::RuntimeHandle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,7 +27,7 @@ pub(crate) struct Part {
     pub start: Start,
 }
 
-type Start = Box<dyn FnOnce(&Metrics) -> Result<Started, ServeError> + Send>;
+type Start = Box<dyn FnOnce(&Metrics, &RuntimeHandle) -> Result<Started, ServeError> + Send>;
 
 /// A deployment that runs.
 pub(crate) struct Started {
@@ -94,13 +95,13 @@ impl App {
         let path = path.into();
         let at = path.clone();
         let name = Arc::clone(&deployment.name);
-        let start = move |metrics: &Metrics| {
+        let start = move |metrics: &Metrics, runtime: &RuntimeHandle| {
             let core = Core::new(deployment, metrics)?;
-            let replicas = Replicas::start(&core)?;
+            let replicas = Replicas::start(&core, runtime)?;
             let route = Route {
                 deployment: core.name.to_string(),
                 endpoint: Box::new(Json(DeploymentHandle::new(Arc::clone(&core)))),
-                metrics: metrics.route(&at),
+                metrics: metrics.route(&at)?,
             };
             Ok(Started { running: Arc::new(Of(core)), replicas, route: Some((at, route)) })
         };
@@ -111,9 +112,9 @@ impl App {
     /// Runs a deployment that only handles of this process reach.
     pub fn deploy<M: Model>(mut self, deployment: Deployment<M>) -> Self {
         let name = Arc::clone(&deployment.name);
-        let start = move |metrics: &Metrics| {
+        let start = move |metrics: &Metrics, runtime: &RuntimeHandle| {
             let core = Core::new(deployment, metrics)?;
-            let replicas = Replicas::start(&core)?;
+            let replicas = Replicas::start(&core, runtime)?;
             Ok(Started { running: Arc::new(Of(core)), replicas, route: None })
         };
         self.parts.push(Part { name, path: None, start: Box::new(start) });

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use air_core::Runtime;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
@@ -22,15 +23,24 @@ pub fn run(app: App) -> Result<Server, ServeError> {
     let addr = listeners[0]
         .local_addr()
         .map_err(|source| ServeError::Io { what: "cannot read the address", source })?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(air_core::metrics::Metrics::new())?;
+    let runtime = Runtime::start()?;
+    let control = runtime.handle();
     let table = Arc::new(ArcSwap::from_pointee(RouteTable::default()));
     let (phase, phase_seen) = watch::channel(Phase::Serving);
-    let mut server =
-        Server { addr, metrics, phase, threads: None, running: Vec::new(), replicas: Vec::new() };
+    let mut server = Server {
+        addr,
+        metrics,
+        phase,
+        threads: None,
+        running: Vec::new(),
+        replicas: Vec::new(),
+        runtime: Some(runtime),
+    };
     let mut routes = HashMap::new();
     for part in app.parts {
         // On an error the server is dropped, which ends what has been started.
-        let started = (part.start)(&server.metrics)?;
+        let started = (part.start)(&server.metrics, &control)?;
         server.running.push(started.running);
         server.replicas.push(started.replicas);
         routes.extend(started.route.map(|(path, route)| (path, Arc::new(route))));
@@ -41,7 +51,7 @@ pub fn run(app: App) -> Result<Server, ServeError> {
         metrics: server.metrics.clone(),
         unready: server.unready(&phase_seen),
     };
-    let other = server.metrics.route("other");
+    let other = server.metrics.route("other")?;
     let front = Arc::new(Front { config: app.http, table, own: http::router(own), other });
     server.threads = Some(Threads::start(listeners, &front, &server.metrics, &phase_seen)?);
     Ok(server)
@@ -55,6 +65,8 @@ pub struct Server {
     threads: Option<Threads>,
     running: Vec<Arc<dyn Running>>,
     replicas: Vec<Replicas>,
+    /// The control plane: supervises the replicas.
+    runtime: Option<Runtime>,
 }
 
 impl Server {
@@ -115,9 +127,9 @@ impl Server {
         for running in &self.running {
             running.close();
         }
-        for replicas in self.replicas.drain(..) {
-            replicas.join();
-        }
+        self.replicas.clear();
+        // Ends when the replicas have answered what was queued.
+        self.runtime = None;
     }
 
     /// Why the server should get no traffic, for the readiness page.

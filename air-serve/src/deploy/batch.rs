@@ -61,10 +61,6 @@ impl<T> Batcher<T> {
         self.waiting.len()
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     /// Lets a request in; the id is for [`Batcher::cancel`].
     pub(crate) fn push(&mut self, now: Duration, deadline: Duration, item: T) -> Result<u64, Refused<T>> {
         if self.closed {

@@ -78,7 +78,7 @@ impl<M: Model> Core<M> {
     pub(crate) fn new(deployment: Deployment<M>, metrics: &Metrics) -> Result<Arc<Self>, ServeError> {
         let Deployment { name, config, factory, check } = deployment;
         config.validate()?;
-        let metrics = metrics.deployment(&name);
+        let metrics = metrics.deployment(&name)?;
         let slot = |index: usize| Slot {
             name: format!("{name}#{index}").into(),
             model: Mutex::new(None),
@@ -312,17 +312,6 @@ impl<M: Model> Core<M> {
     pub(crate) fn close(&self) {
         self.queue.lock().batcher.close();
         self.work.notify_all();
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.queue.lock().batcher.is_closed()
-    }
-
-    /// Waits for at most `limit`, or until the deployment is closed.
-    pub(crate) fn pause(&self, limit: Duration) {
-        let until = Instant::now() + limit;
-        let mut queue = self.queue.lock();
-        while !queue.batcher.is_closed() && !self.work.wait_until(&mut queue, until).timed_out() {}
     }
 
     /// Whether some replica has a model, and so can answer.

@@ -1,40 +1,111 @@
-//! Replicas: workers that build a model and pull from their deployment's queue; replaced when their model is lost.
+//! Replicas: supervised workers that build a model and pull from their deployment's queue.
+//!
+//! A replica's thread is the worker's own. Its one message says "pull", and is handled for as long as the deployment lives; so no request passes
+//! through a mailbox. When its model is lost the worker ends with the model's panic, and its supervisor starts a fresh one after a delay that
+//! grows while failures go on; meanwhile the others pull.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use air_core::{
+    BoxError, Cx, Handle, Mailbox, Message, RuntimeHandle, Spec, Supervisor, SupervisorSpec, Worker,
+};
 use parking_lot::{Condvar, Mutex};
 
 use super::core::{Core, End};
 use crate::error::ServeError;
 use crate::model::Model;
 
-/// Delay before the first replacement in a row, and the longest.
-const FIRST_DELAY: Duration = Duration::from_millis(10);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
+/// The back-off limits how often a replica is replaced; giving up on it for good would help nobody.
+const RESTARTS: usize = 100_000;
+const WINDOW: Duration = Duration::from_secs(60);
 
-/// The replicas of one deployment.
+/// The replicas of one deployment. Closing the deployment ends them; the runtime joins their threads.
 pub(crate) struct Replicas {
-    threads: Vec<JoinHandle<()>>,
+    _supervisor: Supervisor,
+}
+
+impl Replicas {
+    /// Starts every replica and waits until each has its model; the first that cannot build it fails the deployment.
+    pub(crate) fn start<M: Model>(core: &Arc<Core<M>>, runtime: &RuntimeHandle) -> Result<Self, ServeError> {
+        let spec = SupervisorSpec::new(Arc::clone(&core.name)).intensity(RESTARTS, WINDOW);
+        let supervisor = runtime.supervisor(spec)?;
+        let first_starts = FirstStarts::new(core.slots.len());
+        for (index, slot) in core.slots.iter().enumerate() {
+            let (core, first_starts) = (Arc::clone(core), Arc::clone(&first_starts));
+            let factory = move |cx: &mut Cx<Replica<M>>| -> Result<Replica<M>, BoxError> {
+                let built = core.build(index);
+                if cx.generation() == 1 {
+                    first_starts.note(built.clone());
+                }
+                built.map_err(|reason| reason.to_string())?;
+                Ok(Replica { core: Arc::clone(&core), index })
+            };
+            let _: Mailbox<Replica<M>> = supervisor.spawn(Spec::new(Arc::clone(&slot.name)), factory)?;
+        }
+        if let Err(reason) = first_starts.wait() {
+            core.close();
+            return Err(ServeError::Model { deployment: Arc::clone(&core.name), reason });
+        }
+        Ok(Replicas { _supervisor: supervisor })
+    }
+}
+
+struct Replica<M: Model> {
+    core: Arc<Core<M>>,
+    index: usize,
+}
+
+/// Pull until there is nothing more to pull.
+struct Pull;
+
+impl Message for Pull {
+    type Reply = ();
+}
+
+impl<M: Model> Worker for Replica<M> {
+    fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), BoxError> {
+        cx.mailbox().try_tell(Pull).map_err(|error| error.reason.to_string().into())
+    }
+}
+
+impl<M: Model> Handle<Pull> for Replica<M> {
+    fn handle(&mut self, _: Pull, cx: &mut Cx<Self>) -> Result<(), BoxError> {
+        match self.core.pull(self.index) {
+            End::Closed => {
+                cx.stop();
+                Ok(())
+            }
+            // The model's panic was caught to answer its callers; from here on it is the replica's own end.
+            End::Lost(reason) => std::panic::resume_unwind(Box::new(reason.to_string())),
+        }
+    }
 }
 
 /// Collects how the first start of each replica went.
-pub(crate) struct Started {
-    state: Mutex<(usize, Option<Arc<str>>)>,
+struct FirstStarts {
+    state: Mutex<Pending>,
     changed: Condvar,
 }
 
-impl Started {
+struct Pending {
+    replicas: usize,
+    failure: Option<Arc<str>>,
+}
+
+impl FirstStarts {
     fn new(replicas: usize) -> Arc<Self> {
-        Arc::new(Started { state: Mutex::new((replicas, None)), changed: Condvar::new() })
+        Arc::new(FirstStarts {
+            state: Mutex::new(Pending { replicas, failure: None }),
+            changed: Condvar::new(),
+        })
     }
 
     fn note(&self, built: Result<(), Arc<str>>) {
         let mut state = self.state.lock();
         match built {
-            Ok(()) => state.0 = state.0.saturating_sub(1),
-            Err(reason) => state.1 = Some(reason),
+            Ok(()) => state.replicas = state.replicas.saturating_sub(1),
+            Err(reason) => state.failure = Some(reason),
         }
         self.changed.notify_all();
     }
@@ -43,62 +114,10 @@ impl Started {
         let mut state = self.state.lock();
         loop {
             match &*state {
-                (_, Some(reason)) => return Err(Arc::clone(reason)),
-                (0, None) => return Ok(()),
-                _ => self.changed.wait(&mut state),
+                Pending { failure: Some(reason), .. } => return Err(Arc::clone(reason)),
+                Pending { replicas: 0, .. } => return Ok(()),
+                Pending { .. } => self.changed.wait(&mut state),
             }
         }
-    }
-}
-
-impl Replicas {
-    /// Starts every replica and waits until each has its model; the first that cannot build it fails the deployment.
-    pub(crate) fn start<M: Model>(core: &Arc<Core<M>>) -> Result<Self, ServeError> {
-        let started = Started::new(core.slots.len());
-        let mut replicas = Replicas { threads: Vec::new() };
-        for index in 0..core.slots.len() {
-            let (core, started) = (Arc::clone(core), Arc::clone(&started));
-            let thread = thread::Builder::new().name(core.slots[index].name.to_string());
-            let spawned = thread.spawn(move || run(&core, index, &started));
-            replicas
-                .threads
-                .push(spawned.map_err(|source| ServeError::Io { what: "cannot start a thread", source })?);
-        }
-        if let Err(reason) = started.wait() {
-            core.close();
-            replicas.join();
-            return Err(ServeError::Model { deployment: Arc::clone(&core.name), reason });
-        }
-        Ok(replicas)
-    }
-
-    /// Waits for the replicas of a deployment that was closed.
-    pub(crate) fn join(self) {
-        for thread in self.threads {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn run<M: Model>(core: &Core<M>, index: usize, started: &Started) {
-    let mut delay = FIRST_DELAY;
-    let mut first = true;
-    while !core.is_closed() {
-        let built = core.build(index);
-        let ok = built.is_ok();
-        if let Err(reason) = &built {
-            tracing::error!(replica = %core.slots[index].name, %reason, "the model could not be built");
-        }
-        if std::mem::take(&mut first) {
-            started.note(built);
-        }
-        if ok {
-            match core.pull(index) {
-                End::Closed => return,
-                End::Lost(_) => {}
-            }
-        }
-        core.pause(delay);
-        delay = (delay * 2).min(LONGEST_DELAY);
     }
 }

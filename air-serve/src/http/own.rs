@@ -57,7 +57,7 @@ async fn routes(State(own): State<Own>) -> Page {
 }
 
 async fn metrics(State(own): State<Own>) -> Page {
-    page(reply::text(own.metrics.render()))
+    page(reply::of_type(air_core::metrics::TEXT, own.metrics.render()))
 }
 
 async fn unknown(uri: Uri) -> Page {

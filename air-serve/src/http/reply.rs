@@ -20,7 +20,12 @@ pub(crate) fn json(body: Vec<u8>) -> Response<Body> {
 
 /// 200 with plain text.
 pub(crate) fn text(body: impl Into<Bytes>) -> Response<Body> {
-    with(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), body)
+    of_type("text/plain; charset=utf-8", body)
+}
+
+/// 200 with a body of that type.
+pub(crate) fn of_type(kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    with(StatusCode::OK, HeaderValue::from_static(kind), body)
 }
 
 fn with(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Body> {

@@ -162,13 +162,13 @@ struct Counted(Metrics);
 
 impl Counted {
     fn new(metrics: Metrics) -> Self {
-        metrics.connected(1);
+        metrics.connected(1.0);
         Counted(metrics)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.connected(-1);
+        self.0.connected(-1.0);
     }
 }

@@ -53,7 +53,7 @@ fn a_thousand_requests_at_once_are_all_answered_right() {
         }
     });
     let metrics = get(addr, "/metrics").body;
-    assert!(metrics.contains("air_serve_requests_total{route=\"/iris\",code=\"200\"} 1000"), "{metrics}");
+    assert!(metrics.contains("air_serve_requests_total{code=\"200\",route=\"/iris\"} 1000"), "{metrics}");
     assert!(metrics.contains("air_serve_request_seconds_count{route=\"/iris\"} 1000"), "{metrics}");
     assert!(metrics.contains("air_serve_batch_items_count{deployment=\"iris\"} 1000"), "{metrics}");
 }

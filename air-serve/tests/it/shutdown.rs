@@ -1,9 +1,12 @@
 //! Ending: nothing that was let in is lost.
 
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use air_serve::{App, CallError, Execution, run};
+use air_core::BoxError;
+use air_serve::{App, CallError, Deployment, Execution, Model, run};
 
 use crate::client::{connect, read, write};
 use crate::gate::gated;
@@ -38,20 +41,34 @@ fn shutting_down_finishes_what_is_under_way() {
     assert!(matches!(handle.call_blocking(1), Err(CallError::Closed { .. })));
 }
 
+/// A model that says when it is dropped.
+struct Last(Arc<AtomicUsize>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Model for Last {
+    type In = ();
+    type Out = ();
+
+    fn predict(&mut self, batch: Vec<()>) -> Result<Vec<()>, BoxError> {
+        Ok(batch)
+    }
+}
+
 #[test]
-fn a_server_that_is_dropped_leaves_no_thread() {
-    let threads = || {
-        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-        let name = |task: std::io::Result<std::fs::DirEntry>| {
-            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
-        };
-        tasks.filter_map(name).filter(|name| name.starts_with("only-here")).count()
-    };
-    let (_gate, deployment) = gated("only-here");
-    let server =
-        run(App::new().with_http(|http| http.port = 0).deploy(deployment.with(|c| c.num_replicas = 3)))
-            .unwrap();
-    assert_eq!(threads(), 3);
+fn a_server_that_is_dropped_closes_its_port_and_leaves_no_model() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&dropped);
+    let deployment = Deployment::new("model", move || Ok(Last(Arc::clone(&counter))))
+        .with(|config| config.num_replicas = 3);
+    let server = run(App::new().with_http(|http| http.port = 0).deploy(deployment)).unwrap();
+    let addr = server.addr();
+    assert!(TcpStream::connect(addr).is_ok());
     drop(server);
-    assert_eq!(threads(), 0);
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    assert!(TcpStream::connect(addr).is_err());
 }
