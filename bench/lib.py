@@ -46,8 +46,8 @@ class Row:
     unit: str
     ours: str  # key in what our measurement returns
     theirs: str  # key in what the peer's returns
-    peer: str | None = None  # the peer's name; None: `theirs` is measured in our own process, and `against` names it
-    against: str = ""
+    peer: str | None = None  # the peer's name; None: `theirs` is measured in our own process
+    against: str = ""  # what of the peer's is meant, where its name alone does not say
     higher_is_better: bool = True
     floor: float = 5.0  # the ratio we claim; a lower one is marked
     note: str = ""  # why a ratio is what it is

@@ -107,7 +107,7 @@ def tabled(row: Row, taken: dict, absent: dict, shown: dict) -> dict:
         "label": row.label,
         "unit": row.unit,
         "ours": ours,
-        "peer": shown[row.peer] if row.peer else row.against,
+        "peer": row.against or shown[row.peer],
         "theirs": theirs,
         "ratio": ratio,
         "floor": row.floor,

@@ -16,16 +16,25 @@ def ray():
     return run_measures([python(), HERE / "ray_core.py"])
 
 
+def rows():
+    for ours, many in (("sync", "one at a time"), ("async_64", "64 in flight")):
+        for what, name in (("actor", "Ray actor calls"), ("task", "Ray tasks")):
+            yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"{what}_{ours}", "Ray", against=name)
+        for bare in ("actix", "tokio", "crossbeam"):
+            yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"bare_{bare}_{ours}", against=f"bare {bare}", floor=0.8, note=BARE[bare])
+
+
+BARE = {
+    "actix": "an actix mailbox: what our workers stand on, without exits, restarts, deadlines or a bound on asks",
+    "tokio": "tokio's mpsc channel with a oneshot for the reply",
+    "crossbeam": "a crossbeam channel with another for the reply: two threads and nothing else",
+}
 COMPARISON = Comparison(
     title="Core: calls to a worker",
-    about="One caller, one worker whose handler does nothing. *One at a time* waits for each reply before the next call; *64 in flight* "
-    "keeps 64 asked for. Ray's workloads are those of its own `ray microbenchmark`.",
+    about="One caller, one worker on another thread whose handler does nothing. *One at a time* waits for each reply before the next "
+    "call; *64 in flight* keeps 64 asked for. Ray's workloads are those of its own `ray microbenchmark`. The bare libraries run the same "
+    "loop in our process (`air-core bench`): they are what lies underneath, so about 1× is the aim.",
     ours=ours,
     peers=[Peer("Ray", ray, package="ray")],
-    rows=[
-        Row("ask, one at a time", "calls/s", "ask_sync", "actor_sync", "Ray"),
-        Row("ask, 64 in flight", "calls/s", "ask_async_64", "actor_async_64", "Ray"),
-        Row("task, one at a time (ours: an ask)", "calls/s", "ask_sync", "task_sync", "Ray"),
-        Row("task, 64 in flight (ours: an ask)", "calls/s", "ask_async_64", "task_async_64", "Ray"),
-    ],
+    rows=list(rows()),
 )
