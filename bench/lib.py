@@ -121,7 +121,7 @@ def version(package: str) -> str:
     try:
         return run([python(), "-c", code]).strip()
     except (Failed, Missing):
-        raise Missing(f"{package} is not installed for {python()} (bench/requirements.txt)") from None
+        raise Missing(f"{package} is not installed (bench/requirements.txt)") from None
 
 
 def peer_script(path: Path, *args, package: str, **options):

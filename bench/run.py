@@ -88,7 +88,7 @@ def measure(area: str, comparison: Comparison, runs: int) -> dict:
         "runs": runs,
         "values": {name or "AIR": values for name, values in taken.items()},
         "absent": {name or "AIR": why for name, why in absent.items()},
-        "rows": [tabled(row, taken, absent, shown) for row in comparison.rows],
+        "rows": [tabled(row, taken, shown) for row in comparison.rows],
     }
 
 
@@ -97,7 +97,7 @@ def median(taken: dict, side: str | None, key: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def tabled(row: Row, taken: dict, absent: dict, shown: dict) -> dict:
+def tabled(row: Row, taken: dict, shown: dict) -> dict:
     """One row's figures: medians, and how many times better we are."""
     ours, theirs = median(taken, None, row.ours), median(taken, row.peer, row.theirs)
     ratio = None
@@ -107,18 +107,15 @@ def tabled(row: Row, taken: dict, absent: dict, shown: dict) -> dict:
         "label": row.label,
         "unit": row.unit,
         "ours": ours,
-        "peer": row.against or shown[row.peer],
+        "peer": f"{shown.get(row.peer, '') if row.peer else ''} {row.against}".strip(),
         "theirs": theirs,
         "ratio": ratio,
         "floor": row.floor,
         "note": row.note,
-        "absent": absent.get(row.peer) or absent.get(None),
     }
 
 
-def number(value: float | None) -> str:
-    if value is None:
-        return "–"
+def number(value: float) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.3g}"
@@ -144,11 +141,10 @@ def render() -> str:
                     ratio = f"**{ratio}**"
                     mark = f" (below {row['floor']:g}×)"
             if row["note"] or mark:
-                notes.append(f"- {row['label']}, {row['peer']}{mark}: {row['note'] or 'not explained yet'}")
-            if row["ratio"] is None and row["absent"]:
-                notes.append(f"- {row['label']}, {row['peer']}: {row['absent'].splitlines()[0]}")
-            unit = row["unit"]
-            lines.append(f"| {row['label']} | {number(row['ours'])} {unit} | {row['peer']} | {number(row['theirs'])} {unit} | {ratio} |")
+                notes.append(f"- {row['label']}, {row['peer']}{mark}: {row['note'] or 'no reason recorded yet'}")
+            ours, theirs = (f"{number(row[side])} {row['unit']}" if row[side] is not None else "–" for side in ("ours", "theirs"))
+            lines.append(f"| {row['label']} | {ours} | {row['peer']} | {theirs} | {ratio} |")
+        notes += [f"- {side} is {why.splitlines()[0]}" for side, why in result["absent"].items()]
         lines += ["", *dict.fromkeys(notes)] if notes else []
         where = "" if len({r["machine"] for r in found}) == 1 else f", {result['machine']}"
         lines += ["", f"`python3 bench/run.py --only {result['area']}`: {result['date']}, commit {result['commit']}, "

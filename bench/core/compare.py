@@ -18,7 +18,7 @@ def ray():
 
 def rows():
     for ours, many in (("sync", "one at a time"), ("async_64", "64 in flight")):
-        for what, name in (("actor", "Ray actor calls"), ("task", "Ray tasks")):
+        for what, name in (("actor", "actor calls"), ("task", "tasks")):
             yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"{what}_{ours}", "Ray", against=name)
         for bare in ("actix", "tokio", "crossbeam"):
             yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"bare_{bare}_{ours}", against=f"bare {bare}", floor=0.8, note=BARE[bare])
