@@ -1,4 +1,8 @@
+use std::error::Error;
+
 use super::Device;
+use crate::error::CoreError;
+use crate::tensor::TensorError;
 
 /// Why a device cannot be had, or what went wrong on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,9 +99,71 @@ pub enum DeviceError {
     },
 }
 
+const MAX_CAUSES: usize = 32;
+
+/// The lost device that `error`, or one of its causes, tells of.
+///
+/// A supervisor asks this of any error: a worker whose device is lost must not be restarted in this process.
+pub fn lost<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a DeviceError> {
+    // A chain of causes may be endless.
+    std::iter::successors(Some(error), |&error| error.source())
+        .take(MAX_CAUSES)
+        .find_map(|error| told_by(error).filter(|e| e.is_lost()))
+}
+
+/// The device error that `error` itself is or passes on.
+fn told_by<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a DeviceError> {
+    if let Some(CoreError::Device(found) | CoreError::Tensor(TensorError::Device(found))) =
+        error.downcast_ref()
+    {
+        return Some(found);
+    }
+    if let Some(TensorError::Device(found)) = error.downcast_ref() {
+        return Some(found);
+    }
+    error.downcast_ref()
+}
+
 impl DeviceError {
     /// True where the error is sticky: no restart within this process helps.
     pub fn is_lost(&self) -> bool {
         matches!(self, DeviceError::Lost { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BoxError;
+
+    fn sample() -> DeviceError {
+        DeviceError::Lost { device: Device::Cuda(1), cause: "ECC".to_owned(), operation: "upload" }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("step 7 failed")]
+    struct Step(#[source] BoxError);
+
+    #[test]
+    fn a_lost_device_is_found_under_any_wrapping() {
+        let wrapped: [BoxError; 5] = [
+            sample().into(),
+            TensorError::from(sample()).into(),
+            CoreError::from(sample()).into(),
+            CoreError::from(TensorError::from(sample())).into(),
+            Step(Box::new(Step(TensorError::from(sample()).into()))).into(),
+        ];
+        for error in &wrapped {
+            assert_eq!(lost(&**error), Some(&sample()), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn other_errors_lose_no_device() {
+        let others: [BoxError; 3] =
+            [DeviceError::NoDriver.into(), TensorError::Shared.into(), "plain text".into()];
+        for error in &others {
+            assert_eq!(lost(&**error), None, "{error:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ mod error;
 mod info;
 
 pub use cuda::Stream;
-pub use error::DeviceError;
+pub use error::{DeviceError, lost};
 pub use info::{DeviceInfo, DeviceReport, list, report};
 
 use serde::{Deserialize, Serialize};
