@@ -30,7 +30,7 @@ impl Tensor {
         }
     }
 
-    /// Zeros (for booleans, `false`) in memory aligned to 64 bytes.
+    /// Zeros (for booleans, `false`) in memory aligned to 64 bytes; an error where there is no memory for them.
     pub fn zeros<T: Element>(shape: &[usize]) -> Result<Tensor> {
         Tensor::zeros_of(T::DTYPE, shape)
     }
@@ -38,7 +38,11 @@ impl Tensor {
     /// As [`zeros`](Self::zeros), for an element type known at run time.
     pub fn zeros_of(dtype: DType, shape: &[usize]) -> Result<Tensor> {
         let layout = Layout::contiguous(shape, dtype)?;
-        let memory = HostMemory::zeroed(layout.len() * dtype.size_bytes());
+        let needed_bytes = layout.len() * dtype.size_bytes();
+        if !HostMemory::has_room(needed_bytes) {
+            return Err(TensorError::OutOfMemory { needed_bytes, shape: shape.to_vec() });
+        }
+        let memory = HostMemory::zeroed(needed_bytes);
         Ok(Tensor { storage: Storage::host(memory), layout, dtype })
     }
 

@@ -22,6 +22,33 @@ pub enum TensorError {
         /// The element type asked for.
         dtype: DType,
     },
+    /// The system has no memory for it.
+    #[error("no memory for {needed_bytes} bytes of shape {shape:?}")]
+    OutOfMemory {
+        /// The bytes asked for.
+        needed_bytes: usize,
+        /// The shape asked for.
+        shape: Vec<usize>,
+    },
+    /// The tensors to join differ in element type or in an axis other than the one joined along.
+    #[error("tensor {index} of {found_dtype}{found:?} does not join {dtype}{shape:?} along axis {axis}")]
+    CannotJoin {
+        /// Which of the tensors.
+        index: usize,
+        /// Its shape.
+        found: Vec<usize>,
+        /// Its element type.
+        found_dtype: DType,
+        /// The shape of the first.
+        shape: Vec<usize>,
+        /// The element type of the first.
+        dtype: DType,
+        /// The axis joined along.
+        axis: usize,
+    },
+    /// Nothing to join.
+    #[error("no tensors to join")]
+    NothingToJoin,
     /// The values at hand do not fill the shape exactly.
     #[error("{found} values do not fill shape {shape:?}, which holds {expected}")]
     WrongLength {

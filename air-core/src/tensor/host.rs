@@ -18,6 +18,13 @@ pub(crate) enum HostMemory {
 }
 
 impl HostMemory {
+    /// Whether so much memory can be had now. Arrow's allocator ends the process where it cannot.
+    pub(crate) fn has_room(len_bytes: usize) -> bool {
+        // What is small is had or the process is beyond help; asking costs as much as allocating.
+        const LARGE_BYTES: usize = 1 << 28;
+        len_bytes < LARGE_BYTES || Vec::<u8>::new().try_reserve_exact(len_bytes).is_ok()
+    }
+
     /// Zeroed, 64-byte aligned memory.
     pub(crate) fn zeroed(len_bytes: usize) -> HostMemory {
         HostMemory::Owned(MutableBuffer::from_len_zeroed(len_bytes))

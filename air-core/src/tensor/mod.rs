@@ -32,6 +32,7 @@ mod dtype;
 mod error;
 mod host;
 mod interop;
+mod join;
 mod layout;
 mod read;
 mod storage;

@@ -120,14 +120,20 @@ impl Tensor {
 
     fn elements_mut<T: Element>(&mut self, operation: &'static str) -> Result<&mut [T]> {
         self.check_type::<T>()?;
+        let bytes = self.host_bytes_mut(operation)?;
+        let address = bytes.as_ptr();
+        bytemuck::checked::try_cast_slice_mut(bytes).map_err(|_| misaligned_at::<T>(address))
+    }
+
+    /// The bytes from the first element to the last in memory, if this handle alone holds them.
+    pub(super) fn host_bytes_mut(&mut self, operation: &'static str) -> Result<&mut [u8]> {
         let device = self.device();
         let range = self.byte_range();
         let Storage::Host(memory) = &mut self.storage else {
             return Err(TensorError::NotOnHost { operation, device });
         };
         let memory = Arc::get_mut(memory).and_then(HostMemory::bytes_mut).ok_or(TensorError::Shared)?;
-        let address = memory[range.clone()].as_ptr();
-        bytemuck::checked::try_cast_slice_mut(&mut memory[range]).map_err(|_| misaligned_at::<T>(address))
+        Ok(&mut memory[range])
     }
 
     /// The bytes from the first element to the last in memory.
@@ -154,7 +160,7 @@ impl Tensor {
 }
 
 /// The layout in ndarray's words, over memory that begins with the first element.
-fn strided(layout: &Layout) -> StrideShape<IxDyn> {
+pub(super) fn strided(layout: &Layout) -> StrideShape<IxDyn> {
     let shape = IxDyn(layout.shape());
     // ndarray measures the reach of strides even where an axis of length 0 leaves nothing to reach.
     if layout.is_empty() { shape.into() } else { shape.strides(IxDyn(layout.strides())) }

@@ -226,6 +226,38 @@ fn the_cpu_is_where_host_tensors_are() {
     assert_eq!(address(&same), address(&tensor));
 }
 
+#[test]
+fn tensors_join_along_an_axis() {
+    let (a, b) = (counting(&[2, 3]), counting(&[3, 1]).transpose());
+    let rows = Tensor::concat(&[a.clone(), b.clone(), a.slice(0, 2..).unwrap()], 0).unwrap();
+    assert_eq!((rows.shape(), rows.to_vec::<i32>().unwrap()), (&[3, 3][..], vec![0, 1, 2, 3, 4, 5, 0, 1, 2]));
+    let columns = Tensor::concat(&[a.clone(), a.slice(1, 1..2).unwrap()], 1).unwrap();
+    assert_eq!(columns.to_vec::<i32>().unwrap(), [0, 1, 2, 1, 3, 4, 5, 4]);
+    let batch = Tensor::stack(&[a.select(0, 1).unwrap(), a.select(0, 0).unwrap()], 0).unwrap();
+    assert_eq!((batch.shape(), batch.to_vec::<i32>().unwrap()), (&[2, 3][..], vec![3, 4, 5, 0, 1, 2]));
+
+    assert_eq!(Tensor::concat(&[], 0).err(), Some(TensorError::NothingToJoin));
+    assert!(matches!(Tensor::concat(&[a.clone()], 2), Err(TensorError::AxisOutOfRange { axis: 2, .. })));
+    let other = Tensor::zeros::<f32>(&[2, 3]).unwrap();
+    assert_eq!(
+        Tensor::concat(&[a.clone(), other], 0).unwrap_err().to_string(),
+        "tensor 1 of f32[2, 3] does not join i32[2, 3] along axis 0"
+    );
+    assert!(matches!(Tensor::concat(&[a, b], 1), Err(TensorError::CannotJoin { index: 1, .. })));
+}
+
+#[test]
+fn memory_that_is_not_there_is_an_error() {
+    let error = Tensor::zeros::<u8>(&[1 << 61]).unwrap_err();
+    assert_eq!(error, TensorError::OutOfMemory { needed_bytes: 1 << 61, shape: vec![1 << 61] });
+}
+
+#[test]
+fn handles_pass_between_threads() {
+    fn is_shared<T: Send + Sync + Clone + 'static>() {}
+    is_shared::<Tensor>();
+}
+
 /// One step of a chain of views.
 #[derive(Debug, Clone)]
 enum Step {
