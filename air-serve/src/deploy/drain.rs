@@ -15,7 +15,7 @@ pub(crate) struct DrainRate {
 const MEMORY: Duration = Duration::from_secs(5);
 /// A caller is never sent away for less or more.
 const LEAST: Duration = Duration::from_secs(1);
-const MOST: Duration = Duration::from_secs(60);
+const MOST: Duration = Duration::from_mins(1);
 
 impl DrainRate {
     pub(crate) fn new() -> Self {
@@ -79,6 +79,6 @@ mod tests {
         let mut rate = DrainRate::new();
         assert_eq!(rate.retry_after(Duration::ZERO, 100), Duration::from_secs(1));
         rate.record(Duration::ZERO, 1);
-        assert_eq!(rate.retry_after(Duration::from_secs(600), 1_000_000), Duration::from_secs(60));
+        assert_eq!(rate.retry_after(Duration::from_mins(10), 1_000_000), Duration::from_mins(1));
     }
 }

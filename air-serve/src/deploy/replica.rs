@@ -18,7 +18,7 @@ use crate::model::Model;
 
 /// The back-off limits how often a replica is replaced; giving up on it for good would help nobody.
 const RESTARTS: usize = 100_000;
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 
 /// The replicas of one deployment. Closing the deployment ends them; the runtime joins their threads.
 pub(crate) struct Replicas {

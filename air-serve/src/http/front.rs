@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -42,13 +43,12 @@ impl Front {
         let start = Instant::now();
         let id = take_or_make(request.headers());
         let route = self.table.load().routes.get(request.uri().path()).cloned();
-        let (mut response, metrics) = match &route {
-            Some(route) => (self.predict(route, request).await.map(Either::Left), &route.metrics),
-            None => {
-                let own = self.own.clone().oneshot(request.map(axum::body::Body::new));
-                let Ok(response) = own.await;
-                (response.map(Either::Right), &self.other)
-            }
+        let (mut response, metrics) = if let Some(route) = &route {
+            (self.predict(route, request).await.map(Either::Left), &route.metrics)
+        } else {
+            let own = self.own.clone().oneshot(request.map(axum::body::Body::new));
+            let Ok(response) = own.await;
+            (response.map(Either::Right), &self.other)
         };
         let status = response.status().as_u16();
         metrics.answered(status, start.elapsed());
@@ -98,20 +98,14 @@ impl Front {
         }
         let mut collected = pin!(Limited::new(request.into_body(), limit).collect());
         // Most bodies arrive with their head; only the others need a timer.
-        let collected = match futures::poll!(&mut collected) {
-            std::task::Poll::Ready(collected) => collected,
-            std::task::Poll::Pending => {
-                match tokio::time::timeout(self.config.body_timeout(), collected).await {
-                    Ok(collected) => collected,
-                    Err(_) => {
-                        let limit = self.config.body_timeout();
-                        return Err(reply::problem(
-                            StatusCode::REQUEST_TIMEOUT,
-                            &format!("the body did not arrive within {limit:?}"),
-                        ));
-                    }
-                }
-            }
+        let collected = if let Poll::Ready(collected) = futures::poll!(&mut collected) {
+            collected
+        } else {
+            let limit = self.config.body_timeout();
+            tokio::time::timeout(limit, collected).await.map_err(|_| {
+                let late = format!("the body did not arrive within {limit:?}");
+                reply::problem(StatusCode::REQUEST_TIMEOUT, &late)
+            })?
         };
         match collected {
             Ok(body) => Ok(body.to_bytes()),

@@ -42,7 +42,7 @@ impl Kind {
             (Kind::Model, 7) => Kind::Graph,
             (Kind::Model, 8) => Kind::OperatorSet,
             (Kind::Graph, 1) => Kind::Node,
-            (Kind::Graph, 5) | (Kind::Attribute, 5) => Kind::Tensor,
+            (Kind::Graph | Kind::Attribute, 5) => Kind::Tensor,
             (Kind::Graph, 11 | 12) => Kind::ValueInfo,
             (Kind::Node, 5) => Kind::Attribute,
             (Kind::ValueInfo, 2) => Kind::Type,

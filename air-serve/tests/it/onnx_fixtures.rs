@@ -82,28 +82,18 @@ fn every_fixture_answers_as_scikit_learn() {
         let answers = model.predict(&batch).unwrap();
         for (row, answer) in answers.iter().enumerate() {
             let context = format!("{name} {:?} row {row}: {:?}", expected.nodes, expected.points[row]);
-            match &expected.classes {
-                Some(classes) => {
-                    assert_eq!(serde_json::to_value(&answer.result).unwrap(), classes[row], "{context}");
-                    let scores = answer.scores.as_ref().unwrap();
-                    assert!(
-                        close(scores, &expected.numbers[row], 2e-6),
-                        "{context}: {scores:?} {:?}",
-                        expected.numbers[row]
-                    );
-                }
-                None => {
-                    let numbers = match &answer.result {
-                        Prediction::Number(number) => vec![*number],
-                        Prediction::Numbers(numbers) => numbers.clone(),
-                        other => panic!("{context}: {other:?}"),
-                    };
-                    assert!(
-                        close(&numbers, &expected.numbers[row], 1e-5),
-                        "{context}: {numbers:?} {:?}",
-                        expected.numbers[row]
-                    );
-                }
+            let want = &expected.numbers[row];
+            if let Some(classes) = &expected.classes {
+                assert_eq!(serde_json::to_value(&answer.result).unwrap(), classes[row], "{context}");
+                let scores = answer.scores.as_ref().unwrap();
+                assert!(close(scores, want, 2e-6), "{context}: {scores:?} {want:?}");
+            } else {
+                let numbers = match &answer.result {
+                    Prediction::Number(number) => vec![*number],
+                    Prediction::Numbers(numbers) => numbers.clone(),
+                    other => panic!("{context}: {other:?}"),
+                };
+                assert!(close(&numbers, want, 1e-5), "{context}: {numbers:?} {want:?}");
             }
         }
     }

@@ -83,7 +83,7 @@ fn zip<T: Copy>(
     shape: &[usize],
     function: impl Fn(T, T) -> T,
 ) -> Result<ArrayD<T>, Reason> {
-    let spread = |x: &ArrayD<T>| x.broadcast(IxDyn(shape)).map(|view| view.into_owned());
+    let spread = |x: &ArrayD<T>| x.broadcast(IxDyn(shape)).map(ndarray::ArrayBase::into_owned);
     let (Some(mut left), Some(right)) = (spread(a), b.broadcast(IxDyn(shape))) else {
         return Err(format!("shapes {:?} and {:?} do not fit", a.shape(), b.shape()));
     };
@@ -119,7 +119,7 @@ fn limited(len: usize) -> Result<(), Reason> {
     }
 }
 
-fn two<'a, T>(x: &'a ArrayD<T>) -> Result<ArrayView2<'a, T>, Reason> {
+fn two<T>(x: &ArrayD<T>) -> Result<ArrayView2<'_, T>, Reason> {
     let shape = x.shape().to_vec();
     x.view().into_dimensionality::<Ix2>().map_err(|_| format!("expected a matrix, got shape {shape:?}"))
 }
@@ -157,13 +157,13 @@ pub(crate) struct Gemm {
 }
 
 impl Gemm {
-    pub(super) fn build(node: &Node<'_>) -> Result<Self, Reason> {
-        Ok(Gemm {
+    pub(super) fn build(node: &Node<'_>) -> Self {
+        Gemm {
             alpha: node.float("alpha", 1.0),
             beta: node.float("beta", 1.0),
             transpose_a: node.int("transA", 0) != 0,
             transpose_b: node.int("transB", 0) != 0,
-        })
+        }
     }
 }
 

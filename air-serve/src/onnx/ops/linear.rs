@@ -128,7 +128,9 @@ impl Regressor {
 impl Operator for Regressor {
     fn run(&self, inputs: &[Option<&Value>]) -> Result<Vec<Value>, Reason> {
         let mut rows = self.linear.rows(need(inputs, 0)?)?;
-        rows.iter_mut().for_each(|scores| self.post.apply(scores));
+        for scores in &mut rows {
+            self.post.apply(scores);
+        }
         Ok(vec![table(rows, self.linear.targets)?])
     }
 }

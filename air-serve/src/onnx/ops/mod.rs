@@ -54,8 +54,8 @@ pub(crate) fn build(node: &Node<'_>) -> Result<Built, OnnxError> {
         ("", "Reshape") => step(Ok(shape::Reshape)),
         ("", "Flatten") => step(Ok(shape::Flatten { axis: node.int("axis", 1) })),
         ("", "Concat") => step(Ok(shape::Concat { axis: node.int("axis", 0) })),
-        ("", "ArgMax") => step(shape::ArgMax::build(node)),
-        ("", "Gemm") => step(dense::Gemm::build(node)),
+        ("", "ArgMax") => step(Ok(shape::ArgMax::build(node))),
+        ("", "Gemm") => step(Ok(dense::Gemm::build(node))),
         ("", "MatMul") => step(Ok(dense::MatMul)),
         ("", "Softmax") => step(Ok(dense::Softmax::build(node))),
         ("", name) => match (dense::unary(name), dense::binary(name)) {

@@ -30,10 +30,16 @@ impl PostTransform {
         match self {
             PostTransform::None => {}
             PostTransform::Softmax => softmax(scores),
-            PostTransform::Logistic => scores.iter_mut().for_each(|score| *score = logistic(*score)),
+            PostTransform::Logistic => each(scores, logistic),
             PostTransform::SoftmaxZero => softmax_zero(scores),
-            PostTransform::Probit => scores.iter_mut().for_each(|score| *score = probit(*score)),
+            PostTransform::Probit => each(scores, probit),
         }
+    }
+}
+
+fn each(scores: &mut [f64], function: impl Fn(f64) -> f64) {
+    for score in scores {
+        *score = function(*score);
     }
 }
 
@@ -50,7 +56,7 @@ fn softmax(scores: &mut [f64]) {
         *score = (*score - max).exp();
         sum += *score;
     }
-    scores.iter_mut().for_each(|score| *score /= sum);
+    each(scores, |score| score / sum);
 }
 
 /// Softmax over the scores that are not zero; a zero score stays zero.
@@ -67,7 +73,7 @@ fn softmax_zero(scores: &mut [f64]) {
         }
     }
     if sum > 0.0 {
-        scores.iter_mut().for_each(|score| *score /= sum);
+        each(scores, |score| score / sum);
     }
 }
 
@@ -76,7 +82,7 @@ fn softmax_zero(scores: &mut [f64]) {
 fn probit(p: f64) -> f64 {
     let x = 2.0 * p - 1.0;
     let log = ((1.0 - x) * (1.0 + x)).ln();
-    let v = 2.0 / (3.14159 * 0.147) + 0.5 * log;
+    let v = 2.0 / (std::f64::consts::PI * 0.147) + 0.5 * log;
     let inverse = (-v + (v * v - log / 0.147).sqrt()).sqrt().copysign(x);
     std::f64::consts::SQRT_2 * inverse
 }

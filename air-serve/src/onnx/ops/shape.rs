@@ -145,12 +145,12 @@ pub(crate) struct ArgMax {
 }
 
 impl ArgMax {
-    pub(super) fn build(node: &Node<'_>) -> Result<Self, Reason> {
-        Ok(ArgMax {
+    pub(super) fn build(node: &Node<'_>) -> Self {
+        ArgMax {
             axis: node.int("axis", 0),
             keep: node.int("keepdims", 1) != 0,
             last: node.int("select_last_index", 0) != 0,
-        })
+        }
     }
 }
 

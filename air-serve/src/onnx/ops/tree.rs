@@ -3,7 +3,7 @@
 //! Branches are 16 bytes (two f32 trees' worth of a cache line holds four), leaves live apart, so a walk touches only what
 //! it needs. A row without NaN through an ensemble of one comparison, the common case, takes a loop without other tests.
 
-use ndarray::Array2;
+use ndarray::{Array2, CowArray, IxDyn};
 
 use super::post::{PostTransform, logistic};
 use super::tree_build;
@@ -137,7 +137,7 @@ impl<T: Copy> Forest<T> {
     }
 
     /// The index of the first vote of the leaf that a row reaches; `first` says whether a branch's test holds.
-    #[inline(always)]
+    #[inline]
     fn descend(&self, root: Child, first: impl Fn(usize, &Branch<T>) -> bool) -> usize {
         let mut at = root.0;
         while at & Child::LEAF == 0 {
@@ -214,49 +214,28 @@ pub(super) enum AnyForest {
 }
 
 impl Ensemble {
-    /// Tallies every row of `x`, calling `row_done` after each; returns the number of rows.
-    fn rows<F: Fold>(&self, x: &Value, row_done: impl FnMut(&mut Tally)) -> Result<usize, Reason> {
-        let (rows, columns) = matrix(x.shape())?;
-        let targets = self.targets;
-        match (x, &self.forest) {
-            (Value::F32(x), AnyForest::F32(forest)) => forest.rows::<f32, F>(
-                &x.as_standard_layout().as_slice().unwrap_or_default(),
-                rows,
-                columns,
-                targets,
-                row_done,
-            ),
-            (Value::F32(x), AnyForest::F64(forest)) => forest.rows::<f32, F>(
-                &x.as_standard_layout().as_slice().unwrap_or_default(),
-                rows,
-                columns,
-                targets,
-                row_done,
-            ),
-            (Value::F64(x), AnyForest::F32(forest)) => forest.rows::<f64, F>(
-                &x.as_standard_layout().as_slice().unwrap_or_default(),
-                rows,
-                columns,
-                targets,
-                row_done,
-            ),
-            (Value::F64(x), AnyForest::F64(forest)) => forest.rows::<f64, F>(
-                &x.as_standard_layout().as_slice().unwrap_or_default(),
-                rows,
-                columns,
-                targets,
-                row_done,
-            ),
-            (Value::I64(x), forest) => {
-                let x: Vec<f64> = x.iter().map(|&x| x as f64).collect();
-                match forest {
-                    AnyForest::F32(forest) => forest.rows::<f64, F>(&x, rows, columns, targets, row_done),
-                    AnyForest::F64(forest) => forest.rows::<f64, F>(&x, rows, columns, targets, row_done),
-                }
-            }
-            (other, _) => Err(format!("expected numbers, got {}", other.type_name())),
-        }?;
-        Ok(rows)
+    /// Tallies every row of `x`, calling `row_done` after each.
+    fn rows<F: Fold>(&self, x: &Value, row_done: impl FnMut(&mut Tally)) -> Result<(), Reason> {
+        let shape = matrix(x.shape())?;
+        match x {
+            Value::F32(x) => self.rows_of::<f32, F>(&x.as_standard_layout(), shape, row_done),
+            Value::F64(x) => self.rows_of::<f64, F>(&x.as_standard_layout(), shape, row_done),
+            Value::I64(x) => self.rows_of::<f64, F>(&x.mapv(|x| x as f64).into(), shape, row_done),
+            other => Err(format!("expected numbers, got {}", other.type_name())),
+        }
+    }
+
+    fn rows_of<X: Feature<f32> + Feature<f64>, F: Fold>(
+        &self,
+        x: &CowArray<'_, X, IxDyn>,
+        (rows, columns): (usize, usize),
+        row_done: impl FnMut(&mut Tally),
+    ) -> Result<(), Reason> {
+        let data = x.as_slice().ok_or("the features are not contiguous")?;
+        match &self.forest {
+            AnyForest::F32(forest) => forest.rows::<X, F>(data, rows, columns, self.targets, row_done),
+            AnyForest::F64(forest) => forest.rows::<X, F>(data, rows, columns, self.targets, row_done),
+        }
     }
 }
 
