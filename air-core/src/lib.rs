@@ -2,6 +2,8 @@
 //! collectives, storage, checkpoints, metrics, seeds and configuration.
 
 mod actor;
+pub mod app;
+pub mod bench;
 pub mod channel;
 pub mod checkpoint;
 pub mod cli;

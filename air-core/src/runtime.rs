@@ -13,6 +13,7 @@ use crate::actor::{
 };
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::metrics::Metrics;
 
 /// How a runtime is set up.
 #[derive(Clone, Debug)]
@@ -161,6 +162,11 @@ impl RuntimeHandle {
     /// How often things went wrong so far.
     pub fn counters(&self) -> Counters {
         self.system.counters()
+    }
+
+    /// The runtime's metrics; what is registered here is scraped with the runtime's own.
+    pub fn metrics(&self) -> &Metrics {
+        self.system.metrics()
     }
 
     /// The last messages that nobody handled and no sender took back (at most 64).

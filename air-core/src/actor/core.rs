@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::child::{Child, WorkerState};
 use super::error::Reason;
 use crate::clock::Clock;
+use crate::error::Result;
+use crate::metrics::{Counter, Metrics};
 use parking_lot::Mutex;
 
 /// Dead letters kept for inspection; all are counted.
@@ -17,6 +19,7 @@ const KEPT: usize = 64;
 
 pub(super) struct Core {
     pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
     counts: Counts,
     letters: Mutex<VecDeque<DeadLetter>>,
     /// Every worker that has not ended for good, in order of adoption.
@@ -24,12 +27,33 @@ pub(super) struct Core {
     next_worker: AtomicU64,
 }
 
-#[derive(Default)]
+/// Counted in the runtime's metrics, so that a scrape shows them too.
 struct Counts {
-    restarts: AtomicU64,
-    abandoned: AtomicU64,
-    late_replies: AtomicU64,
-    dead_letters: AtomicU64,
+    restarts: Counter,
+    abandoned: Counter,
+    late_replies: Counter,
+    dead_letters: Counter,
+}
+
+impl Counts {
+    fn new(metrics: &Metrics) -> Result<Self> {
+        let counter = |name, help| metrics.counter(name, help, &[]);
+        Ok(Self {
+            restarts: counter("air_core_worker_restarts_total", "Workers started again after an end.")?,
+            abandoned: counter(
+                "air_core_workers_abandoned_total",
+                "Workers left behind because they did not return.",
+            )?,
+            late_replies: counter(
+                "air_core_late_replies_total",
+                "Replies that came after their callers were answered.",
+            )?,
+            dead_letters: counter(
+                "air_core_dead_letters_total",
+                "Messages nobody handled and no sender took back.",
+            )?,
+        })
+    }
 }
 
 /// How often things went wrong since the runtime started.
@@ -61,14 +85,15 @@ pub struct DeadLetter {
 }
 
 impl Core {
-    pub(super) fn new(clock: Clock) -> Self {
-        Self {
+    pub(super) fn new(clock: Clock, metrics: Metrics) -> Result<Self> {
+        Ok(Self {
             clock,
-            counts: Counts::default(),
+            counts: Counts::new(&metrics)?,
+            metrics,
             letters: Mutex::new(VecDeque::new()),
             workers: Mutex::new(BTreeMap::new()),
             next_worker: AtomicU64::new(0),
-        }
+        })
     }
 
     /// Lists a worker until it is [`delist`](Self::delist)ed by the number returned.
@@ -87,7 +112,7 @@ impl Core {
     }
 
     pub(super) fn dead_letter(&self, worker: &Arc<str>, message_type: &'static str, reason: Reason) {
-        self.counts.dead_letters.fetch_add(1, Ordering::Relaxed);
+        self.counts.dead_letters.inc();
         tracing::warn!(%worker, message = message_type, %reason, "dead letter");
         let letter = DeadLetter { at: self.clock.now(), worker: Arc::clone(worker), message_type, reason };
         let mut letters = self.letters.lock();
@@ -102,19 +127,19 @@ impl Core {
     }
 
     pub(super) fn restarted(&self) {
-        self.counts.restarts.fetch_add(1, Ordering::Relaxed);
+        self.counts.restarts.inc();
     }
 
     pub(super) fn abandoned(&self) {
-        self.counts.abandoned.fetch_add(1, Ordering::Relaxed);
+        self.counts.abandoned.inc();
     }
 
     pub(super) fn late_reply(&self) {
-        self.counts.late_replies.fetch_add(1, Ordering::Relaxed);
+        self.counts.late_replies.inc();
     }
 
     pub(super) fn counters(&self) -> Counters {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let read = Counter::get;
         Counters {
             restarts: read(&self.counts.restarts),
             abandoned: read(&self.counts.abandoned),

@@ -13,6 +13,7 @@
 //! | `places` | the threads workers live on |
 //! | `system` | the thread supervisors live on |
 //! | `group` | ranked workers |
+//! | `bare` | plain actix, the floor of the measurements |
 //!
 //! Invariants:
 //!
@@ -23,6 +24,7 @@
 //! 5. A worker that does not return is left behind: it takes no more messages, and what it replies goes nowhere.
 //! 6. Supervisors run no user code, so no worker can hold up another's restart.
 
+pub(crate) mod bare;
 mod call;
 mod cell;
 mod child;

@@ -100,7 +100,7 @@ impl SupervisorSpec {
             name: name.into(),
             strategy: Strategy::OneForOne,
             intensity: 10,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             backoff: Backoff::default(),
             seed: 0,
             stop_limit: Duration::from_secs(30),

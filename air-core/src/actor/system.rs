@@ -23,6 +23,7 @@ use super::supervisor::{Adoption, Order, SupervisorActor};
 use crate::BoxError;
 use crate::clock::Clock;
 use crate::error::{CoreError, Result};
+use crate::metrics::Metrics;
 use parking_lot::Mutex;
 
 /// Owns the system thread; dropping it ends every worker and joins every thread.
@@ -54,7 +55,7 @@ struct Roster {
 
 impl System {
     pub(crate) fn start(clock: Clock, shared_threads: usize, grace: Duration) -> Result<Self> {
-        let core = Arc::new(Core::new(clock.clone()));
+        let core = Arc::new(Core::new(clock.clone(), Metrics::new())?);
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name("air-system".into())
@@ -100,7 +101,9 @@ impl Drop for System {
         self.handle.arbiter.spawn(async move {
             let abandoned = core.counters().abandoned;
             if !ended_within(grace, top.values().map(shutdown)).await {
-                top.values().for_each(|supervisor| supervisor.do_send(Order::AbandonAll(grace)));
+                for supervisor in top.values() {
+                    supervisor.do_send(Order::AbandonAll(grace));
+                }
                 // Nested supervisors pass it on by message; all of them are on this thread, so a turn each is enough.
                 ended_within(Duration::from_secs(1), top.values().map(shutdown)).await;
             }
@@ -129,12 +132,22 @@ async fn ended_within(limit: Duration, ends: impl Iterator<Item = oneshot::Recei
 }
 
 impl SystemHandle {
+    /// Runs a closure where threads for workers can be made.
+    pub(super) fn on_system_thread(&self, run: impl FnOnce(&Places) + Send + 'static) {
+        let places = Arc::clone(&self.places);
+        self.arbiter.spawn_fn(move || run(&places));
+    }
+
     pub(crate) fn clock(&self) -> &Clock {
         &self.core.clock
     }
 
     pub(crate) fn counters(&self) -> Counters {
         self.core.counters()
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.core.metrics
     }
 
     pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
@@ -147,7 +160,7 @@ impl SystemHandle {
 
     pub(crate) fn spawn<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<Mailbox<W>> {
         spec.validate()?;
-        self.supervisor(SupervisorSpec::solo(Arc::clone(&spec.name)))?.adopt(spec, factory)
+        Ok(self.supervisor(SupervisorSpec::solo(Arc::clone(&spec.name)))?.adopt(spec, factory))
     }
 
     pub(crate) fn supervisor(&self, spec: SupervisorSpec) -> Result<Supervisor> {
@@ -180,7 +193,7 @@ impl SystemHandle {
             let worker = Spec { name: format!("{}/{rank}", spec.worker.name).into(), ..spec.worker.clone() };
             supervisor.adopt(worker, Arc::new(move |_: &mut Cx<W>| factory(place)))
         });
-        Ok(Group::new(ranks.collect::<Result<_>>()?))
+        Ok(Group::new(ranks.collect()))
     }
 
     fn start(&self, spec: SupervisorSpec, top: Option<(std::sync::Weak<Supervisors>, u64)>) -> Supervisor {
@@ -225,7 +238,7 @@ impl Supervisor {
         factory: impl Fn(&mut Cx<W>) -> Result<W, BoxError> + Send + Sync + 'static,
     ) -> Result<Mailbox<W>> {
         spec.validate()?;
-        self.adopt(spec, Arc::new(factory))
+        Ok(self.adopt(spec, Arc::new(factory)))
     }
 
     /// Starts a supervisor under this one: when it gives up, this one restarts it with everything under it, or gives up too.
@@ -243,11 +256,11 @@ impl Supervisor {
         &self.name
     }
 
-    fn adopt<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<Mailbox<W>> {
+    fn adopt<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Mailbox<W> {
         let shared = Arc::new(Shared::new(spec, Arc::clone(&self.system.core)));
         let child: Arc<dyn Child> = Arc::new(WorkerChild { shared: Arc::clone(&shared), factory });
         self.address.do_send(Order::Adopt(Adoption::new(child)));
-        Ok(Mailbox::new(shared))
+        Mailbox::new(shared)
     }
 }
 

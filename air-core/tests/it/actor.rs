@@ -38,8 +38,10 @@ impl Handle<Add> for Probe {
     }
 }
 
+type Act = Box<dyn FnOnce(&mut Cx<Probe>) -> Result<(), BoxError> + Send>;
+
 /// Runs a closure inside the worker.
-struct Do(Box<dyn FnOnce(&mut Cx<Probe>) -> Result<(), BoxError> + Send>);
+struct Do(Act);
 impl Message for Do {
     type Reply = ();
 }
@@ -142,7 +144,7 @@ fn backoff_is_kept_on_the_runtimes_clock() {
     for (failure, delay) in [(1, SECOND), (2, SECOND * 2), (3, SECOND * 4)] {
         probe.ask_blocking(boom("again")).unwrap_err();
         manual.wait_for_sleepers(1);
-        manual.advance(delay - Duration::from_nanos(1));
+        manual.advance(delay.saturating_sub(Duration::from_nanos(1)));
         manual.wait_for_sleepers(1);
         assert_eq!(probe.restarts(), failure - 1, "not before its time");
         manual.advance(Duration::from_nanos(1));

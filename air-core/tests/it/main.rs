@@ -8,6 +8,7 @@ mod collective;
 mod collective_loom;
 mod config;
 mod device;
+mod invariants;
 mod metrics;
 mod storage;
 mod tensor;

@@ -1,0 +1,62 @@
+//! actix without anything of ours: the floor that `air-core bench` holds our asks against.
+
+use std::future::Future;
+
+use actix::{Actor, Addr, Context, Handler, Message};
+
+use super::system::System;
+use crate::clock::Clock;
+use crate::error::{CoreError, Result};
+
+struct Echo;
+
+impl Actor for Echo {
+    type Context = Context<Self>;
+}
+
+struct Call;
+
+impl Message for Call {
+    type Result = u64;
+}
+
+impl Handler<Call> for Echo {
+    type Result = u64;
+
+    fn handle(&mut self, _: Call, _: &mut Self::Context) -> u64 {
+        1
+    }
+}
+
+/// An actix actor on an arbiter of its own.
+pub(crate) struct BareActix {
+    address: Addr<Echo>,
+    // Dropped last: it ends the arbiter's thread.
+    _system: System,
+}
+
+impl BareActix {
+    pub(crate) fn start() -> Result<Self> {
+        let system = System::start(Clock::system(), 1, std::time::Duration::from_secs(1))?;
+        let arbiter = system.handle().pool_arbiter()?;
+        let address = Echo::start_in_arbiter(&arbiter, |_| Echo);
+        Ok(Self { address, _system: system })
+    }
+
+    pub(crate) fn ask(&self) -> impl Future<Output = u64> + use<> {
+        let request = self.address.send(Call);
+        async move { request.await.unwrap_or(0) }
+    }
+}
+
+impl super::system::SystemHandle {
+    /// A thread of the pool for shared workers.
+    fn pool_arbiter(&self) -> Result<actix::ArbiterHandle> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.on_system_thread(move |places| {
+            let _ = sender.send(places.take(true).map(|place| place.handle()));
+        });
+        let place = receiver.recv().map_err(|_| CoreError::Stopped)?;
+        place.map_err(|source| CoreError::Thread { source })
+    }
+}
