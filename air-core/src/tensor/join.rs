@@ -2,6 +2,7 @@
 
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
 
+use super::layout::Layout;
 use super::read::strided;
 use super::{Result, Tensor, TensorError};
 
@@ -35,14 +36,18 @@ impl Tensor {
             length = length.saturating_add(part.shape()[axis]);
         }
         shape[axis] = length;
+        let sources: Vec<Source> =
+            parts.iter().map(|part| Ok((&part.layout, part.host_bytes("concat")?))).collect::<Result<_>>()?;
         let mut whole = Tensor::zeros_of(first.dtype(), &shape)?;
+        let bytes = whole.host_bytes_mut("concat")?;
         // The type does not matter to a copy, only the width.
         match first.dtype().size_bytes() {
-            1 => fill::<u8>(&mut whole, parts, axis),
-            2 => fill::<u16>(&mut whole, parts, axis),
-            4 => fill::<u32>(&mut whole, parts, axis),
-            _ => fill::<u64>(&mut whole, parts, axis),
-        }?;
+            1 => fill::<u8>(bytes, &shape, &sources, axis),
+            2 => fill::<u16>(bytes, &shape, &sources, axis),
+            4 => fill::<u32>(bytes, &shape, &sources, axis),
+            _ => fill::<u64>(bytes, &shape, &sources, axis),
+        }
+        .ok_or_else(|| whole.layout.not_contiguous())?;
         Ok(whole)
     }
 
@@ -53,19 +58,19 @@ impl Tensor {
     }
 }
 
-fn fill<B: bytemuck::Pod>(whole: &mut Tensor, parts: &[Tensor], axis: usize) -> Result<()> {
-    let layout = whole.layout;
-    let odd = |_| layout.not_contiguous();
-    let bytes =
-        bytemuck::try_cast_slice_mut::<u8, B>(whole.host_bytes_mut("concat")?).map_err(|_| odd(()))?;
-    let mut target = ArrayViewMutD::from_shape(IxDyn(layout.shape()), bytes).map_err(|_| odd(()))?;
+/// Where the elements of a part lie, from the first to the last in memory.
+type Source<'a> = (&'a Layout, &'a [u8]);
+
+fn fill<B: bytemuck::Pod>(target: &mut [u8], shape: &[usize], sources: &[Source], axis: usize) -> Option<()> {
+    let target = bytemuck::try_cast_slice_mut::<u8, B>(target).ok()?;
+    let mut target = ArrayViewMutD::from_shape(IxDyn(shape), target).ok()?;
     let mut at = 0;
-    for part in parts {
-        let bytes = bytemuck::try_cast_slice::<u8, B>(part.host_bytes("concat")?).map_err(|_| odd(()))?;
-        let source = ArrayViewD::from_shape(strided(&part.layout), bytes).map_err(|_| odd(()))?;
-        let end = at + part.shape()[axis];
+    for (layout, bytes) in sources {
+        let source = bytemuck::try_cast_slice::<u8, B>(bytes).ok()?;
+        let source = ArrayViewD::from_shape(strided(layout), source).ok()?;
+        let end = at + layout.shape()[axis];
         target.slice_axis_mut(Axis(axis), Slice::from(at..end)).assign(&source);
         at = end;
     }
-    Ok(())
+    Some(())
 }

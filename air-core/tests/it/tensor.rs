@@ -237,7 +237,10 @@ fn tensors_join_along_an_axis() {
     assert_eq!((batch.shape(), batch.to_vec::<i32>().unwrap()), (&[2, 3][..], vec![3, 4, 5, 0, 1, 2]));
 
     assert_eq!(Tensor::concat(&[], 0).err(), Some(TensorError::NothingToJoin));
-    assert!(matches!(Tensor::concat(&[a.clone()], 2), Err(TensorError::AxisOutOfRange { axis: 2, .. })));
+    assert!(matches!(
+        Tensor::concat(std::slice::from_ref(&a), 2),
+        Err(TensorError::AxisOutOfRange { axis: 2, .. })
+    ));
     let other = Tensor::zeros::<f32>(&[2, 3]).unwrap();
     assert_eq!(
         Tensor::concat(&[a.clone(), other], 0).unwrap_err().to_string(),
