@@ -209,7 +209,7 @@ fn search(args: RunArgs) -> Result<(), CliError> {
     let name = dir.file_name().map_or_else(|| "tune".into(), |name| name.to_string_lossy().into_owned());
     let failure = FailureConfig { max_failures: args.max_failures, fail_fast: false };
     let run = RunConfig { name, dir: Some(dir.clone()), failure, ..RunConfig::default() };
-    let tuner = Tuner::new(space, command).tune_config(tune).run_config(run).command(args.command);
+    let tuner = Tuner::with(space, command).tune_config(tune).run_config(run).command(args.command);
     finish(tuner, &dir, args.json)
 }
 

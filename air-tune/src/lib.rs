@@ -5,7 +5,7 @@
 //! use air_tune::{Mode, TuneConfig, Tuner};
 //!
 //! let space = Space::new().with("a", grid([0.001, 0.01, 0.1, 1.0])).with("b", choice([1, 2, 3]));
-//! let results = Tuner::new(space, |trial: &mut air_tune::Trial, config: air_tune::Config| {
+//! let results = Tuner::new(space, |trial, config| {
 //!     let score = config.f64("a")?.powi(2) + config.f64("b")?;
 //!     let _ = trial.report(&[("score", score)])?;
 //!     Ok(())

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use air_core::BoxError;
 use air_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Config;
 use crate::controller::{Controller, Rules};
 use crate::error::{Result, TuneError};
 use crate::log::{Callback, LogConfig, Progress, csv};
@@ -18,7 +20,7 @@ use crate::space::Space;
 use crate::storage::writer::{Sink, Writer};
 use crate::storage::{Meta, Store};
 use crate::study::Study;
-use crate::trial::Trainable;
+use crate::trial::{Trainable, Trial};
 
 /// Most trials at once.
 const MAX_CONCURRENT: usize = 1024;
@@ -122,8 +124,16 @@ pub struct Tuner {
 }
 
 impl Tuner {
-    /// Tunes `trainable` over `space`.
-    pub fn new(space: Space, trainable: impl Trainable) -> Self {
+    /// Tunes a closure over `space`. [`Tuner::with`] takes anything else that is [`Trainable`].
+    pub fn new(
+        space: Space,
+        trainable: impl Fn(&mut Trial, Config) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(space, trainable)
+    }
+
+    /// Tunes `trainable`, a [`Command`](crate::command::Command) for one, over `space`.
+    pub fn with(space: Space, trainable: impl Trainable) -> Self {
         let meta = Meta {
             space,
             tune: TuneConfig::default(),
@@ -132,12 +142,19 @@ impl Tuner {
             custom_searcher: false,
             custom_scheduler: false,
         };
-        Self::with(meta, Arc::new(trainable))
+        Self::of(meta, Arc::new(trainable), None)
     }
 
-    fn with(meta: Meta, trainable: Arc<dyn Trainable>) -> Self {
-        let callbacks = Vec::new();
-        Self { meta, trainable, searcher: None, scheduler: None, callbacks, quiet: false, resumed: None }
+    fn of(meta: Meta, trainable: Arc<dyn Trainable>, resumed: Option<Store>) -> Self {
+        Self {
+            meta,
+            trainable,
+            searcher: None,
+            scheduler: None,
+            callbacks: Vec::new(),
+            quiet: false,
+            resumed,
+        }
     }
 
     /// Goes on with the experiment in `dir`: finished trials stay, those cut off run again from their checkpoints, and the
@@ -145,7 +162,10 @@ impl Tuner {
     ///
     /// # Errors
     /// [`TuneError::NoStudy`], [`TuneError::Locked`], [`TuneError::Version`] or [`TuneError::Damaged`].
-    pub fn resume(dir: impl AsRef<Path>, trainable: impl Trainable) -> Result<Self> {
+    pub fn resume(
+        dir: impl AsRef<Path>,
+        trainable: impl Fn(&mut Trial, Config) -> Result<(), BoxError> + Send + Sync + 'static,
+    ) -> Result<Self> {
         Self::resume_with(dir.as_ref(), |_| Ok(Arc::new(trainable)))
     }
 
@@ -156,7 +176,7 @@ impl Tuner {
         let (store, mut meta) = Store::open(dir)?;
         meta.run.dir = Some(dir.to_owned());
         let trainable = trainable(&meta)?;
-        Ok(Self { resumed: Some(store), ..Self::with(meta, trainable) })
+        Ok(Self::of(meta, trainable, Some(store)))
     }
 
     /// Sets how to search.

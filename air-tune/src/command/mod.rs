@@ -40,7 +40,7 @@ use template::Template;
 /// use air_tune::{Tuner, command::Command};
 /// let space = Space::new().with("lr", log_uniform(1e-4, 1e-1));
 /// let command = Command::new(["python", "train.py", "--lr", "{lr}"], "loss", &space)?;
-/// let results = Tuner::new(space, command).fit()?;
+/// let results = Tuner::with(space, command).fit()?;
 /// # Ok::<(), air_tune::TuneError>(())
 /// ```
 pub struct Command {

@@ -1,6 +1,6 @@
 //! Comma-separated values: one file a trial with its reports.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -65,12 +65,16 @@ impl ProgressCsv {
         Ok(())
     }
 
-    /// Writes the file anew from the store.
-    fn rewrite(&self, trial: TrialId) -> Result<()> {
+    /// Writes the file anew from the store; returns its columns.
+    fn rewrite(&self, trial: TrialId) -> Result<Vec<String>> {
         let reports = crate::storage::history(&self.dir, trial)?;
+        let columns = columns(&reports);
+        let rows = reports.iter().map(|r| row(&columns, r.iteration, r.seconds, &r.values));
+        let text: String = std::iter::once(header(&columns)).chain(rows).collect();
         let path = self.path(trial);
         make_parent(&path)?;
-        fs::write(&path, whole(&reports)).map_err(TuneError::io(&path))
+        fs::write(&path, text).map_err(TuneError::io(&path))?;
+        Ok(columns)
     }
 }
 
@@ -102,15 +106,14 @@ fn row(columns: &[String], iteration: u64, seconds: f64, values: &Values) -> Str
     line(fields.iter().map(String::as_str))
 }
 
-fn whole(reports: &[Report]) -> String {
+fn columns(reports: &[Report]) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for (name, _) in reports.iter().flat_map(|report| report.values.iter()) {
         if !columns.iter().any(|known| known == name) {
             columns.push(name.to_owned());
         }
     }
-    let rows = reports.iter().map(|r| row(&columns, r.iteration, r.seconds, &r.values));
-    std::iter::once(header(&columns)).chain(rows).collect()
+    columns
 }
 
 impl Callback for ProgressCsv {
@@ -119,30 +122,25 @@ impl Callback for ProgressCsv {
     }
 
     fn on_events(&mut self, events: &[Event]) -> Result<(), BoxError> {
+        // Files written anew hold all of this call's reports already: they are in the store.
+        let mut rewritten = HashSet::new();
         for event in events {
             match event {
+                Event::Reported { trial, .. } if rewritten.contains(trial) => {}
                 Event::Reported { trial, iteration, values, seconds, .. } => {
-                    let new = values.iter().any(|(name, _)| {
-                        self.open
-                            .get(trial)
-                            .is_none_or(|sheet| !sheet.columns.iter().any(|known| known == name))
-                    });
-                    if new && self.open.get(trial).is_some_and(|sheet| !sheet.columns.is_empty()) {
-                        // A column more: the lines so far need it too. They are all in the store, this one included.
-                        self.rewrite(*trial)?;
-                        let sheet = self.open.entry(*trial).or_default();
-                        sheet.pending.clear();
-                        let added = values.iter().map(|(name, _)| name.to_owned());
-                        let added: Vec<String> = added.filter(|name| !sheet.columns.contains(name)).collect();
-                        sheet.columns.extend(added);
-                        continue;
-                    }
                     let sheet = self.open.entry(*trial).or_default();
                     if sheet.columns.is_empty() {
                         sheet.columns = values.iter().map(|(name, _)| name.to_owned()).collect();
                         sheet.pending = header(&sheet.columns);
                     }
-                    sheet.pending.push_str(&row(&sheet.columns, *iteration, *seconds, values));
+                    if values.iter().all(|(name, _)| sheet.columns.iter().any(|known| known == name)) {
+                        sheet.pending.push_str(&row(&sheet.columns, *iteration, *seconds, values));
+                    } else {
+                        // A column more: the lines so far need it too.
+                        let columns = self.rewrite(*trial)?;
+                        self.open.insert(*trial, Sheet { columns, pending: String::new() });
+                        rewritten.insert(*trial);
+                    }
                 }
                 Event::Ended(result) => {
                     self.flush(result.trial)?;
@@ -180,7 +178,7 @@ pub(crate) fn repair(dir: &Path) -> Result<()> {
         let lines = fs::read_to_string(log.path(trial.trial)).map_or(0, |text| text.lines().count());
         let whole = u64::try_from(lines).is_ok_and(|lines| lines > trial.iterations);
         if !whole {
-            log.rewrite(trial.trial)?;
+            log.rewrite(trial.trial).map(drop)?;
         }
     }
     Ok(())

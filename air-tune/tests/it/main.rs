@@ -1,3 +1,10 @@
 //! The crate from outside: through its public API, and through its binary.
-
 #![allow(clippy::unwrap_used)]
+
+mod binary;
+mod kill;
+mod peers;
+mod quickstart;
+mod resume;
+mod support;
+mod trials;
