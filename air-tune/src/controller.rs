@@ -413,8 +413,9 @@ impl Controller {
         self.searcher.total()
     }
 
-    pub fn into_trials(self) -> Vec<TrialState> {
-        self.trials
+    /// All trials, at the end.
+    pub fn take_trials(&mut self) -> Vec<TrialState> {
+        std::mem::take(&mut self.trials)
     }
 
     #[cfg(test)]

@@ -122,6 +122,14 @@ pub enum TuneError {
         /// Why.
         reason: String,
     },
+    /// A worker that runs trials died.
+    #[error("slot {slot}: {reason}")]
+    Slot {
+        /// Which one.
+        slot: usize,
+        /// Why.
+        reason: String,
+    },
     /// The runtime below failed.
     #[error(transparent)]
     Core(#[from] air_core::CoreError),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use air_core::seed::Seed;
+use air_core::{BoxError, Cx, GroupSpec, Handle, Message, Restart, Runtime, Strategy, Worker};
 
 use crate::controller::Launch;
 use crate::error::{Cause, Result, TuneError, chain};
@@ -57,19 +58,32 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_else(|| "a value that is no text".into())
 }
 
-/// Runs `count` slots until all trials are done.
-pub(crate) fn run(slot: &Slot, count: usize) -> Result<()> {
-    let threads: Result<Vec<_>> = (0..count)
-        .map(|n| {
-            let slot = slot.clone();
-            let name = format!("air-tune-{n}");
-            std::thread::Builder::new().name(name).spawn(move || slot.run()).map_err(TuneError::io("thread"))
-        })
-        .collect();
-    for thread in threads? {
-        if let Err(panic) = thread.join() {
-            std::panic::resume_unwind(panic);
-        }
+/// Tells a slot to run trials until there are none left.
+#[derive(Clone)]
+struct Drain;
+
+impl Message for Drain {
+    type Reply = ();
+}
+
+impl Worker for Slot {}
+
+impl Handle<Drain> for Slot {
+    fn handle(&mut self, _: Drain, _: &mut Cx<Self>) -> Result<(), BoxError> {
+        self.run();
+        Ok(())
     }
-    Ok(())
+}
+
+/// Runs `count` slots on workers of `runtime` until all trials are done.
+pub(crate) fn run(runtime: &Runtime, slot: Slot, count: usize) -> Result<()> {
+    let spec = GroupSpec::new("air-tune-slot", count)
+        .supervisor(|supervisor| supervisor.strategy(Strategy::OneForOne))
+        .worker(|worker| worker.restart(Restart::Never));
+    let slots = runtime.group(spec, move |_| Ok(slot.clone()))?;
+    let ended = slots.gather(slots.broadcast(&Drain));
+    slots.stop();
+    ended.into_iter().enumerate().try_for_each(|(slot, end)| {
+        end.map_err(|error| TuneError::Slot { slot, reason: chain(&error) })
+    })
 }

@@ -4,12 +4,13 @@
 //! where waking a controller's thread and being woken again would cost a hundred. Records leave in the order they were made: they are
 //! handed to the writer before the lock is released.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use air_core::Clock;
 use parking_lot::{Condvar, Mutex};
 
 use crate::TrialId;
-use crate::controller::{Controller, Launch, Next};
+use crate::controller::{Controller, Launch, Next, TrialState};
 use crate::error::Cause;
 use crate::schedule::StopReason;
 use crate::storage::writer::Journal;
@@ -19,7 +20,7 @@ pub(crate) struct Study {
     inner: Mutex<Inner>,
     /// Signalled when a slot that waits may find something to do.
     changed: Condvar,
-    origin: Instant,
+    clock: Clock,
 }
 
 struct Inner {
@@ -28,12 +29,12 @@ struct Inner {
 }
 
 impl Study {
-    pub fn new(controller: Controller, journal: Option<Journal>, origin: Instant) -> Self {
-        Self { inner: Mutex::new(Inner { controller, journal }), changed: Condvar::new(), origin }
+    pub fn new(controller: Controller, journal: Option<Journal>, clock: Clock) -> Self {
+        Self { inner: Mutex::new(Inner { controller, journal }), changed: Condvar::new(), clock }
     }
 
     fn now(&self) -> Duration {
-        self.origin.elapsed()
+        self.clock.now()
     }
 
     /// The next trial for a free slot; waits while there may be one later.
@@ -68,9 +69,11 @@ impl Study {
         self.changed.notify_all();
     }
 
-    /// Takes the experiment apart: the writer's queue closes.
-    pub fn into_controller(self) -> Controller {
-        self.inner.into_inner().controller
+    /// Ends the experiment: the writer's queue closes, and nothing is recorded any more.
+    pub fn close(&self) -> Vec<TrialState> {
+        let mut inner = self.inner.lock();
+        inner.journal = None;
+        inner.controller.take_trials()
     }
 }
 

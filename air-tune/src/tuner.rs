@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use air_core::BoxError;
+use air_core::{BoxError, Runtime};
 use air_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
@@ -254,6 +254,7 @@ impl Tuner {
             fail_fast: self.meta.run.failure.fail_fast,
             time_budget: tune.time_budget,
         };
+        let runtime = Runtime::start()?;
         let mut controller = Controller::new(rules, searcher, scheduler);
         let store = match (self.resumed.take(), &dir) {
             (Some(store), Some(dir)) => {
@@ -269,7 +270,7 @@ impl Tuner {
         };
 
         let (journal, writer) = self.start_writer(store, &controller)?.unzip();
-        let study = Arc::new(Study::new(controller, journal, Instant::now()));
+        let study = Arc::new(Study::new(controller, journal, runtime.clock().clone()));
         let slot = Slot {
             study: Arc::clone(&study),
             trainable: Arc::clone(&self.trainable),
@@ -277,14 +278,12 @@ impl Tuner {
             seed: seed.child("trials", 0),
         };
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
-        let ran = slots::run(&slot, tune.max_concurrent_trials.unwrap_or_else(cpus));
-        drop(slot);
-        let controller = Arc::into_inner(study).map(Study::into_controller);
+        let ran = slots::run(&runtime, slot, tune.max_concurrent_trials.unwrap_or_else(cpus));
+        let trials = study.close();
         let stored = writer.map_or(Ok(()), Writer::finish);
         ran?;
         stored?;
-        let states = controller.map(Controller::into_trials).unwrap_or_default();
-        let grid = ResultGrid::new(&tune.metric, tune.mode, dir.clone(), states);
+        let grid = ResultGrid::new(&tune.metric, tune.mode, dir.clone(), trials);
         if let Some(dir) = dir.filter(|_| self.meta.run.log.csv) {
             csv::write_results(&dir, &grid)?;
         }
