@@ -39,7 +39,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         (Arc::clone(&parker), Waker::from(parker))
     });
     let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
+    // Inside a worker's handler tokio would count these polls against the handler's task and, after a hundred or so, put off
+    // their wake-up until that task yields: it never would.
+    let mut future = pin!(tokio::task::coop::unconstrained(future));
     let output = loop {
         parker.woken.store(false, Ordering::Relaxed);
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
@@ -56,6 +58,22 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handler_may_wait_as_often_as_it_likes() {
+        let (done, ended) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let waits = || {
+                (0..1000_u32).all(|_| {
+                    let (sender, receiver) = tokio::sync::oneshot::channel();
+                    sender.send(1).is_ok() && block_on(receiver) == Ok(1)
+                })
+            };
+            let _ = done.send(runtime.is_ok_and(|runtime| runtime.block_on(async { waits() })));
+        });
+        assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(30)), Ok(true));
+    }
 
     #[test]
     fn a_wait_inside_a_wait_gets_its_own_answer() {

@@ -240,3 +240,18 @@ fn an_engine_finds_the_same_object() {
     assert_eq!(storage.local_path("a/b").unwrap(), dir.path().join("a/b"));
     assert_eq!(storage.list_blocking("").unwrap()[0].path, path);
 }
+
+/// A worker's handler is one task of a runtime on its thread, however often it reads.
+#[test]
+fn a_thread_inside_a_runtime_may_block_on_many_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir, &["a"]);
+    let storage = open(&dir);
+    let (done, ended) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let read = runtime.block_on(async { (0..500).all(|_| storage.get_blocking("a", 10).is_ok()) });
+        done.send(read).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
+}
