@@ -83,7 +83,8 @@ pub(crate) fn run(runtime: &Runtime, slot: Slot, count: usize) -> Result<()> {
     let slots = runtime.group(spec, move |_| Ok(slot.clone()))?;
     let ended = slots.gather(slots.broadcast(&Drain));
     slots.stop();
-    ended.into_iter().enumerate().try_for_each(|(slot, end)| {
-        end.map_err(|error| TuneError::Slot { slot, reason: chain(&error) })
-    })
+    ended
+        .into_iter()
+        .enumerate()
+        .try_for_each(|(slot, end)| end.map_err(|error| TuneError::Slot { slot, reason: chain(&error) }))
 }

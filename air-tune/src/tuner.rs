@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use air_core::{BoxError, Runtime};
 use air_core::seed::Seed;
+use air_core::{BoxError, Runtime};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
