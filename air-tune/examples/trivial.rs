@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use air_tune::space::{Space, uniform};
-use air_tune::{Config, RunConfig, Trial, TuneConfig, Tuner};
+use air_tune::{RunConfig, TuneConfig, Tuner};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let folder = tempfile::tempdir()?;
 
-    let tuner = Tuner::new(Space::new().with("x", uniform(0.0, 1.0)), |trial: &mut Trial, config: Config| {
+    let tuner = Tuner::new(Space::new().with("x", uniform(0.0, 1.0)), |trial, config| {
         let _ = trial.report(&[("loss", config.f64("x")?)])?;
         Ok(())
     })
