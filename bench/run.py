@@ -144,7 +144,7 @@ def render() -> str:
                 notes.append(f"- {row['label']}, {row['peer']}{mark}: {row['note'] or 'no reason recorded yet'}")
             ours, theirs = (f"{number(row[side])} {row['unit']}" if row[side] is not None else "–" for side in ("ours", "theirs"))
             lines.append(f"| {row['label']} | {ours} | {row['peer']} | {theirs} | {ratio} |")
-        notes += [f"- {side} is {why.splitlines()[0]}" for side, why in result["absent"].items()]
+        notes += [f"- {side}: {why.splitlines()[0]}" for side, why in result["absent"].items()]
         lines += ["", *dict.fromkeys(notes)] if notes else []
         where = "" if len({r["machine"] for r in found}) == 1 else f", {result['machine']}"
         lines += ["", f"`python3 bench/run.py --only {result['area']}`: {result['date']}, commit {result['commit']}, "
