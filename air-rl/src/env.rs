@@ -76,6 +76,24 @@ pub trait Env: Send {
     fn step(&mut self, action: Action<'_>, obs: &mut [f32]) -> Result<Step, BoxError>;
 }
 
+impl<E: Env + ?Sized> Env for &mut E {
+    fn observation_space(&self) -> Space {
+        (**self).observation_space()
+    }
+
+    fn action_space(&self) -> Space {
+        (**self).action_space()
+    }
+
+    fn reset(&mut self, seed: Option<u64>, obs: &mut [f32]) -> Result<(), BoxError> {
+        (**self).reset(seed, obs)
+    }
+
+    fn step(&mut self, action: Action<'_>, obs: &mut [f32]) -> Result<Step, BoxError> {
+        (**self).step(action, obs)
+    }
+}
+
 impl<E: Env + ?Sized> Env for Box<E> {
     fn observation_space(&self) -> Space {
         (**self).observation_space()

@@ -1,7 +1,5 @@
 //! What can go wrong, with the environment, the step or the path it concerns.
 
-use std::path::PathBuf;
-
 use air_core::BoxError;
 
 /// Errors of this crate.
@@ -105,10 +103,10 @@ pub enum RlError {
         iteration: u64,
     },
     /// A checkpoint that cannot be used.
-    #[error("cannot use checkpoint {}: {why}", path.display())]
+    #[error("cannot use checkpoint {location}: {why}")]
     Checkpoint {
         /// Where it lies.
-        path: PathBuf,
+        location: String,
         /// What is wrong with it.
         why: String,
     },

@@ -7,24 +7,22 @@
 /// - truncated: the value of the *final* observation, not of the next episode's first;
 /// - otherwise: the value of the next observation.
 ///
-/// `values[t]` is the critic's value of the observation step t acted on, `cut_value(t)` of the final observation of a
-/// truncated step, `last_value` of the observation after the row's last step. All rows have one length.
+/// `values[t]` is the critic's value of the observation step t acted on, `last_value` of the observation after the row's
+/// last step. `out[t]` must hold the value of the final observation where step t was truncated; every other item is
+/// written. All slices have one length.
 pub fn next_values(
     values: &[f32],
     terminated: &[bool],
     truncated: &[bool],
-    mut cut_value: impl FnMut(usize) -> f32,
     last_value: f32,
     out: &mut [f32],
 ) {
     for (t, out) in out.iter_mut().enumerate() {
-        *out = if terminated[t] {
-            0.0
-        } else if truncated[t] {
-            cut_value(t)
-        } else {
-            values.get(t + 1).copied().unwrap_or(last_value)
-        };
+        if terminated[t] {
+            *out = 0.0;
+        } else if !truncated[t] {
+            *out = values.get(t + 1).copied().unwrap_or(last_value);
+        }
     }
 }
 
@@ -83,8 +81,8 @@ mod tests {
     }
 
     fn estimate(r: &Row, gamma: f32, lambda: f32) -> Vec<f32> {
-        let (mut next, mut out) = (vec![0.0; r.rewards.len()], vec![0.0; r.rewards.len()]);
-        next_values(&r.values, &r.terminated, &r.truncated, |t| r.cut_values[t], r.last_value, &mut next);
+        let (mut next, mut out) = (r.cut_values.clone(), vec![0.0; r.rewards.len()]);
+        next_values(&r.values, &r.terminated, &r.truncated, r.last_value, &mut next);
         advantages(
             gamma,
             lambda,

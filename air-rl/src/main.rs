@@ -1,2 +1,4 @@
 //! The `air-rl` binary.
-fn main() {}
+fn main() -> std::process::ExitCode {
+    air_core::cli::main_with(air_rl::cli::run)
+}

@@ -20,8 +20,10 @@ pub enum Space {
     /// Real arrays within bounds, both ends included. Bounds may be infinite.
     Box {
         /// Lower bound of each item.
+        #[serde(with = "bounds")]
         low: Vec<f32>,
         /// Upper bound of each item.
+        #[serde(with = "bounds")]
         high: Vec<f32>,
         /// Extent of each axis; their product is the length of `low` and `high`.
         shape: Vec<usize>,
@@ -125,9 +127,46 @@ impl fmt::Display for Space {
     }
 }
 
+/// JSON has no infinity: bounds that are not finite are written as text.
+mod bounds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Bound {
+        Number(f32),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(bounds: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(
+            bounds.iter().map(|&b| if b.is_finite() { Bound::Number(b) } else { Bound::Text(b.to_string()) }),
+        )
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+        let read = |bound| match bound {
+            Bound::Number(b) => Ok(b),
+            Bound::Text(text) => {
+                text.parse().map_err(|_| D::Error::custom(format!("`{text}` is not a bound")))
+            }
+        };
+        Vec::<Bound>::deserialize(deserializer)?.into_iter().map(read).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    #[test]
+    fn infinite_bounds_survive_json() {
+        let space = Space::bounded(&[f32::NEG_INFINITY, -0.1], &[0.3, f32::INFINITY]);
+        let text = serde_json::to_string(&space).unwrap();
+        assert_eq!(serde_json::from_str::<Space>(&text).unwrap(), space, "{text}");
+    }
 
     #[test]
     fn membership_respects_bounds_lengths_and_kinds() {

@@ -1,5 +1,8 @@
 //! Integration tests of air-rl, one file an area.
 #![allow(clippy::unwrap_used)]
 
+mod guards;
 mod gymnasium;
+mod learning;
+mod repeat;
 mod vec_env;

@@ -1,0 +1,121 @@
+//! What the runners fill and an on-policy learner reads.
+
+/// An episode that ended inside a rollout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Episode {
+    /// The environment it was played in, counted over all runners.
+    pub env: usize,
+    /// The step of the rollout that ended it.
+    pub at: usize,
+    /// Sum of its rewards.
+    pub total: f64,
+    /// Its steps.
+    pub length: u64,
+}
+
+/// `steps` consecutive steps of each of `envs` environments, environment-major: row `env * steps + t`.
+///
+/// One environment's steps lie side by side, so an advantage is one pass over a slice, and the rollouts of several
+/// runners join by appending. Buffers are allocated once and used again.
+#[derive(Clone, Debug)]
+pub struct Rollout {
+    /// Observations acted on, `[envs, steps, obs_len]`.
+    pub obs: Vec<f32>,
+    /// Actions taken, `[envs, steps]`.
+    pub action: Vec<u32>,
+    /// Log-probability each action had when taken, `[envs, steps]`.
+    pub log_prob: Vec<f32>,
+    /// Rewards, `[envs, steps]`.
+    pub reward: Vec<f32>,
+    /// The step ended the episode in the task, `[envs, steps]`.
+    pub terminated: Vec<bool>,
+    /// The step cut the episode off, `[envs, steps]`.
+    pub truncated: Vec<bool>,
+    /// Observations after the last step, `[envs, obs_len]`.
+    pub last_obs: Vec<f32>,
+    /// Rows that were truncated and not terminated, rising within each runner's part.
+    pub cut_rows: Vec<usize>,
+    /// Final observations of those rows, `[cut_rows.len(), obs_len]`.
+    pub cut_obs: Vec<f32>,
+    /// Episodes that ended, in the order they did (by step, then environment).
+    pub episodes: Vec<Episode>,
+    envs: usize,
+    steps: usize,
+    obs_len: usize,
+}
+
+impl Rollout {
+    /// Buffers for `steps` steps of `envs` environments with observations of `obs_len` items.
+    pub fn new(envs: usize, steps: usize, obs_len: usize) -> Self {
+        let rows = envs * steps;
+        Self {
+            obs: vec![0.0; rows * obs_len],
+            action: vec![0; rows],
+            log_prob: vec![0.0; rows],
+            reward: vec![0.0; rows],
+            terminated: vec![false; rows],
+            truncated: vec![false; rows],
+            last_obs: vec![0.0; envs * obs_len],
+            cut_rows: Vec::with_capacity(envs),
+            cut_obs: Vec::with_capacity(envs * obs_len),
+            episodes: Vec::with_capacity(rows),
+            envs,
+            steps,
+            obs_len,
+        }
+    }
+
+    /// Environments.
+    pub fn envs(&self) -> usize {
+        self.envs
+    }
+
+    /// Steps of each environment.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Items in one observation.
+    pub fn obs_len(&self) -> usize {
+        self.obs_len
+    }
+
+    /// Transitions in all.
+    pub fn rows(&self) -> usize {
+        self.envs * self.steps
+    }
+
+    /// Observation of one row.
+    #[inline]
+    pub fn obs_row(&self, row: usize) -> &[f32] {
+        &self.obs[row * self.obs_len..(row + 1) * self.obs_len]
+    }
+
+    /// Forgets what is only appended; the rest is overwritten.
+    pub(crate) fn clear(&mut self) {
+        self.cut_rows.clear();
+        self.cut_obs.clear();
+        self.episodes.clear();
+    }
+
+    /// Copies `part`, a runner's rollout, in as environments `first_env..`.
+    pub(crate) fn join(&mut self, first_env: usize, part: &Rollout) {
+        let rows = first_env * self.steps..(first_env + part.envs) * self.steps;
+        let (d, shift) = (self.obs_len, rows.start);
+        self.obs[rows.start * d..rows.end * d].copy_from_slice(&part.obs);
+        self.action[rows.clone()].copy_from_slice(&part.action);
+        self.log_prob[rows.clone()].copy_from_slice(&part.log_prob);
+        self.reward[rows.clone()].copy_from_slice(&part.reward);
+        self.terminated[rows.clone()].copy_from_slice(&part.terminated);
+        self.truncated[rows].copy_from_slice(&part.truncated);
+        self.last_obs[first_env * d..(first_env + part.envs) * d].copy_from_slice(&part.last_obs);
+        self.cut_rows.extend(part.cut_rows.iter().map(|row| row + shift));
+        self.cut_obs.extend_from_slice(&part.cut_obs);
+        self.episodes.extend_from_slice(&part.episodes);
+    }
+
+    /// Puts episodes into the order they ended in, whatever runner they came from.
+    pub(crate) fn order_episodes(&mut self) {
+        self.episodes.sort_unstable_by_key(|e| (e.at, e.env));
+    }
+}

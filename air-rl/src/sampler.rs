@@ -1,0 +1,60 @@
+//! Who plays: the runners of one algorithm, and the rollout they fill together.
+
+use air_core::seed::Seed;
+use air_train::nn::Mlp;
+
+use crate::envs::EnvSpec;
+use crate::error::Result;
+use crate::rollout::Rollout;
+use crate::runner::EnvRunner;
+
+/// Divides `envs` environments among `runners`: (first, count) of each, sizes differing by at most one.
+pub(crate) fn shares(envs: usize, runners: usize) -> Vec<(usize, usize)> {
+    let first = |r: usize| r * envs / runners;
+    (0..runners).map(|r| (first(r), first(r + 1) - first(r))).collect()
+}
+
+/// Runs every runner on the calling thread, one after another.
+pub(crate) struct Inline {
+    runners: Vec<EnvRunner>,
+    /// A rollout for each runner; none where one runner fills the whole.
+    parts: Vec<Rollout>,
+    whole: Rollout,
+}
+
+impl Inline {
+    pub(crate) fn new(spec: &EnvSpec, shape: Shape, runners: usize, seed: Seed, epoch: u64) -> Result<Self> {
+        let shares = shares(shape.envs, runners);
+        let parts = if runners == 1 { &[][..] } else { &shares[..] };
+        Ok(Self {
+            runners: shares
+                .iter()
+                .map(|&(first, envs)| EnvRunner::new(spec, first, envs, seed, epoch))
+                .collect::<Result<_>>()?,
+            parts: parts.iter().map(|&(_, envs)| Rollout::new(envs, shape.steps, shape.obs_len)).collect(),
+            whole: Rollout::new(shape.envs, shape.steps, shape.obs_len),
+        })
+    }
+
+    pub(crate) fn collect(&mut self, actor: &Mlp, iteration: u64) -> Result<&Rollout> {
+        if let [runner] = &mut self.runners[..] {
+            runner.collect(actor, iteration, &mut self.whole)?;
+            return Ok(&self.whole);
+        }
+        self.whole.clear();
+        for (runner, part) in self.runners.iter_mut().zip(&mut self.parts) {
+            runner.collect(actor, iteration, part)?;
+            self.whole.join(runner.first_env(), part);
+        }
+        self.whole.order_episodes();
+        Ok(&self.whole)
+    }
+}
+
+/// Extent of the rollout of one iteration.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub envs: usize,
+    pub steps: usize,
+    pub obs_len: usize,
+}

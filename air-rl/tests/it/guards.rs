@@ -1,0 +1,106 @@
+//! What must stop a run, with its name; and what a run must not do: allocate.
+
+use air_rl::envs::Registry;
+use air_rl::{Action, Algorithm as _, BoxError, Env, EnvSpec, Ppo, PpoConfig, Space, Step, Stop};
+
+/// Goes wrong at its 40th step in the way it is told.
+#[derive(Clone, Copy)]
+enum Wrong {
+    NanObservation,
+    NanReward,
+    NanFinalObservation,
+    Fails,
+}
+
+struct Trap(Wrong, u32);
+
+impl Env for Trap {
+    fn observation_space(&self) -> Space {
+        Space::bounded(&[-1.0], &[1.0])
+    }
+
+    fn action_space(&self) -> Space {
+        Space::discrete(3)
+    }
+
+    fn reset(&mut self, _seed: Option<u64>, obs: &mut [f32]) -> Result<(), BoxError> {
+        obs[0] = 0.0;
+        Ok(())
+    }
+
+    fn step(&mut self, _action: Action<'_>, obs: &mut [f32]) -> Result<Step, BoxError> {
+        self.1 += 1;
+        obs[0] = 0.5;
+        let mut step = Step { reward: 1.0, ..Step::default() };
+        if self.1 == 40 {
+            match self.0 {
+                Wrong::NanObservation => obs[0] = f32::NAN,
+                Wrong::NanReward => step.reward = f64::NAN,
+                Wrong::NanFinalObservation => (obs[0], step.truncated) = (f32::NAN, true),
+                Wrong::Fails => return Err("the simulator hung up".into()),
+            }
+        }
+        Ok(step)
+    }
+}
+
+fn trained(wrong: Wrong) -> String {
+    let config = PpoConfig { envs: 3, runners: 2, ..PpoConfig::default() };
+    let mut ppo = Ppo::new(config, EnvSpec::new("Trap", move || Trap(wrong, 0)), 0).unwrap();
+    let error = ppo.train().unwrap_err();
+    air_core::cli::Chain(&error).to_string()
+}
+
+#[test]
+fn what_is_not_a_number_or_fails_is_named_with_its_environment() {
+    assert_eq!(trained(Wrong::NanObservation), "observation of environment 0 is not finite at its step 40");
+    assert_eq!(trained(Wrong::NanReward), "reward of environment 0 is not finite at its step 40");
+    assert_eq!(
+        trained(Wrong::NanFinalObservation),
+        "observation of environment 0 is not finite at its step 40"
+    );
+    assert_eq!(trained(Wrong::Fails), "environment 0 failed in step\n  caused by: the simulator hung up");
+}
+
+#[test]
+fn spaces_that_ppo_cannot_use_are_refused_at_the_start() {
+    struct Steered;
+    impl Env for Steered {
+        fn observation_space(&self) -> Space {
+            Space::bounded(&[-1.0], &[1.0])
+        }
+        fn action_space(&self) -> Space {
+            Space::bounded(&[-1.0], &[1.0])
+        }
+        fn reset(&mut self, _: Option<u64>, _: &mut [f32]) -> Result<(), BoxError> {
+            Ok(())
+        }
+        fn step(&mut self, _: Action<'_>, _: &mut [f32]) -> Result<Step, BoxError> {
+            Ok(Step::default())
+        }
+    }
+    let error =
+        Ppo::new(PpoConfig::default(), EnvSpec::new("Steered", || Steered), 0).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "action space Box(-1, 1, [1]) is not discrete, which PPO needs");
+}
+
+#[test]
+fn a_learning_rate_that_explodes_ends_the_run_by_name() {
+    let config = PpoConfig { lr: 1e38, grad_clip: 0.0, ..PpoConfig::default() };
+    let mut ppo = Ppo::new(config, Registry::default().spec("CartPole-v1").unwrap(), 0).unwrap();
+    let error = ppo.train_until(&Stop::after_iterations(50)).map(|_| ()).unwrap_err().to_string();
+    assert!(error.starts_with("training diverged: ") || error.contains("not finite"), "{error}");
+}
+
+#[test]
+fn a_warm_iteration_allocates_nothing() {
+    for runners in [1, 2] {
+        let config = PpoConfig { runners, ..PpoConfig::default() };
+        let mut ppo = Ppo::new(config, Registry::default().spec("CartPole-v1").unwrap(), 1).unwrap();
+        ppo.train_until(&Stop::after_iterations(30)).unwrap();
+        let counted = allocation_counter::measure(|| {
+            ppo.train_until(&Stop::after_iterations(30)).unwrap();
+        });
+        assert_eq!(counted.count_total, 0, "{runners} runners");
+    }
+}
