@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use air_core::BoxError;
 use air_serve::{App, CallError, Deployment, Execution, Model, run};
@@ -39,6 +40,19 @@ fn shutting_down_finishes_what_is_under_way() {
     }
     down.join().unwrap();
     assert!(matches!(handle.call_blocking(1), Err(CallError::Closed { .. })));
+}
+
+#[test]
+fn idle_and_silent_connections_do_not_hold_up_the_end() {
+    let deployment = Deployment::new("echo", || Ok(air_serve::each(|x: i64| Ok(x))));
+    let server = run(App::new().with_http(|http| http.port = 0).route("/echo", deployment)).unwrap();
+    let (_silent, mut idle) = (connect(server.addr()), connect(server.addr()));
+    write(&mut idle, "POST", "/echo", "", "1");
+    assert_eq!(read(&mut idle).body, "1");
+    let start = Instant::now();
+    server.shutdown();
+    // Far below the time that requests under way would get.
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 /// A model that says when it is dropped.

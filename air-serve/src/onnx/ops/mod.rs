@@ -2,6 +2,7 @@
 
 mod convert;
 mod dense;
+mod forest;
 mod linear;
 mod post;
 mod scale;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::tree::{AnyForest, Branch, Child, Forest, NAN_SECOND, Test, Vote};
+use super::forest::{AnyForest, Branch, Child, Forest, NAN_SECOND, Test, Vote};
 use crate::onnx::error::Reason;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;

@@ -1,0 +1,238 @@
+//! Trees, flat, and the walk over them.
+//!
+//! A branch with `f32` thresholds has 16 bytes, four to a cache line, and leaves live apart, so that a walk touches only what it needs. A row without NaN
+//! through branches that all ask `<=`, the common case, takes a loop without any other test.
+
+use ndarray::{CowArray, IxDyn};
+
+use super::matrix;
+use crate::onnx::error::Reason;
+use crate::onnx::value::Value;
+
+/// How a branch compares. The other three ONNX modes are these with the children swapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Test {
+    LessOrEqual,
+    Less,
+    Equal,
+}
+
+/// Where a branch leads: to another branch, or (top bit set) to the first vote of a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Child(u32);
+
+impl Child {
+    const LEAF: u32 = 1 << 31;
+
+    pub(super) fn branch(index: usize) -> Child {
+        Child(index as u32)
+    }
+
+    pub(super) fn leaf(vote: usize) -> Child {
+        Child(vote as u32 | Child::LEAF)
+    }
+
+    pub(super) fn as_branch(self) -> Option<usize> {
+        (self.0 & Child::LEAF == 0).then_some(self.0 as usize)
+    }
+}
+
+/// A branch of a tree, with a threshold of `f32` or `f64`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Branch<T> {
+    pub threshold: T,
+    /// Index of the feature; the top bit says that NaN goes to the second child, not the first.
+    pub feature: u32,
+    /// Where to go if the test holds, and if it does not.
+    pub children: [Child; 2],
+}
+
+/// Top bit of [`Branch::feature`].
+pub(super) const NAN_SECOND: u32 = 1 << 31;
+
+/// What a leaf adds to one class or target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vote {
+    pub weight: f64,
+    pub target: u32,
+    /// Whether this is the leaf's last vote.
+    pub last: bool,
+}
+
+/// The trees, whatever is predicted from them. Built and checked in `tree_build.rs`.
+pub(super) struct Forest<T> {
+    pub branches: Vec<Branch<T>>,
+    /// The test of each branch, where they are not all the same.
+    pub tests: Vec<Test>,
+    pub uniform: Option<Test>,
+    pub votes: Vec<Vote>,
+    pub roots: Vec<Child>,
+    /// Features a row must have.
+    pub width: usize,
+}
+
+/// A number that can be compared with a threshold of another width without rounding.
+pub(super) trait Feature<T>: Copy {
+    fn holds(self, test: Test, threshold: T) -> bool;
+    fn nan(self) -> bool;
+}
+
+macro_rules! feature {
+    ($x:ty, $t:ty, $wide:ty) => {
+        impl Feature<$t> for $x {
+            #[inline(always)]
+            fn holds(self, test: Test, threshold: $t) -> bool {
+                let (x, t) = (self as $wide, threshold as $wide);
+                match test {
+                    Test::LessOrEqual => x <= t,
+                    Test::Less => x < t,
+                    Test::Equal => x == t,
+                }
+            }
+            #[inline(always)]
+            fn nan(self) -> bool {
+                self.is_nan()
+            }
+        }
+    };
+}
+feature!(f32, f32, f32);
+feature!(f32, f64, f64);
+feature!(f64, f32, f64);
+feature!(f64, f64, f64);
+
+impl<T: Copy> Forest<T> {
+    /// Adds the votes of every tree for one row to the tally.
+    #[inline]
+    fn count<X: Feature<T>, F: Fold>(&self, row: &[X], tally: &mut Tally) {
+        let plain = self.uniform == Some(Test::LessOrEqual) && !row.iter().any(|x| x.nan());
+        for &root in &self.roots {
+            let leaf = if plain {
+                self.descend(root, |_, branch| {
+                    let feature = (branch.feature & !NAN_SECOND) as usize;
+                    row[feature].holds(Test::LessOrEqual, branch.threshold)
+                })
+            } else {
+                self.descend(root, |index, branch| {
+                    let x = row[(branch.feature & !NAN_SECOND) as usize];
+                    if x.nan() {
+                        return branch.feature & NAN_SECOND == 0;
+                    }
+                    x.holds(self.uniform.unwrap_or_else(|| self.tests[index]), branch.threshold)
+                })
+            };
+            for vote in &self.votes[leaf..] {
+                let target = vote.target as usize;
+                let sum = &mut tally.scores[target];
+                *sum = if tally.seen[target] { F::fold(*sum, vote.weight) } else { vote.weight };
+                tally.seen[target] = true;
+                if vote.last {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The index of the first vote of the leaf that a row reaches; `first` says whether a branch's test holds.
+    #[inline]
+    fn descend(&self, root: Child, first: impl Fn(usize, &Branch<T>) -> bool) -> usize {
+        let mut at = root.0;
+        while at & Child::LEAF == 0 {
+            let branch = &self.branches[at as usize];
+            at = branch.children[usize::from(!first(at as usize, branch))].0;
+        }
+        (at & !Child::LEAF) as usize
+    }
+
+    fn rows<X: Feature<T>, F: Fold>(
+        &self,
+        data: &[X],
+        rows: usize,
+        columns: usize,
+        targets: usize,
+        mut row_done: impl FnMut(&mut Tally),
+    ) -> Result<(), Reason> {
+        if columns < self.width {
+            return Err(format!("the trees read {} features, a row has {columns}", self.width));
+        }
+        let mut tally = Tally { scores: vec![0.0; targets], seen: vec![false; targets] };
+        for row in 0..rows {
+            tally.scores.fill(0.0);
+            tally.seen.fill(false);
+            self.count::<X, F>(&data[row * columns..(row + 1) * columns], &mut tally);
+            row_done(&mut tally);
+        }
+        Ok(())
+    }
+}
+
+/// The scores of one row as they add up.
+pub(super) struct Tally {
+    pub scores: Vec<f64>,
+    /// Which scores got a vote at all.
+    pub seen: Vec<bool>,
+}
+
+/// How votes for one target combine.
+pub(super) trait Fold {
+    fn fold(sum: f64, weight: f64) -> f64;
+}
+
+pub(super) struct Sum;
+pub(super) struct Min;
+pub(super) struct Max;
+
+impl Fold for Sum {
+    fn fold(sum: f64, weight: f64) -> f64 {
+        sum + weight
+    }
+}
+
+impl Fold for Min {
+    fn fold(sum: f64, weight: f64) -> f64 {
+        sum.min(weight)
+    }
+}
+
+impl Fold for Max {
+    fn fold(sum: f64, weight: f64) -> f64 {
+        sum.max(weight)
+    }
+}
+
+/// A forest with thresholds of either width, and how many classes or targets its votes name.
+pub(super) struct Ensemble {
+    pub forest: AnyForest,
+    pub targets: usize,
+}
+
+pub(super) enum AnyForest {
+    F32(Forest<f32>),
+    F64(Forest<f64>),
+}
+
+impl Ensemble {
+    /// Tallies every row of `x`, calling `row_done` after each.
+    pub(super) fn rows<F: Fold>(&self, x: &Value, row_done: impl FnMut(&mut Tally)) -> Result<(), Reason> {
+        let shape = matrix(x.shape())?;
+        match x {
+            Value::F32(x) => self.rows_of::<f32, F>(&x.as_standard_layout(), shape, row_done),
+            Value::F64(x) => self.rows_of::<f64, F>(&x.as_standard_layout(), shape, row_done),
+            Value::I64(x) => self.rows_of::<f64, F>(&x.mapv(|x| x as f64).into(), shape, row_done),
+            other => Err(format!("expected numbers, got {}", other.type_name())),
+        }
+    }
+
+    fn rows_of<X: Feature<f32> + Feature<f64>, F: Fold>(
+        &self,
+        x: &CowArray<'_, X, IxDyn>,
+        (rows, columns): (usize, usize),
+        row_done: impl FnMut(&mut Tally),
+    ) -> Result<(), Reason> {
+        let data = x.as_slice().ok_or("the features are not contiguous")?;
+        match &self.forest {
+            AnyForest::F32(forest) => forest.rows::<X, F>(data, rows, columns, self.targets, row_done),
+            AnyForest::F64(forest) => forest.rows::<X, F>(data, rows, columns, self.targets, row_done),
+        }
+    }
+}
