@@ -4,8 +4,9 @@
 //! places are given strictly in the order of arrival (a heavy parcel is never overtaken by light ones), no room is ever
 //! promised to a sender that does not come, and a sender that gives up takes its parcel out again.
 //!
-//! The caller holds a lock around each call, pushes parcels to the queue where `push` is called, and wakes
-//! what it is told to after it has let go of the lock.
+//! The caller holds a lock around each call and pushes parcels to the queue where `push` is called. Wakers are user code,
+//! and the drop of one may run the drop of a whole task: so every waker that is done with comes back to the caller, who wakes
+//! or drops it after it has let go of the lock.
 
 use std::collections::VecDeque;
 
@@ -107,17 +108,20 @@ impl<T, W> Gate<T, W> {
         ticket
     }
 
-    /// What became of the parcel with this ticket; if it still waits, `waker` replaces the one it gave.
-    pub(super) fn check(&mut self, ticket: u64, waker: impl FnOnce() -> W) -> Waited<T> {
+    /// What became of the parcel with this ticket; if it still waits, `waker` is exchanged for the one it gave.
+    pub(super) fn check(&mut self, ticket: u64, waker: &mut W) -> Waited<T> {
         let Some(place) = self.place(ticket) else {
             return Waited::Inside;
         };
         if !self.closed {
-            self.senders[place].waker = waker();
+            std::mem::swap(&mut self.senders[place].waker, waker);
             return Waited::Pending;
         }
         match self.senders.remove(place) {
-            Some(waiting) => Waited::Closed(waiting.parcel.item),
+            Some(waiting) => {
+                *waker = waiting.waker; // what this drops is the caller's own, which it still has
+                Waited::Closed(waiting.parcel.item)
+            }
             None => Waited::Inside,
         }
     }
@@ -130,10 +134,10 @@ impl<T, W> Gate<T, W> {
         ticket: u64,
         push: impl FnMut(Parcel<T>),
         wakes: &mut Vec<W>,
-    ) -> Option<T> {
+    ) -> Option<(T, W)> {
         let waiting = self.senders.remove(self.place(ticket)?)?;
         self.admit(push, wakes);
-        Some(waiting.parcel.item)
+        Some((waiting.parcel.item, waiting.waker))
     }
 
     /// A parcel was taken from the queue; those who wait for room are let in.
@@ -143,29 +147,32 @@ impl<T, W> Gate<T, W> {
         self.admit(push, wakes);
     }
 
-    /// A receiver found the queue empty and waits; it keeps its place if it waits already.
-    pub(super) fn wait_to_receive(&mut self, ticket: Option<u64>, waker: W) -> u64 {
+    /// A receiver found the queue empty and waits. If it waits already it keeps its ticket and place, and the waker it
+    /// gave before comes back.
+    pub(super) fn wait_to_receive(&mut self, ticket: Option<u64>, waker: W) -> (u64, Option<W>) {
         if let Some(ticket) = ticket
             && let Some(mine) = self.receivers.iter_mut().find(|(other, _)| *other == ticket)
         {
-            mine.1 = waker;
-            return ticket;
+            return (ticket, Some(std::mem::replace(&mut mine.1, waker)));
         }
         let ticket = self.ticket();
         self.receivers.push_back((ticket, waker));
-        ticket
+        (ticket, None)
     }
 
-    /// A waiting receiver has what it wanted.
-    pub(super) fn received(&mut self, ticket: u64) {
-        self.receivers.retain(|(other, _)| *other != ticket);
+    /// A waiting receiver has what it wanted; its waker, if it was not woken.
+    pub(super) fn received(&mut self, ticket: u64) -> Option<W> {
+        let place = self.receivers.iter().position(|(other, _)| *other == ticket)?;
+        self.receivers.remove(place).map(|(_, waker)| waker)
     }
 
-    /// A waiting receiver gives up; wake the one given here in its place, as it may have been woken already.
-    pub(super) fn give_up_receiving(&mut self, ticket: u64) -> Option<W> {
-        let before = self.receivers.len();
-        self.received(ticket);
-        if self.receivers.len() == before { self.next_receiver() } else { None }
+    /// A waiting receiver gives up. `Ok` is its own waker; `Err` is that of the one to wake in its place, as it
+    /// had been woken already.
+    pub(super) fn give_up_receiving(&mut self, ticket: u64) -> Result<W, Option<W>> {
+        match self.received(ticket) {
+            Some(waker) => Ok(waker),
+            None => Err(self.next_receiver()),
+        }
     }
 
     /// The last receiver is gone. Waiting parcels stay for their senders to collect by `check` or `withdraw`.

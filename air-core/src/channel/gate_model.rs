@@ -140,7 +140,7 @@ impl World {
     fn check(&mut self, actor: Actor) {
         let Role::Sender { parked: Some(ticket), .. } = self.roles[actor] else { unreachable!() };
         self.woken[actor] = false;
-        match self.gate.check(ticket, || actor) {
+        match self.gate.check(ticket, &mut actor.clone()) {
             Waited::Inside => self.set_parked(actor, None),
             Waited::Pending => {}
             Waited::Closed(_) => panic!("closed with receivers alive"),
@@ -156,7 +156,7 @@ impl World {
             queue.push_back(parcel);
         };
         let item = self.gate.withdraw(ticket, push, &mut wakes);
-        self.cancelled.extend(item);
+        self.cancelled.extend(item.map(|(item, _)| item));
         self.wake(wakes);
         self.set_parked(actor, None);
     }
@@ -196,7 +196,7 @@ impl World {
             (None, false)
         } else {
             self.woken[actor] = false;
-            (Some(self.gate.wait_to_receive(before, actor)), true)
+            (Some(self.gate.wait_to_receive(before, actor).0), true)
         };
         let Role::Async { ticket: mine, parked: asleep, looked, .. } = &mut self.roles[actor] else {
             unreachable!()
@@ -213,7 +213,7 @@ impl World {
     fn give_up(&mut self, actor: Actor) {
         let Role::Async { ticket, .. } = self.roles[actor] else { unreachable!() };
         if let Some(ticket) = ticket {
-            let next = self.gate.give_up_receiving(ticket);
+            let next = self.gate.give_up_receiving(ticket).err().flatten();
             self.wake(next);
         }
         self.roles[actor] = Role::Gone;
@@ -370,8 +370,9 @@ fn closing_hands_waiting_items_back() {
     assert!(matches!(gate.enter(parcel("a"), |_| {}), Entry::Inside(None)));
     let Entry::Full(second) = gate.enter(parcel("b"), |_| panic!("no room")) else { panic!("no room") };
     let ticket = gate.wait(second, 7);
-    assert_eq!(gate.check(ticket, || 8), Waited::Pending);
+    let mut waker = 8;
+    assert_eq!((gate.check(ticket, &mut waker), waker), (Waited::Pending, 7));
     assert_eq!(gate.close().collect::<Vec<_>>(), [&8]);
-    assert_eq!(gate.check(ticket, || 9), Waited::Closed("b"));
+    assert_eq!((gate.check(ticket, &mut waker), waker), (Waited::Closed("b"), 8));
     assert!(matches!(gate.enter(parcel("c"), |_| {}), Entry::Closed(Parcel { item: "c", .. })));
 }

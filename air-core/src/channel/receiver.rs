@@ -81,7 +81,7 @@ impl<T> Receiver<T> {
         if let Ok(parcel) = self.queue.try_recv() {
             return Poll::Ready(Ok(self.shared.received(parcel, place.0.take())));
         }
-        match self.shared.receive_or_wait(&self.queue, place.0.take(), cx.waker()) {
+        match self.shared.receive_or_wait(&self.queue, place.0.take(), cx.waker().clone()) {
             Ok(item) => Poll::Ready(Ok(item)),
             Err(None) => Poll::Ready(Err(RecvError::Disconnected)),
             Err(ticket) => {

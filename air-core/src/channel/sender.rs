@@ -74,7 +74,7 @@ impl<T: Weigh> Sender<T> {
             Sent::Full(item) => item,
         };
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let ticket = match self.shared.send(item, weight_bytes, Some(&waker)) {
+        let ticket = match self.shared.send(item, weight_bytes, Some(waker.clone())) {
             Sent::Inside => return Ok(()),
             Sent::Closed(item) => return Err(SendError::Disconnected(item)),
             Sent::Full(item) => return Err(SendError::Full(item)),
@@ -157,12 +157,14 @@ impl<T> Future for Sending<'_, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let (next, ready) = match std::mem::replace(&mut this.stage, Stage::Done) {
-            Stage::New(item, weight_bytes) => match this.shared.send(item, weight_bytes, Some(cx.waker())) {
-                Sent::Inside => (Stage::Done, Some(Ok(()))),
-                Sent::Waiting(ticket) => (Stage::Waiting(ticket), None),
-                Sent::Full(item) => (Stage::Done, Some(Err(SendError::Full(item)))),
-                Sent::Closed(item) => (Stage::Done, Some(Err(SendError::Disconnected(item)))),
-            },
+            Stage::New(item, weight_bytes) => {
+                match this.shared.send(item, weight_bytes, Some(cx.waker().clone())) {
+                    Sent::Inside => (Stage::Done, Some(Ok(()))),
+                    Sent::Waiting(ticket) => (Stage::Waiting(ticket), None),
+                    Sent::Full(item) => (Stage::Done, Some(Err(SendError::Full(item)))),
+                    Sent::Closed(item) => (Stage::Done, Some(Err(SendError::Disconnected(item)))),
+                }
+            }
             Stage::Waiting(ticket) => match this.shared.check(ticket, cx.waker()) {
                 Waited::Inside => (Stage::Done, Some(Ok(()))),
                 Waited::Pending => (Stage::Waiting(ticket), None),

@@ -1,7 +1,7 @@
 //! What the two ends share: the gate and the sending side of the crossbeam queue, under one lock.
 //!
 //! Every push happens under the lock. So a receiver that holds it and finds the queue empty can register to be woken
-//! without missing an item. Wakers run after the lock is released.
+//! without missing an item. Wakers run, and are dropped, after the lock is released.
 
 use std::task::Waker;
 
@@ -49,7 +49,7 @@ impl<T> Shared<T> {
     }
 
     /// Lets the item in, or lines it up if `waker` says how to wake its sender.
-    pub(super) fn send(&self, item: T, weight_bytes: usize, waker: Option<&Waker>) -> Sent<T> {
+    pub(super) fn send(&self, item: T, weight_bytes: usize, waker: Option<Waker>) -> Sent<T> {
         let woken = {
             let mut state = self.state.lock();
             let State { gate, queue, .. } = &mut *state;
@@ -57,37 +57,35 @@ impl<T> Shared<T> {
                 (Entry::Inside(receiver), _) => receiver,
                 (Entry::Closed(parcel), _) => return Sent::Closed(parcel.item),
                 (Entry::Full(parcel), None) => return Sent::Full(parcel.item),
-                (Entry::Full(parcel), Some(waker)) => {
-                    return Sent::Waiting(gate.wait(parcel, waker.clone()));
-                }
+                (Entry::Full(parcel), Some(waker)) => return Sent::Waiting(gate.wait(parcel, waker)),
             }
         };
-        if let Some(receiver) = woken {
-            receiver.wake();
-        }
+        wake_all(woken);
         Sent::Inside
     }
 
     pub(super) fn check(&self, ticket: u64, waker: &Waker) -> Waited<T> {
-        self.state.lock().gate.check(ticket, || waker.clone())
+        let mut waker = waker.clone();
+        self.state.lock().gate.check(ticket, &mut waker)
     }
 
     /// The item back, if it has not been let in.
     pub(super) fn withdraw(&self, ticket: u64) -> Option<T> {
         let mut wakes = Vec::new();
-        let item = {
+        let withdrawn = {
             let mut state = self.state.lock();
             let State { gate, queue, .. } = &mut *state;
             gate.withdraw(ticket, |parcel| push(queue.as_ref(), parcel), &mut wakes)
         };
         wake_all(wakes);
-        item
+        withdrawn.map(|(item, _)| item)
     }
 
     /// Counts a received parcel out, and its receiver out of the line.
     pub(super) fn received(&self, parcel: Parcel<T>, ticket: Option<u64>) -> T {
         let mut wakes = Vec::new();
-        self.state.lock().count_out(parcel.weight_bytes, ticket, &mut wakes);
+        let unused = self.state.lock().count_out(parcel.weight_bytes, ticket, &mut wakes);
+        drop(unused);
         wake_all(wakes);
         parcel.item
     }
@@ -97,28 +95,29 @@ impl<T> Shared<T> {
         &self,
         from: &queue::Receiver<Parcel<T>>,
         ticket: Option<u64>,
-        waker: &Waker,
+        waker: Waker,
     ) -> Result<T, Option<u64>> {
         let mut wakes = Vec::new();
-        let parcel = {
+        let (unused, outcome) = {
             let mut state = self.state.lock();
             match from.try_recv() {
-                Ok(parcel) => {
-                    state.count_out(parcel.weight_bytes, ticket, &mut wakes);
-                    parcel
+                Ok(parcel) => (state.count_out(parcel.weight_bytes, ticket, &mut wakes), Ok(parcel.item)),
+                Err(_) if state.queue.is_none() => (None, Err(None)),
+                Err(_) => {
+                    let (ticket, unused) = state.gate.wait_to_receive(ticket, waker);
+                    (unused, Err(Some(ticket)))
                 }
-                Err(_) if state.queue.is_none() => return Err(None),
-                Err(_) => return Err(Some(state.gate.wait_to_receive(ticket, waker.clone()))),
             }
         };
+        drop(unused);
         wake_all(wakes);
-        Ok(parcel.item)
+        outcome
     }
 
     pub(super) fn give_up_receiving(&self, ticket: u64) {
-        let next = self.state.lock().gate.give_up_receiving(ticket);
-        if let Some(next) = next {
-            next.wake();
+        let given_up = self.state.lock().gate.give_up_receiving(ticket);
+        if let Err(next) = given_up {
+            wake_all(next);
         }
     }
 
@@ -161,12 +160,17 @@ impl<T> Shared<T> {
 }
 
 impl<T> State<T> {
-    fn count_out(&mut self, weight_bytes: usize, ticket: Option<u64>, wakes: &mut Vec<Waker>) {
-        if let Some(ticket) = ticket {
-            self.gate.received(ticket);
-        }
+    /// Returns the receiver's own waker, if it was not woken.
+    fn count_out(
+        &mut self,
+        weight_bytes: usize,
+        ticket: Option<u64>,
+        wakes: &mut Vec<Waker>,
+    ) -> Option<Waker> {
         let State { gate, queue, .. } = self;
+        let unused = ticket.and_then(|ticket| gate.received(ticket));
         gate.leave(weight_bytes, |parcel| push(queue.as_ref(), parcel), wakes);
+        unused
     }
 }
 

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use air_core::channel::{self, Limit, MAX_ITEMS, RecvError, SendError, Weigh};
-use futures::StreamExt;
 use futures::executor::block_on;
+use futures::{FutureExt, StreamExt};
 use proptest::prelude::*;
 
 /// An item of a chosen weight.
@@ -177,6 +177,35 @@ fn a_cancelled_receive_passes_its_wake_up_on() {
     drop(first);
     assert_eq!(bells[1].rung(), 1);
     assert_eq!(poll(&mut second), Poll::Ready(Ok(Heavy(1, 1))));
+}
+
+/// A waker whose last handle owns an end of the channel, as an executor's may own the task that waits.
+struct Owner(#[expect(dead_code)] channel::Receiver<Heavy>);
+
+impl Wake for Owner {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn wakers_are_dropped_outside_the_lock() {
+    let (tx, rx) = channel::bounded(Limit::items(1));
+    let poll_owned = |future: &mut (dyn Future<Output = _> + Unpin)| {
+        let waker = Waker::from(Arc::new(Owner(rx.clone())));
+        pin!(future).poll(&mut Context::from_waker(&waker))
+    };
+    // Each of these replaces or drops the last handle of a waker, whose drop takes the channel's lock.
+    let mut waiting = rx.recv_async();
+    let mut receive = (&mut waiting).map(drop);
+    assert!(poll_owned(&mut receive).is_pending());
+    assert!(poll_owned(&mut receive).is_pending());
+    drop(waiting);
+    tx.try_send(Heavy(0, 1)).unwrap();
+    let mut waiting = tx.send_async(Heavy(1, 1));
+    let mut send = (&mut waiting).map(drop);
+    assert!(poll_owned(&mut send).is_pending());
+    assert!(poll_owned(&mut send).is_pending());
+    assert_eq!(waiting.cancel(), Some(Heavy(1, 1)));
+    assert_eq!(rx.try_recv(), Ok(Heavy(0, 1)));
 }
 
 #[test]
