@@ -1,16 +1,16 @@
 //! Matrix products for dense layers: explicit SIMD, chosen at run time, in safe Rust.
 //!
-//! One register-blocked kernel serves all three products of a dense layer (`X·W`, `D·Wᵀ`, `Xᵀ·D`). The right operand is
-//! packed one panel at a time (it then stays in the first-level cache for every row block), the left operand is read in
-//! place. Narrow outputs use narrower panels, so a two-unit head does not pay for a 48-wide block. For one CPU and one
-//! shape the order of every sum is fixed: equal inputs give equal bits.
+//! One register-blocked kernel serves all three products of a dense layer (`X·W`, `D·Wᵀ`, `Xᵀ·D`): both operands are packed
+//! into panels that lie in the order the kernel reads them, transposed on the way where needed, so its loop is two
+//! streams without an index or a bounds check. Narrow outputs use narrower panels, so a two-unit head does not pay for a
+//! wide block. For one CPU and one shape the order of every sum is fixed: equal inputs give equal bits.
 
 use std::array::from_fn;
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Rows of the left operand per panel pass; with three 16-lane columns a panel is 48 KiB at most.
-const DEPTH: usize = 256;
+/// The longest slice of the inner dimension: a panel of `b`, three vectors wide, and one of `a` then share 48 KiB.
+const DEPTH: usize = 200;
 
 /// A matrix operand: `data` is row-major with `width` columns; `transposed` says the product uses its transpose.
 #[derive(Clone, Copy)]
@@ -71,32 +71,12 @@ impl WithSimd for Kernel<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let lanes = S::F32_LANES;
         let Self { product, c, panel } = self;
-        // The widest block the register file holds: rows × columns of accumulators, one row of `b`, one broadcast.
-        let wide = if S::REGISTER_COUNT >= 32 { 3 } else { 2 };
-        panel.resize(DEPTH * wide * lanes, 0.0);
-        let mut p0 = 0;
-        loop {
-            let depth = DEPTH.min(product.k - p0);
-            let mut j0 = 0;
-            while j0 < product.n {
-                let left = product.n - j0;
-                let vectors = left.div_ceil(lanes).min(wide);
-                let cols = left.min(vectors * lanes);
-                let block = Block { p0, depth, j0, cols };
-                match (vectors, S::REGISTER_COUNT >= 32) {
-                    (1, _) => block_column::<S, 8, 1>(simd, &product, c, panel, block),
-                    (2, true) => block_column::<S, 8, 2>(simd, &product, c, panel, block),
-                    (2, false) => block_column::<S, 6, 2>(simd, &product, c, panel, block),
-                    _ => block_column::<S, 8, 3>(simd, &product, c, panel, block),
-                }
-                j0 += cols;
-            }
-            p0 += depth;
-            if p0 >= product.k {
-                break;
-            }
+        // As many rows of accumulators, three vectors each, as the register file holds.
+        match (product.m, S::REGISTER_COUNT >= 32) {
+            (1, _) => blocks::<S, 1>(simd, &product, c, panel),
+            (_, true) => blocks::<S, 8>(simd, &product, c, panel),
+            (_, false) => blocks::<S, 4>(simd, &product, c, panel),
         }
     }
 }
@@ -110,51 +90,167 @@ struct Block {
     cols: usize,
 }
 
-/// All rows of one block of columns: pack the panel once, then run down the rows.
+/// Cuts the product into blocks, `M` rows at a time.
 #[inline(always)]
-fn block_column<S: Simd, const M: usize, const V: usize>(
+fn blocks<S: Simd, const M: usize>(simd: S, product: &Product<'_>, c: &mut [f32], panel: &mut Vec<f32>) {
+    let lanes = S::F32_LANES;
+    let slices = product.k.div_ceil(DEPTH).max(1);
+    let slice = product.k.div_ceil(slices);
+    let size_b = slice * 3 * lanes;
+    panel.resize(size_b + product.m.next_multiple_of(M) * slice, 0.0);
+    let (panel_b, panel_a) = panel.split_at_mut(size_b);
+    for number in 0..slices {
+        let p0 = number * slice;
+        let depth = slice.min(product.k - p0);
+        pack_a::<M>(product, p0, depth, panel_a);
+        let mut j0 = 0;
+        while j0 < product.n {
+            let left = product.n - j0;
+            let vectors = match left.div_ceil(lanes) {
+                // Two and two keep more sums in flight than three and one.
+                4 => 2,
+                n => n.min(3),
+            };
+            let block = Block { p0, depth, j0, cols: left.min(vectors * lanes) };
+            match vectors {
+                1 => columns::<S, M, 1>(simd, product, c, panel_a, panel_b, block),
+                2 => columns::<S, M, 2>(simd, product, c, panel_a, panel_b, block),
+                _ => columns::<S, M, 3>(simd, product, c, panel_a, panel_b, block),
+            }
+            j0 += block.cols;
+        }
+    }
+}
+
+/// All rows of one block of columns: pack the panel of `b` once, then run down the rows.
+#[inline(always)]
+fn columns<S: Simd, const M: usize, const V: usize>(
     simd: S,
     product: &Product<'_>,
     c: &mut [f32],
-    panel: &mut [f32],
+    panel_a: &[f32],
+    panel_b: &mut [f32],
     block: Block,
 ) {
     let width = V * S::F32_LANES;
     let Block { p0, depth, j0, cols } = block;
     let b = product.b;
-    // A few rows do not repay packing; a full-width block can be read where it lies.
-    let in_place = !b.transposed && cols == width && (product.m <= M || b.width == width);
-    let (b, stride, offset) = if in_place {
-        (&b.data[p0 * b.width..(p0 + depth) * b.width], b.width, j0)
-    } else {
-        pack(b, block, width, &mut panel[..depth * width]);
-        (&panel[..depth * width], width, 0)
-    };
-    let mut i0 = 0;
-    while i0 < product.m {
-        let rows = M.min(product.m - i0);
-        let tile = Tile { product, block, b, stride, offset, i0 };
-        if rows == M {
-            tile.run::<S, M, V>(simd, c);
-        } else {
-            match rows {
-                1 => tile.run::<S, 1, V>(simd, c),
-                2 => tile.run::<S, 2, V>(simd, c),
-                3 => tile.run::<S, 3, V>(simd, c),
-                4 => tile.run::<S, 4, V>(simd, c),
-                5 => tile.run::<S, 5, V>(simd, c),
-                6 => tile.run::<S, 6, V>(simd, c),
-                _ => tile.run::<S, 7, V>(simd, c),
-            }
+    // A single row reads `b` once: where a block is whole, packing it would only add work.
+    if M == 1 && !b.transposed && cols == width {
+        let rows = b.data[p0 * b.width..(p0 + depth) * b.width].chunks_exact(b.width.max(1));
+        let mut sums = [[simd.splat_f32s(0.0); V]; M];
+        for (x, row) in panel_a[..depth].iter().zip(rows) {
+            multiply_add(simd, &[*x; M], S::as_simd_f32s(&row[j0..j0 + width]).0, &mut sums);
         }
-        i0 += rows;
+        return store::<S, M, V>(simd, product, c, block, 0, sums);
+    }
+    let panel_b = &mut panel_b[..depth * width];
+    pack_b(b, block, width, panel_b);
+    let vectors = S::as_simd_f32s(panel_b).0;
+    for i0 in (0..product.m).step_by(M) {
+        let mut sums = [[simd.splat_f32s(0.0); V]; M];
+        let (rows, _) = panel_a[i0 * depth..(i0 + M) * depth].as_chunks::<M>();
+        let (vectors, _) = vectors.as_chunks::<V>();
+        for (x, b) in rows.iter().zip(vectors) {
+            multiply_add(simd, x, b, &mut sums);
+        }
+        store::<S, M, V>(simd, product, c, block, i0, sums);
     }
 }
 
-/// Copies `b[p0.., j0..]` to `panel[depth, width]`, with zeros right of the last column.
+/// `sums += xᵀ·b`, one step of the inner dimension.
 #[inline(always)]
-fn pack(b: Operand<'_>, block: Block, width: usize, panel: &mut [f32]) {
+fn multiply_add<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    x: &[f32; M],
+    b: &[S::f32s],
+    sums: &mut [[S::f32s; V]; M],
+) {
+    let b: [S::f32s; V] = from_fn(|v| b[v]);
+    for (x, sums) in x.iter().zip(sums) {
+        let x = simd.splat_f32s(*x);
+        for (b, sum) in b.iter().zip(sums) {
+            *sum = simd.mul_add_e_f32s(x, *b, *sum);
+        }
+    }
+}
+
+/// Writes `M` rows by `V` vectors of sums, less what lies below or right of the output.
+#[inline(always)]
+fn store<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    product: &Product<'_>,
+    c: &mut [f32],
+    block: Block,
+    i0: usize,
+    sums: [[S::f32s; V]; M],
+) {
+    let lanes = S::F32_LANES;
+    let Block { p0, j0, cols, .. } = block;
+    // Later slices of the inner dimension add to what the first one wrote.
+    let start = if p0 > 0 { Start::Output } else { product.start };
+    for (i, sums) in sums.iter().enumerate() {
+        if i0 + i >= product.m {
+            return;
+        }
+        let out = &mut c[(i0 + i) * product.n + j0..][..cols];
+        for (v, sum) in sums.iter().enumerate() {
+            let from = v * lanes;
+            let to = cols.min(from + lanes);
+            let whole = to - from == lanes;
+            let load = |values: &[f32]| {
+                if whole { S::as_simd_f32s(values).0[0] } else { simd.partial_load_f32s(values) }
+            };
+            let sum = match start {
+                Start::Zero => *sum,
+                Start::Bias(bias) => simd.add_f32s(load(&bias[j0 + from..j0 + to]), *sum),
+                Start::Output => simd.add_f32s(load(&out[from..to]), *sum),
+            };
+            if whole {
+                S::as_mut_simd_f32s(&mut out[from..to]).0[0] = sum;
+            } else {
+                simd.partial_store_f32s(&mut out[from..to], sum);
+            }
+        }
+    }
+}
+
+/// Copies a slice of `a` into panels of `M` rows, each `[depth, M]`, with zeros below the last row.
+#[inline(always)]
+fn pack_a<const M: usize>(product: &Product<'_>, p0: usize, depth: usize, panels: &mut [f32]) {
+    let a = product.a;
+    for (number, panel) in
+        panels[..product.m.next_multiple_of(M) * depth].chunks_exact_mut(M * depth.max(1)).enumerate()
+    {
+        let i0 = number * M;
+        let rows = M.min(product.m - i0);
+        let first = product.first_row + i0;
+        if a.transposed {
+            for (p, to) in panel.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+                let from = &a.data[(p0 + p) * a.width + first..][..rows];
+                to[..rows].copy_from_slice(from);
+                to[rows..].fill(0.0);
+            }
+        } else if rows == M {
+            let from: [&[f32]; M] = from_fn(|r| &a.data[(first + r) * a.width + p0..][..depth]);
+            transpose(from, panel, M);
+        } else {
+            panel.fill(0.0);
+            for r in 0..rows {
+                let from = &a.data[(first + r) * a.width + p0..][..depth];
+                panel.iter_mut().skip(r).step_by(M).zip(from).for_each(|(to, from)| *to = *from);
+            }
+        }
+    }
+}
+
+/// Copies a block of `b` into `panel[depth, width]`, with zeros right of the last column.
+#[inline(always)]
+fn pack_b(b: Operand<'_>, block: Block, width: usize, panel: &mut [f32]) {
     let Block { p0, depth, j0, cols } = block;
+    if depth == 0 {
+        return;
+    }
     if !b.transposed {
         for (p, row) in panel.chunks_exact_mut(width).enumerate() {
             let from = (p0 + p) * b.width + j0;
@@ -164,123 +260,41 @@ fn pack(b: Operand<'_>, block: Block, width: usize, panel: &mut [f32]) {
         return;
     }
     const SQUARE: usize = 8;
-    let mut p = 0;
-    while p < depth {
-        let high = SQUARE.min(depth - p);
-        let mut j = 0;
-        while j < width {
-            let wide = SQUARE.min(width - j);
-            if high == SQUARE && wide == SQUARE && j + SQUARE <= cols {
-                let rows: [[f32; SQUARE]; SQUARE] = from_fn(|r| {
-                    let from = (j0 + j + r) * b.width + p0 + p;
-                    let row = &b.data[from..from + SQUARE];
-                    from_fn(|i| row[i])
-                });
-                for i in 0..SQUARE {
-                    let to = &mut panel[(p + i) * width + j..][..SQUARE];
-                    for r in 0..SQUARE {
-                        to[r] = rows[r][i];
-                    }
-                }
-            } else {
-                for i in 0..high {
-                    for r in 0..wide {
-                        let value =
-                            if j + r < cols { b.data[(j0 + j + r) * b.width + p0 + p + i] } else { 0.0 };
-                        panel[(p + i) * width + j + r] = value;
-                    }
-                }
-            }
-            j += wide;
-        }
-        p += high;
+    let row = |j: usize| &b.data[(j0 + j) * b.width + p0..][..depth];
+    let whole = cols / SQUARE * SQUARE;
+    for j in (0..whole).step_by(SQUARE) {
+        transpose::<SQUARE>(from_fn(|r| row(j + r)), &mut panel[j..], width);
     }
-}
-
-/// `M` rows by `V` vectors of the output, held in registers over the whole depth of the block.
-struct Tile<'a> {
-    product: &'a Product<'a>,
-    block: Block,
-    b: &'a [f32],
-    stride: usize,
-    offset: usize,
-    i0: usize,
-}
-
-impl Tile<'_> {
-    #[inline(always)]
-    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S, c: &mut [f32]) {
-        let lanes = S::F32_LANES;
-        let Block { p0, depth, .. } = self.block;
-        let a = self.product.a;
-        let row = self.product.first_row + self.i0;
-        let b_row = |p: usize| -> [S::f32s; V] {
-            let from = p * self.stride + self.offset;
-            let vectors = S::as_simd_f32s(&self.b[from..from + V * lanes]).0;
-            from_fn(|v| vectors[v])
-        };
-        let mut sums = [[simd.splat_f32s(0.0); V]; M];
-        if a.transposed {
-            for p in 0..depth {
-                let x = &a.data[(p0 + p) * a.width + row..][..M];
-                let b = b_row(p);
-                for i in 0..M {
-                    let x = simd.splat_f32s(x[i]);
-                    for v in 0..V {
-                        sums[i][v] = simd.mul_add_e_f32s(x, b[v], sums[i][v]);
-                    }
-                }
-            }
+    for j in whole..width {
+        let to = panel.iter_mut().skip(j).step_by(width);
+        if j < cols {
+            to.zip(row(j)).for_each(|(to, from)| *to = *from);
         } else {
-            let x: [&[f32]; M] = from_fn(|i| &a.data[(row + i) * a.width + p0..][..depth]);
-            for p in 0..depth {
-                let b = b_row(p);
-                for i in 0..M {
-                    let x = simd.splat_f32s(x[i][p]);
-                    for v in 0..V {
-                        sums[i][v] = simd.mul_add_e_f32s(x, b[v], sums[i][v]);
-                    }
-                }
+            to.for_each(|to| *to = 0.0);
+        }
+    }
+}
+
+/// `to[p·stride + r] = from[r][p]`, in squares that the compiler turns into register shuffles.
+#[inline(always)]
+fn transpose<const M: usize>(from: [&[f32]; M], to: &mut [f32], stride: usize) {
+    let depth = from[0].len();
+    let whole = depth / M * M;
+    for p in (0..whole).step_by(M) {
+        let square: [[f32; M]; M] = from_fn(|r| {
+            let row = &from[r][p..p + M];
+            from_fn(|i| row[i])
+        });
+        for i in 0..M {
+            let to = &mut to[(p + i) * stride..][..M];
+            for r in 0..M {
+                to[r] = square[r][i];
             }
         }
-        self.store(simd, c, sums);
     }
-
-    #[inline(always)]
-    fn store<S: Simd, const M: usize, const V: usize>(
-        &self,
-        simd: S,
-        c: &mut [f32],
-        sums: [[S::f32s; V]; M],
-    ) {
-        let lanes = S::F32_LANES;
-        let Block { p0, j0, cols, .. } = self.block;
-        let n = self.product.n;
-        // Later slices of the inner dimension add to what the first one wrote.
-        let start = if p0 > 0 { Start::Output } else { self.product.start };
-        for i in 0..M {
-            let out = &mut c[(self.i0 + i) * n + j0..][..cols];
-            for v in 0..V {
-                let from = v * lanes;
-                if from >= cols {
-                    break;
-                }
-                let to = cols.min(from + lanes);
-                let whole = to - from == lanes;
-                let load = |values: &[f32]| {
-                    if whole { S::as_simd_f32s(values).0[0] } else { simd.partial_load_f32s(values) }
-                };
-                let sum = match start {
-                    Start::Zero => sums[i][v],
-                    Start::Bias(bias) => simd.add_f32s(load(&bias[j0 + from..j0 + to]), sums[i][v]),
-                    Start::Output => simd.add_f32s(load(&out[from..to]), sums[i][v]),
-                };
-                if whole {
-                    S::as_mut_simd_f32s(&mut out[from..to]).0[0] = sum;
-                } else {
-                    simd.partial_store_f32s(&mut out[from..to], sum);
-                }
-            }
+    for p in whole..depth {
+        for r in 0..M {
+            to[p * stride + r] = from[r][p];
         }
     }
 }

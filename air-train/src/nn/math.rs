@@ -33,8 +33,10 @@ pub(super) fn sigmoid(x: f32) -> f32 {
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     let c = x.clamp(-87.3, 88.73);
-    // Adding and subtracting 1.5·2²³ rounds to the nearest integer without a library call.
-    let n = c.mul_add(std::f32::consts::LOG2_E, 12_582_912.0) - 12_582_912.0;
+    // Adding 1.5·2²³ rounds to the nearest integer and leaves it in the low bits.
+    let shifted = c.mul_add(std::f32::consts::LOG2_E, 12_582_912.0);
+    let whole = shifted.to_bits().wrapping_sub(12_582_912.0_f32.to_bits()) as i32;
+    let n = shifted - 12_582_912.0;
     let r = n.mul_add(-0.693_359_4, c);
     let r = n.mul_add(2.121_944_4e-4, r);
     let mut p = 1.984_127e-4_f32;
@@ -46,9 +48,10 @@ pub(super) fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.0);
     p = p.mul_add(r, 1.0);
     // `n` reaches 128 just below the upper limit: scale in two steps so that neither factor overflows.
-    let half = f32::from_bits((((n as i32 >> 1) + 127) << 23) as u32);
-    let rest = f32::from_bits((((n as i32 - (n as i32 >> 1)) + 127) << 23) as u32);
-    let y = p * half * rest;
+    let half = whole >> 1;
+    let low = f32::from_bits((half.wrapping_add(127) as u32) << 23);
+    let high = f32::from_bits((whole.wrapping_sub(half).wrapping_add(127) as u32) << 23);
+    let y = p * low * high;
     if x > 88.722_83 {
         f32::INFINITY
     } else if x < -87.3 {
