@@ -1,5 +1,12 @@
 //! What can go wrong in this crate.
 
+use std::path::PathBuf;
+
+use air_core::collective::CollectiveError;
+use air_core::{BoxError, CoreError};
+
+use crate::failure::Failure;
+
 /// The error of this crate; a training function's own errors are kept as sources.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -38,6 +45,40 @@ pub enum TrainError {
         /// What is wrong.
         problem: String,
     },
+    /// A rank's part of a dataset could not be made.
+    #[error("dataset `{name}`: no shard for rank {rank}")]
+    Dataset {
+        /// The dataset.
+        name: String,
+        /// The rank.
+        rank: usize,
+        /// Why.
+        source: BoxError,
+    },
+    /// The run was ended early; a training function returns this error as it is.
+    #[error("the run was stopped")]
+    Stopped,
+    /// The run was given up.
+    #[error("run `{run}` failed: {}", list(failures))]
+    Failed {
+        /// The run.
+        run: String,
+        /// Every failure, in order; the last ended the run.
+        failures: Vec<Failure>,
+    },
+    /// A file cannot be read or written.
+    #[error("`{}`: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        problem: String,
+        /// Why it did not work.
+        source: Option<std::io::Error>,
+    },
+    /// Something of the runtime, a collective, a tensor, storage or a checkpoint.
+    #[error(transparent)]
+    Core(#[from] CoreError),
 }
 
 /// A result of this crate.
@@ -51,4 +92,14 @@ impl TrainError {
     pub(crate) fn weights(problem: impl Into<String>) -> Self {
         Self::Weights { problem: problem.into() }
     }
+}
+
+impl From<CollectiveError> for TrainError {
+    fn from(error: CollectiveError) -> Self {
+        Self::Core(error.into())
+    }
+}
+
+fn list(failures: &[Failure]) -> String {
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; then ")
 }

@@ -2,3 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod networks;
+#[cfg(unix)]
+mod process;
+mod quickstart;
+mod tabular;
+mod trainer;
