@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use air_core::cli::{self, CliError};
-use air_core::outln;
+use air_core::{CoreError, config, outln};
 use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
 
 use crate::deploy::{Deployment, DeploymentConfig};
 use crate::http::HttpConfig;
@@ -46,39 +47,79 @@ struct Run {
     /// Path of the route [default: / and the file's name without its ending].
     #[arg(long, value_name = "PATH")]
     route: Option<String>,
-    /// Address to listen on; 0.0.0.0 for every network this machine is on.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
-    host: IpAddr,
-    /// Port to listen on; 0 for any that is free.
-    #[arg(long, default_value_t = 8000)]
-    port: u16,
     /// Names of the classes, in the model's order [default: the model's own].
     #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
     labels: Option<Vec<String>>,
     /// Put the score of each class into the answers.
     #[arg(long)]
     scores: bool,
+    /// Address to listen on; 0.0.0.0 for every network this machine is on [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDR")]
+    host: Option<IpAddr>,
+    /// Port to listen on; 0 for any that is free [default: 8000].
+    #[arg(long)]
+    port: Option<u16>,
     /// Replicas of the model; they share its memory [default: one a thread].
     #[arg(long, value_name = "N")]
     replicas: Option<usize>,
     /// Threads that handle connections [default: one a core, at most 8].
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    threads: usize,
-    /// Most requests in one call of the model; 1 does not batch.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    max_batch: usize,
-    /// How long the oldest request waits for company, in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = 0.0)]
-    batch_wait_ms: f64,
-    /// Requests that may wait before more are refused with 503.
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    max_queued: usize,
-    /// How long a request may take, in seconds.
-    #[arg(long, value_name = "S", default_value_t = 30.0)]
-    timeout: f64,
-    /// Largest request body, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
-    max_body: usize,
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Most requests in one call of the model [default: 1, no batching].
+    #[arg(long, value_name = "N")]
+    max_batch: Option<usize>,
+    /// How long the oldest request waits for company, in milliseconds [default: 0].
+    #[arg(long, value_name = "MS")]
+    batch_wait_ms: Option<f64>,
+    /// Requests that may wait before more are refused with 503 [default: 1000].
+    #[arg(long, value_name = "N")]
+    max_queued: Option<usize>,
+    /// How long a request may take, in seconds [default: 30].
+    #[arg(long, value_name = "S")]
+    timeout: Option<f64>,
+    /// Largest request body, in bytes [default: 16777216].
+    #[arg(long, value_name = "BYTES")]
+    max_body: Option<usize>,
+    /// A TOML file with the tables [http] and [deployment]; the environment (AIR_SERVE_HTTP__PORT=…) and flags override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Any setting of the file, as in --set http.max_connections=100; may be given often.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// What `--config` holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    http: HttpConfig,
+    deployment: DeploymentConfig,
+}
+
+impl Run {
+    /// The settings: file, then environment, then `--set`, then the flags with names of their own.
+    fn settings(&self) -> Result<Settings, CoreError> {
+        let mut sets = self.set.clone();
+        let mut flag =
+            |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
+        flag("http.host", self.host.map(|host| host.to_string()));
+        flag("http.port", self.port.map(|port| port.to_string()));
+        flag("http.threads", self.threads.map(|threads| threads.to_string()));
+        flag("http.max_body_bytes", self.max_body.map(|bytes| bytes.to_string()));
+        flag("deployment.num_replicas", self.replicas.map(|replicas| replicas.to_string()));
+        flag("deployment.max_batch_size", self.max_batch.map(|size| size.to_string()));
+        flag("deployment.batch_wait_timeout_s", self.batch_wait_ms.map(|ms| format!("{:?}", ms / 1e3)));
+        flag("deployment.max_queued_requests", self.max_queued.map(|queued| queued.to_string()));
+        flag("deployment.request_timeout_s", self.timeout.map(|seconds| format!("{seconds:?}")));
+        let file = self.config.as_deref();
+        let mut settings: Settings = config::load(file, "AIR_SERVE", &sets)?;
+        let given: toml::Table = config::load(file, "AIR_SERVE", &sets)?;
+        if given.get("deployment").and_then(|table| table.get("num_replicas")).is_none() {
+            // Replicas of an ONNX model share its memory, so that each thread may as well have its own.
+            settings.deployment.num_replicas = settings.http.thread_count();
+        }
+        Ok(settings)
+    }
 }
 
 /// Runs the command line (the program's name first).
@@ -98,24 +139,10 @@ fn serve(command: Run) -> Result<(), CliError> {
     if let Some(labels) = &command.labels {
         model = model.with_names(labels)?;
     }
-    let http = HttpConfig {
-        host: command.host,
-        port: command.port,
-        threads: command.threads,
-        max_body_bytes: command.max_body,
-        ..HttpConfig::default()
-    };
-    let config = DeploymentConfig {
-        num_replicas: command.replicas.unwrap_or_else(|| http.thread_count()),
-        max_batch_size: command.max_batch,
-        batch_wait_timeout_s: command.batch_wait_ms / 1e3,
-        max_queued_requests: command.max_queued,
-        request_timeout_s: command.timeout,
-        ..DeploymentConfig::default()
-    };
+    let Settings { http, deployment } = command.settings()?;
     let name = route.trim_matches('/').replace('/', "-");
     let name = if name.is_empty() { "model".to_owned() } else { name };
-    let app = App::new().http(http).route(route.as_str(), Deployment::onnx(name, model).config(config));
+    let app = App::new().http(http).route(route.as_str(), Deployment::onnx(name, model).config(deployment));
     let server = run(app)?;
     outln!("serving {} at http://{}{route}", command.model.display(), server.addr())?;
     Ok(server.wait()?)

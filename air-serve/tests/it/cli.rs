@@ -29,6 +29,11 @@ impl Drop for Running {
 fn run_serves_the_quick_start_and_ends_on_sigterm() {
     let mut command = air_serve();
     command.arg("run").arg(examples("iris_gbc.onnx"));
+    // The flag wins over the file.
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("serve.toml");
+    std::fs::write(&config, "[http]\nport = 1\n[deployment]\nmax_batch_size = 4\n").unwrap();
+    command.arg("--config").arg(config);
     command.args(["--route", "/iris", "--port", "0", "--labels", "setosa,versicolor,virginica"]);
     let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
@@ -50,6 +55,7 @@ fn bad_input_is_a_message_and_exit_code_1() {
     let iris = std::fs::read(examples("iris_gbc.onnx")).unwrap();
     std::fs::write(path("cut.onnx"), &iris[..iris.len() / 2]).unwrap();
     std::fs::write(path("empty.onnx"), "").unwrap();
+    std::fs::write(path("bad.toml"), "[http]\nprot = 9000\n").unwrap();
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port().to_string();
     let iris = examples("iris_gbc.onnx").to_str().unwrap().to_owned();
@@ -62,6 +68,8 @@ fn bad_input_is_a_message_and_exit_code_1() {
         (&["run", &iris, "--labels", "a,b", "--port", "0"], &["2 names were given for its 3 classes"]),
         (&["run", &iris, "--route", "iris", "--port", "0"], &["is not a path that starts with /"]),
         (&["run", &iris, "--max-batch", "0", "--port", "0"], &["max_batch_size is 0"]),
+        (&["run", &iris, "--config", &path("bad.toml")], &["bad.toml", "unknown field `prot`", "port"]),
+        (&["run", &iris, "--set", "deployment.max_batch=4"], &["--set", "unknown field `max_batch`"]),
         (&["check", &path("text.onnx")], &["not an ONNX model"]),
     ];
     for (args, says) in cases {
