@@ -15,16 +15,23 @@ fn main() {
 
 const SIZES: [usize; 4] = [4 << 10, 64 << 10, 4 << 20, 64 << 20];
 
-/// Times `call` on rank 0 of two; rank 1 makes the same calls until rank 0 leaves.
-fn two_ranks(bencher: Bencher, bytes: usize, call: impl Fn(&mut Collective, &mut [f32]) -> bool + Sync) {
-    let mut ranks = collective::in_process(2);
-    let (mut other, mut first) = (ranks.pop().unwrap(), ranks.pop().unwrap());
+/// Times `call` on rank 0; the other ranks make the same calls until rank 0 leaves.
+fn on_ranks(
+    bencher: Bencher,
+    world: usize,
+    bytes: usize,
+    call: impl Fn(&mut Collective, &mut [f32]) -> bool + Sync,
+) {
+    let mut ranks = collective::in_process(world);
+    let mut first = ranks.remove(0);
     let call = &call;
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let mut data = vec![1.0; bytes / 4];
-            while call(&mut other, &mut data) {}
-        });
+        for mut other in ranks {
+            scope.spawn(move || {
+                let mut data = vec![1.0; bytes / 4];
+                while call(&mut other, &mut data) {}
+            });
+        }
         let mut data = vec![1.0; bytes / 4];
         bencher.counter(BytesCount::new(bytes)).bench_local(|| assert!(call(&mut first, &mut data)));
         drop(first);
@@ -33,17 +40,23 @@ fn two_ranks(bencher: Bencher, bytes: usize, call: impl Fn(&mut Collective, &mut
 
 #[divan::bench(args = SIZES)]
 fn all_reduce_mean_f32(bencher: Bencher, bytes: usize) {
-    two_ranks(bencher, bytes, |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
+    on_ranks(bencher, 2, bytes, |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
 }
 
 #[divan::bench(args = SIZES)]
 fn broadcast_f32(bencher: Bencher, bytes: usize) {
-    two_ranks(bencher, bytes, |rank, data| rank.broadcast(data, 0).is_ok());
+    on_ranks(bencher, 2, bytes, |rank, data| rank.broadcast(data, 0).is_ok());
 }
 
-#[divan::bench]
-fn barrier(bencher: Bencher) {
-    two_ranks(bencher, 0, |rank, _| rank.barrier().is_ok());
+#[divan::bench(args = [2, 4, 8])]
+fn barrier(bencher: Bencher, world: usize) {
+    on_ranks(bencher, world, 0, |rank, _| rank.barrier().is_ok());
+}
+
+/// As many ranks as the quick start of air-train has, on however many cores there are.
+#[divan::bench(args = [1 << 10, 2 << 20])]
+fn all_reduce_mean_f32_over_4_ranks(bencher: Bencher, bytes: usize) {
+    on_ranks(bencher, 4, bytes, |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
 }
 
 /// The floor of a copy: one thread, from one buffer to another.

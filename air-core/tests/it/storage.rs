@@ -255,3 +255,56 @@ fn a_thread_inside_a_runtime_may_block_on_many_reads() {
     });
     assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(60)), Ok(true));
 }
+
+#[cfg(feature = "cloud")]
+mod cloud {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A web server with one file, `/data/x.csv`; it serves until the test ends.
+    fn serve(content: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let lines: Vec<String> = BufReader::new(&stream)
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                let Some((verb, path)) = lines.first().and_then(|line| line.split_once(' ')) else { continue };
+                let found = path.starts_with("/data/x.csv ");
+                let (status, body) = if found { ("200 OK", content) } else { ("404 Not Found", "") };
+                let body_sent = if verb == "HEAD" { "" } else { body };
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                // A client may be gone already.
+                let _ = stream.write_all(format!("{head}{body_sent}").as_bytes());
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[test]
+    fn a_file_on_a_web_server_is_read() {
+        let url = serve("a,b\n1,2\n");
+        let files = Storage::expand_blocking(&format!("{url}/data/x.csv")).unwrap();
+        assert_eq!(names(&files), ["x.csv"]);
+        assert_eq!(files.storage.get_blocking("x.csv", 100).unwrap(), "a,b\n1,2\n");
+        assert!(matches!(storage_error(files.storage.get_blocking("x.csv", 3)), StorageError::TooLarge { .. }));
+        let missing = storage_error(files.storage.get_blocking("y.csv", 100)).to_string();
+        assert_eq!(missing, format!("no such file: `{url}/data/y.csv`"));
+        let pattern = storage_error(Storage::expand_blocking(&format!("{url}/data/*.csv"))).to_string();
+        assert!(pattern.ends_with("a web server cannot be listed: name each file"), "{pattern}");
+
+        // From a worker's thread, which is inside a runtime of its own.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert_eq!(files.storage.get_blocking("x.csv", 100).unwrap().len(), 8);
+            assert_eq!(files.storage.get("x.csv", 100).await.unwrap().len(), 8);
+        });
+    }
+}
