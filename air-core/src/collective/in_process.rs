@@ -95,6 +95,10 @@ impl Collective {
     /// have the same length.
     pub fn all_reduce<T: Number>(&mut self, data: &mut [T], op: ReduceOp) -> Result<(), CollectiveError> {
         self.announce(Call::AllReduce { op, len: data.len(), element: T::NAME });
+        if self.world == 1 {
+            // Every operation over one rank leaves the values as they are.
+            return self.meet_first();
+        }
         if size_of_val(data).saturating_mul(self.world) <= WHOLE_BYTES {
             self.reduce_whole(data, op)
         } else {
@@ -169,7 +173,7 @@ impl Collective {
         let last = blocks.count() + 1;
         for k in 0..=last {
             if k < blocks.count() {
-                self.stage(&data[blocks.range(k)]);
+                self.stage_for_others(&data[blocks.range(k)]);
             }
             if (1..=blocks.count()).contains(&k) {
                 self.reduce_share(&mut data[blocks.range(k - 1)], op);
@@ -222,6 +226,15 @@ impl Collective {
     fn stage<T: Number>(&self, values: &[T]) {
         let mut slot = self.group.staging.write(self.rank, self.step);
         slot.block_mut(values.len()).copy_from_slice(values);
+    }
+
+    /// Stages a block except this rank's own share of it, which nobody else reads.
+    fn stage_for_others<T: Number>(&self, values: &[T]) {
+        let own = share(values.len(), self.rank, self.world);
+        let mut slot = self.group.staging.write(self.rank, self.step);
+        let staged = slot.block_mut(values.len());
+        staged[..own.start].copy_from_slice(&values[..own.start]);
+        staged[own.end..].copy_from_slice(&values[own.end..]);
     }
 
     /// The first meeting of a call also finds out whether all ranks made the same call.

@@ -55,7 +55,13 @@ macro_rules! float {
             }
 
             fn finish(op: ReduceOp, values: &mut [Self], world: usize) {
-                if op == ReduceOp::Mean {
+                if op == ReduceOp::Mean && world.is_power_of_two() {
+                    // The same to the bit, and several times faster than a division.
+                    let part = 1.0 / world as $type;
+                    for value in values {
+                        *value *= part;
+                    }
+                } else if op == ReduceOp::Mean {
                     for value in values {
                         *value /= world as $type;
                     }
@@ -113,6 +119,17 @@ mod tests {
         assert_eq!(reduced(ReduceOp::Mean, &[-3_i64, -4]), -3);
         assert_eq!(reduced(ReduceOp::Max, &[3_i64, 9, -1]), 9);
         assert_eq!(reduced(ReduceOp::Min, &[3_i64, 9, -1]), -1);
+    }
+
+    #[test]
+    fn a_mean_is_the_quotient_to_the_bit() {
+        for world in 1..20_usize {
+            for sum in [1.0_f32, 0.1, 3.3e38, 1e-44, f32::MIN_POSITIVE] {
+                let mut value = [sum];
+                f32::finish(ReduceOp::Mean, &mut value, world);
+                assert_eq!(value[0].to_bits(), (sum / world as f32).to_bits(), "{sum} over {world}");
+            }
+        }
     }
 
     #[test]

@@ -85,9 +85,7 @@ impl Blocking {
         F::Output: Send,
     {
         if !remote {
-            // On a worker's thread tokio would count these polls against the worker's task and, after a hundred or so, put
-            // off their wake-up until that task yields: it never would.
-            return Ok(futures::executor::block_on(tokio::task::coop::unconstrained(future)));
+            return Ok(crate::actor::block_on(future));
         }
         let runtime = self.runtime()?;
         if Handle::try_current().is_err() {

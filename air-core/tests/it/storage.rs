@@ -275,12 +275,15 @@ mod cloud {
                     .map_while(Result::ok)
                     .take_while(|line| !line.is_empty())
                     .collect();
-                let Some((verb, path)) = lines.first().and_then(|line| line.split_once(' ')) else { continue };
+                let Some((verb, path)) = lines.first().and_then(|line| line.split_once(' ')) else {
+                    continue;
+                };
                 let found = path.starts_with("/data/x.csv ");
                 let (status, body) = if found { ("200 OK", content) } else { ("404 Not Found", "") };
                 let body_sent = if verb == "HEAD" { "" } else { body };
                 let length = body.len();
-                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                let head =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
                 // A client may be gone already.
                 let _ = stream.write_all(format!("{head}{body_sent}").as_bytes());
             }
@@ -294,7 +297,10 @@ mod cloud {
         let files = Storage::expand_blocking(&format!("{url}/data/x.csv")).unwrap();
         assert_eq!(names(&files), ["x.csv"]);
         assert_eq!(files.storage.get_blocking("x.csv", 100).unwrap(), "a,b\n1,2\n");
-        assert!(matches!(storage_error(files.storage.get_blocking("x.csv", 3)), StorageError::TooLarge { .. }));
+        assert!(matches!(
+            storage_error(files.storage.get_blocking("x.csv", 3)),
+            StorageError::TooLarge { .. }
+        ));
         let missing = storage_error(files.storage.get_blocking("y.csv", 100)).to_string();
         assert_eq!(missing, format!("no such file: `{url}/data/y.csv`"));
         let pattern = storage_error(Storage::expand_blocking(&format!("{url}/data/*.csv"))).to_string();
