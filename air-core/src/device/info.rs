@@ -54,38 +54,6 @@ pub fn report() -> DeviceReport {
     DeviceReport { devices, cuda_unavailable }
 }
 
-impl std::fmt::Display for DeviceInfo {
-    /// `cuda:0  NVIDIA H100 (compute 9.0)  132 multiprocessors  79.1 GiB, 78.5 GiB free`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}  {}", self.device, self.name)?;
-        if let Some(capability) = &self.compute_capability {
-            write!(f, " (compute {capability})")?;
-        }
-        let units = if self.device == Device::Cpu { "threads" } else { "multiprocessors" };
-        let gibibytes = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
-        write!(
-            f,
-            "  {} {units}  {:.1} GiB, {:.1} GiB free",
-            self.parallelism,
-            gibibytes(self.memory_bytes),
-            gibibytes(self.free_memory_bytes)
-        )
-    }
-}
-
-impl std::fmt::Display for DeviceReport {
-    /// One device a line, then the reason where there is none of CUDA.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for device in &self.devices {
-            writeln!(f, "{device}")?;
-        }
-        match &self.cuda_unavailable {
-            Some(reason) => writeln!(f, "no cuda device: {reason}"),
-            None => Ok(()),
-        }
-    }
-}
-
 fn processor() -> DeviceInfo {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -117,23 +85,6 @@ fn kibibytes(value: Option<&str>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_report_reads_well() {
-        let cuda = DeviceInfo {
-            device: Device::Cuda(0),
-            name: "NVIDIA H100".to_owned(),
-            memory_bytes: 79 << 30,
-            free_memory_bytes: 157 << 29,
-            parallelism: 132,
-            compute_capability: Some("9.0".to_owned()),
-        };
-        let mut report = DeviceReport { devices: vec![cuda], cuda_unavailable: None };
-        let line = "cuda:0  NVIDIA H100 (compute 9.0)  132 multiprocessors  79.0 GiB, 78.5 GiB free\n";
-        assert_eq!(report.to_string(), line);
-        report = DeviceReport { devices: vec![], cuda_unavailable: Some("gone".to_owned()) };
-        assert_eq!(report.to_string(), "no cuda device: gone\n");
-    }
 
     #[test]
     fn proc_files_are_read_field_by_field() {
