@@ -11,8 +11,9 @@ use crate::envs::EnvSpec;
 use crate::error::{Result, RlError};
 use crate::policy::Policy;
 use crate::ppo::{PpoConfig, PpoLearner, PpoStats};
-use crate::sampler::{Inline, Shape};
+use crate::sampler::{Inline, Sampler, Shape};
 use crate::space::Space;
+use crate::workers::Workers;
 
 /// PPO on an environment: three lines to a trained policy.
 ///
@@ -33,7 +34,7 @@ pub struct Ppo {
     pub(crate) seed: u64,
     observation_space: Space,
     action_space: Space,
-    sampler: Inline,
+    sampler: Sampler,
     returns: Returns,
     steps: u64,
     seconds: f64,
@@ -63,7 +64,13 @@ impl Ppo {
         let (root, obs_len) = (Seed::new(seed), observation_space.row_len());
         let learner = PpoLearner::new(&config, obs_len, n as usize, root.child("learner", 0))?;
         let shape = Shape { envs: config.envs, steps: config.steps, obs_len };
-        let sampler = Inline::new(&env, shape, config.runners, root.child("runners", 0), epoch)?;
+        let seeds = root.child("runners", 0);
+        let sampler = if config.parallel {
+            let actor = learner.actor();
+            Sampler::Workers(Workers::new(&env, shape, config.runners, seeds, epoch, actor)?)
+        } else {
+            Sampler::Inline(Inline::new(&env, shape, config.runners, seeds, epoch)?)
+        };
         let returns = Returns::default();
         Ok(Self {
             learner,

@@ -1,4 +1,46 @@
-//! Reinforcement learning.
+//! Reinforcement learning: readable algorithms, fast environments, results that repeat to the bit.
+//!
+//! ```
+//! use air_rl::{Algorithm, Policy, Ppo, PpoConfig, Registry, Stop};
+//!
+//! let env = Registry::default().spec("CartPole-v1")?;
+//! let mut ppo = Ppo::new(PpoConfig::default(), env.clone(), 1)?;
+//! let outcome = ppo.train_until(&Stop::at_return(100.0).or_steps(200_000))?;
+//! println!("{} steps in {:.2} s", outcome.last.steps, outcome.last.seconds);
+//!
+//! // Without exploration, the policy is better than it was in training.
+//! let policy: Policy = ppo.policy();
+//! let played = policy.evaluate(&env, 5, 0, 500)?;
+//! assert!(played.iter().all(|episode| episode.total > 60.0));
+//! let action = policy.act(&[0.0, 0.1, 0.02, -0.1])?;
+//! assert!(action < 2);
+//! # Ok::<(), air_rl::RlError>(())
+//! ```
+//!
+//! The guide is `docs/rl.md`; the command line is [`cli`].
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`Env`], [`Space`] | one environment; it writes into the caller's row |
+//! | [`VecEnv`], [`Vectorized`] | many as one, structure of arrays, same-step autoreset keeping the final observation |
+//! | [`envs`] | CartPole, the corridor, and the [`Registry`] that finds environments by name |
+//! | [`TimeLimit`], [`check_env`] | a limit that truncates; what is wrong with an environment |
+//! | [`rng`] | NumPy's random streams, for environments equal with Gymnasium's |
+//! | [`runner`], [`rollout`] | environments played with a policy into preallocated buffers |
+//! | `sampler`, `workers` | runners on the calling thread, or on supervised threads of their own |
+//! | [`gae`], [`categorical`] | advantage estimation; the distribution over discrete actions |
+//! | [`ppo`] | PPO, top to bottom: configuration, losses with their gradients, the update |
+//! | `driver`, `algorithm` | [`Ppo`] at work; what all algorithms share: [`Iteration`], [`Stop`] |
+//! | [`Policy`], [`checkpoint`] | using the result, saving it, going on from it |
+//!
+//! Invariants:
+//!
+//! 1. A learner is pure: a rollout in, weights and figures out; no clock, thread or file (`ppo`).
+//! 2. One seed gives one result to the bit, whatever the number of runners or threads (`tests/it/repeat.rs`).
+//! 3. `terminated` and `truncated` are kept apart from the environment to the advantage (`tests/it/vec_env.rs`, `gae`).
+//! 4. A step of an environment, and a warm iteration of PPO on the calling thread, allocate nothing (`tests/it/guards.rs`).
+//! 5. CartPole equals Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`).
+//! 6. What is not a number stops the run with a name; it never reaches the weights unseen (`tests/it/guards.rs`).
 
 mod algorithm;
 pub mod categorical;
@@ -19,6 +61,7 @@ mod sampler;
 mod space;
 mod time_limit;
 mod vec_env;
+mod workers;
 
 pub use air_core::BoxError;
 pub use algorithm::{Algorithm, Iteration, Outcome, Reason, Stop, WINDOW};

@@ -32,6 +32,9 @@ pub struct PpoConfig {
     pub steps: usize,
     /// Runners the environments are divided among. Results do not depend on it.
     pub runners: usize,
+    /// Give each runner a supervised worker thread of its own. Off, all take turns on the calling thread: faster where
+    /// a step takes microseconds, and on two cores or fewer. Results do not depend on it.
+    pub parallel: bool,
     /// Units of the hidden layers, of policy and value network alike.
     pub hidden: Vec<usize>,
     /// Learning rate of Adam.
@@ -66,6 +69,7 @@ impl Default for PpoConfig {
             envs: 8,
             steps: 64,
             runners: 1,
+            parallel: false,
             hidden: vec![32, 32],
             lr: 3e-3,
             lr_decay_steps: 0,

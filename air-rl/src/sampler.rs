@@ -7,6 +7,7 @@ use crate::envs::EnvSpec;
 use crate::error::Result;
 use crate::rollout::Rollout;
 use crate::runner::EnvRunner;
+use crate::workers::Workers;
 
 /// Divides `envs` environments among `runners`: (first, count) of each, sizes differing by at most one.
 pub(crate) fn shares(envs: usize, runners: usize) -> Vec<(usize, usize)> {
@@ -48,6 +49,22 @@ impl Inline {
         }
         self.whole.order_episodes();
         Ok(&self.whole)
+    }
+}
+
+/// The runners, wherever they run.
+pub(crate) enum Sampler {
+    Inline(Inline),
+    Workers(Workers),
+}
+
+impl Sampler {
+    /// Plays one rollout with `actor`; its random numbers follow from the iteration.
+    pub(crate) fn collect(&mut self, actor: &Mlp, iteration: u64) -> Result<&Rollout> {
+        match self {
+            Self::Inline(runners) => runners.collect(actor, iteration),
+            Self::Workers(runners) => runners.collect(actor, iteration),
+        }
     }
 }
 

@@ -41,6 +41,9 @@ fn results_do_not_depend_on_the_number_of_runners() {
     for runners in [2, 3, 8] {
         assert!(one == run(runners), "{runners} runners differ from one");
     }
+    let threads = PpoConfig { runners: 3, parallel: true, ..PpoConfig::default() };
+    let mut ppo = Ppo::new(threads, cartpole(), 5).unwrap();
+    assert!(one == (train(&mut ppo, 40), weights(&ppo)), "runners on threads differ from one without");
     let mut other = Ppo::new(PpoConfig::default(), cartpole(), 6).unwrap();
     assert_ne!(train(&mut other, 40), one.0, "the seed has no effect");
 }

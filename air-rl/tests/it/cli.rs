@@ -1,0 +1,101 @@
+//! The binary, as a user meets it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn air_rl(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_air-rl")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn cartpole_is_trained_to_475_saved_and_evaluated() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    let train =
+        ["train", "ppo", "CartPole-v1", "--seed", "1", "--until-return", "475", "--json", "--out", out];
+    let trained = json(&air_rl(&train));
+    assert!(trained["mean_return"].as_f64().unwrap() >= 475.0, "{trained}");
+    assert!(trained["steps"].as_u64().unwrap() > 47_500 / 2 && trained["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(trained["reason"], "mean_return");
+
+    let eval = ["eval", out, "--episodes", "20", "--json"];
+    let first = json(&air_rl(&eval));
+    assert_eq!(first["episodes"], 20);
+    assert!(first["mean_return"].as_f64().unwrap() >= 475.0, "{first}");
+    assert_eq!(first, json(&air_rl(&eval)), "evaluation does not repeat");
+
+    let elsewhere = air_rl(&["eval", out, "--env", "SimpleCorridor"]);
+    assert_eq!(elsewhere.status.code(), Some(1));
+    assert!(
+        text(&elsewhere.stderr).contains("does not fit the policy, which was trained on"),
+        "{elsewhere:?}"
+    );
+}
+
+#[test]
+fn options_and_settings_reach_environment_and_algorithm() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, file) = (dir.path().join("out"), dir.path().join("ppo.toml"));
+    std::fs::write(&file, "envs = 4\nsteps = 100\nhidden = [8]\n").unwrap();
+    let (out, file) = (out.to_str().unwrap(), file.to_str().unwrap());
+    let corridor = ["SimpleCorridor", "--env-set", "length=3", "--config", file, "--set", "steps=50"];
+    let train = [&["train", "ppo"], &corridor[..], &["--iterations", "10", "--json", "--out", out]].concat();
+    let trained = json(&air_rl(&train));
+    assert_eq!((trained["steps"].as_u64(), trained["iterations"].as_u64()), (Some(4 * 50 * 10), Some(10)));
+    let best = json(&air_rl(&["eval", out, "--json"]));
+    assert_eq!(best["max_return"].as_f64().map(|r| (r * 10.0).round()), Some(8.0), "{best}");
+}
+
+#[test]
+fn what_is_asked_wrongly_is_said_and_exits_with_2() {
+    let cases: [(&[&str], &str); 8] = [
+        (&["train", "ppo", "Cartpole"], "unknown environment `Cartpole`; known: CartPole-v1, SimpleCorridor"),
+        (&["train", "dqn", "CartPole-v1"], "unknown algorithm `dqn`; known: ppo"),
+        (&["train", "ppo", "CartPole-v1", "--set", "learning_rate=1"], "unknown field `learning_rate`"),
+        (&["train", "ppo", "CartPole-v1", "--set", "gamma=2.0"], "gamma must be between 0 and 1"),
+        (&["train", "ppo", "CartPole-v1", "--set", "gamma"], "`gamma` is not KEY=VALUE"),
+        (&["train", "ppo", "SimpleCorridor", "--env-set", "length=0"], "length must be at least 1"),
+        (&["eval", "x", "--episodes", "0"], "invalid value '0'"),
+        (&["train", "ppo"], "<ENV>"),
+    ];
+    for (args, says) in cases {
+        let output = air_rl(args);
+        assert_eq!(
+            (output.status.code(), text(&output.stdout)),
+            (Some(2), String::new()),
+            "{args:?} {output:?}"
+        );
+        assert!(text(&output.stderr).contains(says), "{args:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn work_that_fails_exits_with_1() {
+    let missing = air_rl(&["eval", "/nowhere/at/all"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).starts_with("error: "), "{missing:?}");
+    let short =
+        air_rl(&["train", "ppo", "CartPole-v1", "--until-return", "475", "--steps", "1000", "--quiet"]);
+    assert_eq!(short.status.code(), Some(1));
+    assert!(text(&short.stderr).contains("mean return 475 not reached in 1024 steps"), "{short:?}");
+}
+
+#[test]
+fn list_names_everything() {
+    let all = json(&air_rl(&["list", "--json"]));
+    assert_eq!(all["algorithms"][0], "ppo");
+    let names: Vec<_> =
+        all["environments"].as_array().unwrap().iter().map(|e| e["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["CartPole-v1", "SimpleCorridor"]);
+    assert!(text(&air_rl(&["list"]).stdout).contains("acts in Discrete(2)"));
+}
