@@ -49,10 +49,12 @@ pub struct TrialResult {
     pub dir: Option<PathBuf>,
 }
 
+#[allow(clippy::ref_option)] // the signature is serde's
 fn number<S: serde::Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     value.map(crate::values::to_json).serialize(serializer)
 }
 
+#[allow(clippy::ref_option)] // the signature is serde's
 fn cause<S: serde::Serializer>(cause: &Option<Cause>, serializer: S) -> Result<S::Ok, S::Error> {
     cause.as_ref().map(ToString::to_string).serialize(serializer)
 }

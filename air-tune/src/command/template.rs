@@ -89,7 +89,7 @@ fn pieces(arg: &str) -> Vec<Piece> {
         let doubled =
             after.strip_prefix('{').and_then(name).filter(|n| after[n.len() + 2..].starts_with('}'));
         if let Some(literal) = doubled {
-            plain.push_str(&format!("{{{literal}}}"));
+            plain.extend(["{", literal, "}"]);
             rest = &after[literal.len() + 3..];
         } else if let Some(param) = name(after) {
             if !plain.is_empty() {

@@ -47,7 +47,7 @@ fn a_trial_is_started_reported_and_ended() {
     assert_eq!(c.next(at(1)), Next::Over);
     assert_eq!(c.report(at(2), trial, 1, loss(0.5)), None);
     c.ended(at(4), trial, Ok(()));
-    let kinds: Vec<_> = c.take_records().iter().map(|record| std::mem::discriminant(record)).collect();
+    let kinds: Vec<_> = c.take_records().iter().map(std::mem::discriminant).collect();
     assert_eq!(kinds.len(), 3);
     let state = &c.trials()[0];
     assert_eq!(

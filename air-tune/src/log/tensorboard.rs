@@ -4,7 +4,7 @@
 //! `tensorflow.Event` only these fields are written: `wall_time` (1, double), `step` (2, int64), `file_version` (3, string) and
 //! `summary` (5), a list (1) of `Value { tag = 1, simple_value = 2 }`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -139,17 +139,12 @@ pub(super) struct TensorBoard {
     dir: PathBuf,
     file_name: String,
     pending: HashMap<TrialId, Vec<u8>>,
-    begun: std::collections::HashSet<TrialId>,
+    begun: HashSet<TrialId>,
 }
 
 impl TensorBoard {
     pub fn new(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            file_name: file_name(),
-            pending: HashMap::new(),
-            begun: Default::default(),
-        }
+        Self { dir: dir.to_owned(), file_name: file_name(), pending: HashMap::new(), begun: HashSet::new() }
     }
 
     fn flush(&mut self) -> Result<()> {

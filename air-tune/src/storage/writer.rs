@@ -1,21 +1,26 @@
 //! The one thread that writes: many records to a commit, and only what is committed is told to anyone.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+
+use air_core::channel::{Limit, Receiver, Sender, Weigh, bounded};
 
 use super::Store;
 use crate::controller::Record;
 use crate::error::{Result, TuneError};
 use crate::log::{Callback, Event};
 use crate::result::TrialResult;
+use crate::space::Assignment;
+use crate::values::Values;
 
 /// Most records that wait to be written, and most in one commit.
 const QUEUE: usize = 1024;
+/// Most bytes that wait to be written.
+const QUEUE_BYTES: usize = 16 << 20;
 
 /// Hands records to the writing thread; waits while the queue is full.
 pub(crate) struct Journal {
-    sender: SyncSender<Record>,
+    sender: Sender<Record>,
 }
 
 /// The writing thread.
@@ -32,7 +37,7 @@ pub(crate) struct Sink {
 
 impl Writer {
     pub fn start(sink: Sink) -> Result<(Journal, Self)> {
-        let (sender, receiver) = sync_channel(QUEUE);
+        let (sender, receiver) = bounded(Limit { items: QUEUE, bytes: QUEUE_BYTES });
         let thread = std::thread::Builder::new()
             .name("air-tune-writer".into())
             .spawn(move || sink.run(&receiver))
@@ -58,7 +63,7 @@ impl Sink {
         let mut batch = Vec::with_capacity(QUEUE);
         while let Ok(first) = records.recv() {
             batch.push(first);
-            batch.extend(records.try_iter().take(QUEUE - 1));
+            batch.extend(std::iter::from_fn(|| records.try_recv().ok()).take(QUEUE - 1));
             if let Some(store) = &mut self.store {
                 store.apply(&batch)?;
             }
@@ -81,6 +86,20 @@ impl Sink {
                 false
             }
         });
+    }
+}
+
+impl Weigh for Record {
+    fn weight_bytes(&self) -> usize {
+        let named = |values: &Values| values.iter().map(|(name, _)| name.len() + 40).sum::<usize>();
+        let placed = |point: &Assignment| point.iter().map(|(path, _)| path.len() + 80).sum::<usize>();
+        size_of::<Record>()
+            + match self {
+                Record::Started { assignment, .. } => placed(assignment),
+                Record::Reported { values, .. } => named(values),
+                Record::Requeued { .. } => 0,
+                Record::Ended { assignment, last, .. } => placed(assignment) + named(last),
+            }
     }
 }
 

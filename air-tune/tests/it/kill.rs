@@ -67,7 +67,7 @@ fn round(args: &[&str], runs: &Path, number: usize, limit: Duration) -> (Vec<Val
 fn nothing_acknowledged_is_lost_or_repeated() {
     let root = tempfile::tempdir().unwrap();
     let reference = root.path().join("whole");
-    let never = Duration::from_secs(300);
+    let never = Duration::from_mins(5);
     let (whole, finished) = round(&run_args(&reference), &root.path().join("whole.runs"), 0, never);
     assert!(finished && whole.len() == 40);
     let whole: BTreeMap<u64, Value> = whole.into_iter().map(|t| (t["trial"].as_u64().unwrap(), t)).collect();
@@ -141,7 +141,7 @@ fn alive(pid: &str) -> bool {
 
 /// Waits for a condition that another process brings about.
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "not in time: {what}");
         std::thread::yield_now();
