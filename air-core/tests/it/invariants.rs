@@ -54,3 +54,27 @@ fn a2_only_the_actor_folder_names_actix() {
         assert!(!text.contains("actix::") && !text.contains("actix_rt"), "{} names actix", path.display());
     }
 }
+
+/// A worker's panic becomes a typed exit, which `abort` would make impossible.
+#[test]
+fn a6_every_profile_unwinds() {
+    let manifest: toml::Table = fs::read_to_string(workspace().join("Cargo.toml")).unwrap().parse().unwrap();
+    let profiles = manifest["profile"].as_table().unwrap();
+    for name in ["dev", "release"] {
+        assert_eq!(profiles[name]["panic"].as_str(), Some("unwind"), "profile {name}");
+    }
+    for (name, profile) in profiles {
+        let panic = profile.get("panic").and_then(toml::Value::as_str);
+        assert!(matches!(panic, None | Some("unwind")), "profile {name}");
+    }
+}
+
+#[test]
+fn a8_only_the_wire_module_names_bincode() {
+    let mut found = Vec::new();
+    for library in LIBRARIES {
+        sources(&workspace().join(library).join("src"), &mut found);
+    }
+    found.retain(|path| fs::read_to_string(path).unwrap().contains("bincode::"));
+    assert_eq!(found, [workspace().join("air-core/src/wire.rs")]);
+}
