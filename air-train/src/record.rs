@@ -49,8 +49,7 @@ impl Record {
         on_report: Option<OnReport>,
     ) -> Result<Self> {
         let location = run.storage.clone().unwrap_or_else(temporary);
-        let store = CheckpointStore::open(Storage::open(&location)?, run.checkpoint.clone())
-            .map_err(air_core::CoreError::from)?;
+        let store = CheckpointStore::open(Storage::open(&location)?, run.checkpoint.clone())?;
         let latest = if run.resume { store.latest()? } else { None };
         Ok(Self {
             seed: Seed::new(run.seed),

@@ -1,8 +1,8 @@
 //! Matrix products for dense layers: explicit SIMD, chosen at run time, in safe Rust.
 //!
-//! One register-blocked kernel serves all three products of a dense layer (`X·W`, `D·Wᵀ`, `Xᵀ·D`): both operands are packed
-//! into panels that lie in the order the kernel reads them, transposed on the way where needed, so its loop is two
-//! streams without an index or a bounds check. Narrow outputs use narrower panels, so a two-unit head does not pay for a
+//! One register-blocked kernel serves all three products of a dense layer (`X·W`, `D·Wᵀ`, `Xᵀ·D`): the right operand is
+//! packed into panels that lie in the order the kernel reads them, the left one too where its rows are not contiguous, so
+//! the loop reads a few streams without a bounds check. Narrow outputs use narrower panels, so a two-unit head does not pay for a
 //! wide block. For one CPU and one shape the order of every sum is fixed: equal inputs give equal bits.
 
 use std::array::from_fn;
@@ -102,7 +102,9 @@ fn blocks<S: Simd, const M: usize>(simd: S, product: &Product<'_>, c: &mut [f32]
     for number in 0..slices {
         let p0 = number * slice;
         let depth = slice.min(product.k - p0);
-        pack_a::<M>(product, p0, depth, panel_a);
+        if product.a.transposed {
+            pack_a::<M>(product, p0, depth, panel_a);
+        }
         let mut j0 = 0;
         while j0 < product.n {
             let left = product.n - j0;
@@ -136,25 +138,58 @@ fn columns<S: Simd, const M: usize, const V: usize>(
     let Block { p0, depth, j0, cols } = block;
     let b = product.b;
     // A single row reads `b` once: where a block is whole, packing it would only add work.
-    if M == 1 && !b.transposed && cols == width {
+    if M == 1 && !product.a.transposed && !b.transposed && cols == width {
         let rows = b.data[p0 * b.width..(p0 + depth) * b.width].chunks_exact(b.width.max(1));
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
-        for (x, row) in panel_a[..depth].iter().zip(rows) {
+        for (x, row) in product.a.data[product.first_row * product.a.width + p0..][..depth].iter().zip(rows) {
             multiply_add(simd, &[*x; M], S::as_simd_f32s(&row[j0..j0 + width]).0, &mut sums);
         }
         return store::<S, M, V>(simd, product, c, block, 0, sums);
     }
     let panel_b = &mut panel_b[..depth * width];
     pack_b(b, block, width, panel_b);
-    let vectors = S::as_simd_f32s(panel_b).0;
+    let (vectors, _) = S::as_simd_f32s(panel_b).0.as_chunks::<V>();
     for i0 in (0..product.m).step_by(M) {
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
-        let (rows, _) = panel_a[i0 * depth..(i0 + M) * depth].as_chunks::<M>();
-        let (vectors, _) = vectors.as_chunks::<V>();
-        for (x, b) in rows.iter().zip(vectors) {
-            multiply_add(simd, x, b, &mut sums);
+        if product.a.transposed {
+            let (rows, _) = panel_a[i0 * depth..(i0 + M) * depth].as_chunks::<M>();
+            for (x, b) in rows.iter().zip(vectors) {
+                multiply_add(simd, x, b, &mut sums);
+            }
+        } else {
+            rows_in_place(simd, product, i0, p0, vectors, &mut sums);
         }
         store::<S, M, V>(simd, product, c, block, i0, sums);
+    }
+}
+
+/// The sums of `M` rows of `a` that lie contiguous: read where they are, a few steps at a time.
+#[inline(always)]
+fn rows_in_place<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    product: &Product<'_>,
+    i0: usize,
+    p0: usize,
+    vectors: &[[S::f32s; V]],
+    sums: &mut [[S::f32s; V]; M],
+) {
+    const STEPS: usize = 8;
+    let a = product.a;
+    // Below the last row it is read again; those sums are not stored.
+    let rows: [&[f32]; M] = from_fn(|i| {
+        let row = product.first_row + (i0 + i).min(product.m - 1);
+        &a.data[row * a.width + p0..][..vectors.len()]
+    });
+    let chunks: [&[[f32; STEPS]]; M] = from_fn(|i| rows[i].as_chunks::<STEPS>().0);
+    let (groups, rest) = vectors.as_chunks::<STEPS>();
+    for (number, group) in groups.iter().enumerate() {
+        let x: [&[f32; STEPS]; M] = from_fn(|i| &chunks[i][number]);
+        for (p, b) in group.iter().enumerate() {
+            multiply_add(simd, &from_fn(|i| x[i][p]), b, sums);
+        }
+    }
+    for (p, b) in rest.iter().enumerate() {
+        multiply_add(simd, &from_fn(|i| rows[i][groups.len() * STEPS + p]), b, sums);
     }
 }
 
@@ -215,30 +250,23 @@ fn store<S: Simd, const M: usize, const V: usize>(
     }
 }
 
-/// Copies a slice of `a` into panels of `M` rows, each `[depth, M]`, with zeros below the last row.
+/// Copies a slice of a transposed `a` into panels of `M` rows, each `[depth, M]`, with zeros below the last row.
 #[inline(always)]
 fn pack_a<const M: usize>(product: &Product<'_>, p0: usize, depth: usize, panels: &mut [f32]) {
     let a = product.a;
-    for (number, panel) in
-        panels[..product.m.next_multiple_of(M) * depth].chunks_exact_mut(M * depth.max(1)).enumerate()
-    {
+    let panels = &mut panels[..product.m.next_multiple_of(M) * depth];
+    for (number, panel) in panels.chunks_exact_mut(M * depth.max(1)).enumerate() {
         let i0 = number * M;
         let rows = M.min(product.m - i0);
         let first = product.first_row + i0;
-        if a.transposed {
-            for (p, to) in panel.as_chunks_mut::<M>().0.iter_mut().enumerate() {
-                let from = &a.data[(p0 + p) * a.width + first..][..rows];
-                to[..rows].copy_from_slice(from);
+        for (p, to) in panel.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+            let from = &a.data[(p0 + p) * a.width + first..];
+            if let Some(whole) = from.first_chunk::<M>() {
+                // What lies right of the last row is another row's, and its sums are not stored.
+                *to = *whole;
+            } else {
+                to[..rows].copy_from_slice(&from[..rows]);
                 to[rows..].fill(0.0);
-            }
-        } else if rows == M {
-            let from: [&[f32]; M] = from_fn(|r| &a.data[(first + r) * a.width + p0..][..depth]);
-            transpose(from, panel, M);
-        } else {
-            panel.fill(0.0);
-            for r in 0..rows {
-                let from = &a.data[(first + r) * a.width + p0..][..depth];
-                panel.iter_mut().skip(r).step_by(M).zip(from).for_each(|(to, from)| *to = *from);
             }
         }
     }

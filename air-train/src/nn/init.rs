@@ -76,7 +76,9 @@ fn orthogonal(rng: &mut Pcg64, inputs: usize, outputs: usize, gain: f32, weights
         let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
         // A vector that was in the span of the others (never seen with normal values) is drawn again.
         if norm > 1e-6 {
-            v.iter_mut().for_each(|x| *x /= norm);
+            for x in &mut v {
+                *x /= norm;
+            }
             vectors.push(v);
         }
     }

@@ -25,12 +25,18 @@
 //! All matrices are row-major `f32`. A layer's weights are `[inputs, outputs]`, followed by its `outputs` biases; layers
 //! follow one another. On one machine, one seed and one thread count give the same bits.
 
+// What a dispatched kernel calls must be inlined into it, or it loses the instructions it was dispatched for.
+#[allow(clippy::inline_always, clippy::needless_for_each)]
 mod activation;
+#[allow(clippy::inline_always)]
 mod gemm;
 mod init;
+#[allow(clippy::inline_always, clippy::needless_for_each)]
 mod loss;
+#[allow(clippy::inline_always)]
 mod math;
 mod mlp;
+#[allow(clippy::needless_for_each)]
 mod optim;
 mod save;
 mod schedule;

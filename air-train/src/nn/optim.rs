@@ -173,6 +173,7 @@ fn fix(moment: &mut Vec<f32>, len: usize) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

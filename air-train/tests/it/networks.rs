@@ -34,7 +34,7 @@ fn every_gradient_matches_finite_differences() {
         let grads = net.grads().to_vec();
         let mut unused = d.clone();
         let mut at_a_corner = 0;
-        for i in 0..net.params().len() {
+        for (i, grad) in grads.iter().enumerate() {
             let at = net.params()[i];
             let mut slope = |eps: f32| {
                 net.params_mut()[i] = at + eps;
@@ -49,7 +49,7 @@ fn every_gradient_matches_finite_differences() {
             if (near - far).abs() > 5e-4 {
                 at_a_corner += 1;
             } else {
-                assert!((grads[i] - near).abs() < 1e-3, "{hidden:?} {output:?} {i}: {} {near}", grads[i]);
+                assert!((grad - near).abs() < 1e-3, "{hidden:?} {output:?} {i}: {grad} {near}");
             }
         }
         assert!(at_a_corner <= 8, "{hidden:?} {output:?}: {at_a_corner}");

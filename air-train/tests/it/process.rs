@@ -118,17 +118,14 @@ fn the_group_restarts_from_the_last_checkpoint() {
 
 #[test]
 fn a_program_that_is_not_there_says_so() {
-    let (result, _) = {
-        let run = RunConfig { name: "typo".into(), ..RunConfig::default() };
-        let lines = Lines::default();
-        let seen = Arc::clone(&lines);
-        let result = ProcessTrainer::new(["no-such-program-anywhere"])
-            .run_config(run)
-            .relay(move |rank, _, text| seen.lock().push((rank, text.to_owned())))
-            .fit();
-        assert!(lines.lock().iter().any(|(_, text)| text.contains("no-such-program-anywhere")), "{lines:?}");
-        (result, ())
-    };
+    let run = RunConfig { name: "typo".into(), ..RunConfig::default() };
+    let lines = Lines::default();
+    let seen = Arc::clone(&lines);
+    let result = ProcessTrainer::new(["no-such-program-anywhere"])
+        .run_config(run)
+        .relay(move |rank, _, text| seen.lock().push((rank, text.to_owned())))
+        .fit();
+    assert!(lines.lock().iter().any(|(_, text)| text.contains("no-such-program-anywhere")), "{lines:?}");
     assert_eq!(
         result.unwrap_err().to_string(),
         "run `typo` failed: rank 0 exited with code 127; the run was given up"
@@ -150,4 +147,29 @@ fn a_listener_ends_the_processes_early() {
         .unwrap();
     assert!(result.stopped && result.failures.is_empty());
     assert_eq!(result.history.len(), 1);
+}
+
+/// The launcher is killed outright, as the kernel does to a process that takes too much memory: its ranks go with it.
+#[test]
+fn no_rank_outlives_a_launcher_that_is_killed() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let mut launcher = Command::new(env!("CARGO_BIN_EXE_air-train"))
+        .args(["launch", "-n", "2", "--", "sh", "-c", "sleep 300 & echo $!; echo $$; wait"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(launcher.stderr.take().unwrap()).lines();
+    let pids: Vec<String> =
+        lines.take(4).map(|line| line.unwrap().rsplit(' ').next().unwrap().to_owned()).collect();
+    assert!(pids.iter().all(|pid| runs(pid)), "{pids:?}");
+    launcher.kill().unwrap();
+    launcher.wait().unwrap();
+    // The guard works as soon as it is scheduled; nothing tells us when that was.
+    let limit = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while pids.iter().any(|pid| runs(pid)) {
+        assert!(std::time::Instant::now() < limit, "still there: {pids:?}");
+        std::thread::yield_now();
+    }
 }
