@@ -110,11 +110,7 @@ impl Record {
             let known = self.datasets.keys().cloned().collect::<Vec<_>>().join(", ");
             TrainError::config(format!("dataset `{name}`"), format!("is not known; there are: {known}"))
         })?;
-        make(rank, world).map_err(|source| TrainError::Dataset {
-            name: name.to_owned(),
-            rank,
-            source: source.into(),
-        })
+        make(rank, world).map_err(|source| TrainError::Dataset { name: name.to_owned(), rank, source })
     }
 }
 
