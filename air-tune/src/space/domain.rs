@@ -53,7 +53,7 @@ pub enum Domain {
         /// The value.
         value: Value,
     },
-    /// A constructor was given something that is no value; [`Space::validate`](crate::Space::validate) reports it.
+    /// A constructor was given something that is no value; [`Space::validate`](crate::space::Space::validate) reports it.
     Invalid {
         /// What is wrong.
         reason: String,

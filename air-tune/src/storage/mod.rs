@@ -1,7 +1,7 @@
 //! One SQLite database an experiment, in Optuna's schema, and nothing acknowledged is ever lost.
 //!
 //! `study.db` is in WAL mode with `synchronous=NORMAL`: a commit survives the death of the process at any instant. One
-//! thread writes ([`writer`]), many records to a commit; anyone may read meanwhile. `study.lock` keeps a second process from running
+//! thread writes, many records to a commit; anyone may read meanwhile. `study.lock` keeps a second process from running
 //! the same experiment.
 
 mod optuna;

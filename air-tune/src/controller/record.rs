@@ -1,0 +1,125 @@
+//! What goes in and out of the controller: where trials stand, what to run, what to store.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrialId;
+use crate::error::Cause;
+use crate::schedule::StopReason;
+use crate::space::Assignment;
+use crate::values::Values;
+
+/// Where a trial stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Status {
+    /// It waits to run, for the first time or again.
+    Waiting,
+    /// It runs now.
+    Running,
+    /// It ran to its end.
+    Complete,
+    /// It was stopped early.
+    Stopped,
+    /// It failed.
+    Failed,
+}
+
+impl Status {
+    /// The status as one lowercase word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Waiting => "waiting",
+            Status::Running => "running",
+            Status::Complete => "complete",
+            Status::Stopped => "stopped",
+            Status::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing will change any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Status::Complete | Status::Stopped | Status::Failed)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a slot is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Next {
+    /// Run this trial.
+    Run(Launch),
+    /// Nothing can start until something else ends.
+    Wait,
+    /// Nothing will start any more.
+    Over,
+}
+
+/// A trial to run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Launch {
+    pub trial: TrialId,
+    pub assignment: Assignment,
+    /// 1 for the first.
+    pub attempt: u32,
+}
+
+/// Something to be stored, in order. `seq` orders everything a searcher or scheduler has seen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Record {
+    Started {
+        seq: u64,
+        trial: TrialId,
+        attempt: u32,
+        assignment: Assignment,
+        at: Duration,
+    },
+    Reported {
+        seq: u64,
+        trial: TrialId,
+        iteration: u64,
+        value: Option<f64>,
+        values: Values,
+        seconds: f64,
+        at: Duration,
+    },
+    Requeued {
+        trial: TrialId,
+        cause: Cause,
+    },
+    Ended {
+        seq: u64,
+        trial: TrialId,
+        end: End,
+        attempts: u32,
+        assignment: Assignment,
+        last: Values,
+        at: Duration,
+    },
+}
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct End {
+    pub status: Status,
+    pub value: Option<f64>,
+    pub iterations: u64,
+    pub seconds: f64,
+    pub stop: Option<StopReason>,
+    pub cause: Option<Cause>,
+}
+
+/// One thing of the past, in the order it happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Replay {
+    Started { trial: TrialId, attempts: u32, assignment: Assignment },
+    Reported { trial: TrialId, iteration: u64, value: Option<f64>, values: Values, seconds: f64 },
+    Ended { trial: TrialId, end: End },
+}
