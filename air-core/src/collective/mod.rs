@@ -28,7 +28,7 @@
 //!
 //! # How it works
 //!
-//! Time is cut into steps by a [`Barrier`](barrier::Barrier). Each rank owns two staging slots, used in turn: in
+//! Time is cut into steps by a barrier. Each rank owns two staging slots, used in turn: in
 //! step *t* a rank writes its slot of parity *t* and reads anyone's slot of parity *t − 1*. So no slot is ever
 //! written and read at once, and one barrier a step is enough. A small buffer is staged whole, and after one
 //! barrier every rank reduces all of it for itself. A large one goes through in blocks that fit a cache, as a
