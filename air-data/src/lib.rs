@@ -1,1 +1,139 @@
-//! air-data
+//! Datasets of AIR: lazy, streaming, order-preserving, on DataFusion and Arrow.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use serde::{Deserialize, Serialize};
+//!
+//! // Numbers, and closures over them: nothing runs before `take`, and then only as much as it needs.
+//! let doubled = air_data::range(10_000)?.map(|x: i64| Ok(2 * x));
+//! assert_eq!(doubled.filter(|x: &i64| Ok(*x > 5)).take::<i64>(5)?, [6, 8, 10, 12, 14]);
+//! assert_eq!(doubled.flat_map(|x: i64| Ok([x, -x])).take::<i64>(5)?, [0, 0, 2, -2, 4]);
+//!
+//! // Any serde type is a row.
+//! #[derive(Serialize, Deserialize)]
+//! struct Flower {
+//!     #[serde(rename = "sepal.length")]
+//!     sepal: f64,
+//!     #[serde(rename = "petal.length")]
+//!     petal: f64,
+//!     variety: String,
+//! }
+//! # let iris = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/iris.csv");
+//! let flowers = air_data::read_csv(iris)?;
+//! assert_eq!(flowers.count()?, 150);
+//! let odd = flowers.filter(|f: &Flower| Ok(f.sepal < 5.5 && f.petal > 3.5));
+//! assert_eq!(odd.count()?, 3);
+//! assert_eq!(odd.map(|f: Flower| Ok(f.variety)).take::<String>(1)?, ["Versicolor"]);
+//!
+//! // Batches for training; disjoint shares for four workers.
+//! assert_eq!(flowers.batches(10)?.count(), 15);
+//! let shares = flowers.repartition(10).split(4);
+//! assert_eq!(shares[3].count()?, 30);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Map
+//!
+//! | module | what |
+//! |---|---|
+//! | `dataset` | [`Dataset`]: making one, transforming it, running it, writing it |
+//! | `session` | [`Session`]: the engine as a value; threads, memory, settings |
+//! | `rows` | between Arrow batches and Rust values |
+//! | `plan` | our operators in DataFusion's plan: closures, blocks, the ordered merge |
+//! | `exchange` | many partitions in, one ordered stream out, bounded in bytes |
+//! | `blocks` | a whole dataset at rest, in memory and on disk |
+//! | `source` | numbers, memory, files; paths; object stores |
+//! | `sink` | files, all or none |
+//! | `tensors` | a dataset as a [`BatchSource`](air_core::data::BatchSource) |
+//! | `cli` | the `air-data` binary |
+//!
+//! # Invariants
+//!
+//! 1. Nothing runs before a terminal verb, except that `read_*` looks into files for their columns.
+//! 2. `map`, `flat_map`, `filter`, `map_batches`, `limit`, `repartition`, `split` and every terminal keep the order of rows, whatever the
+//!    number of threads, blocks and batches (`tests/it/random_plans.rs`).
+//! 3. A stream never holds more than its bound in bytes ahead of its consumer, and a limit stops what feeds it
+//!    (`tests/it/engine.rs`).
+//! 4. An error or a panic of a user function ends the dataset's run with an error that names the function and the rows; it
+//!    ends nothing else.
+//! 5. A file that is being written is not visible before all files of the write are complete (`tests/it/files.rs`).
+//! 6. Blocking verbs may be called anywhere, also inside a tokio runtime; dropping the last handle on a session ends its threads.
+
+mod blocks;
+pub mod cli;
+mod dataset;
+mod error;
+mod exchange;
+mod plan;
+mod progress;
+mod rows;
+mod session;
+mod sink;
+mod source;
+mod tensors;
+
+pub use datafusion::logical_expr::{Expr, lit};
+pub use dataset::{Batches, Dataset};
+pub use error::{DataError, Place, Result};
+pub use rows::Row;
+pub use session::{Session, SessionConfig};
+pub use sink::{ParquetCompression, WriteMode, WriteOptions};
+pub use source::{CsvOptions, FileFormat, IntoPaths};
+pub use tensors::{TensorBatches, TensorSpec};
+
+use arrow::array::RecordBatch;
+use serde::Serialize;
+
+/// The column `name` in an expression: exactly that name, dots and capitals included.
+pub fn col(name: &str) -> Expr {
+    datafusion::prelude::ident(name)
+}
+
+/// [`Session::range`] on the shared session.
+///
+/// # Errors
+/// As [`Session::shared`].
+pub fn range(end: u64) -> Result<Dataset> {
+    Session::shared()?.range(end)
+}
+
+/// [`Session::from_items`] on the shared session.
+///
+/// # Errors
+/// As [`Session::from_items`] and [`Session::shared`].
+pub fn from_items<T: Serialize>(items: Vec<T>) -> Result<Dataset> {
+    Session::shared()?.from_items(items)
+}
+
+/// [`Session::from_batches`] on the shared session.
+///
+/// # Errors
+/// As [`Session::from_batches`] and [`Session::shared`].
+pub fn from_batches(batches: Vec<RecordBatch>) -> Result<Dataset> {
+    Session::shared()?.from_batches(batches)
+}
+
+/// [`Session::read_csv`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_csv(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_csv(paths)
+}
+
+/// [`Session::read_parquet`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_parquet(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_parquet(paths)
+}
+
+/// [`Session::read_json`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_json(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_json(paths)
+}

@@ -1,2 +1,5 @@
 //! The `air-data` binary.
-fn main() {}
+fn main() -> std::process::ExitCode {
+    air_core::log::init();
+    air_core::cli::main_with(air_data::cli::run)
+}

@@ -1,0 +1,166 @@
+//! Datasets out of numbers, values, batches and files.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::datasource::ViewTable;
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, UNNAMED_TABLE};
+use serde::Serialize;
+
+use super::Dataset;
+use crate::error::{DataError, Result};
+use crate::plan::conform;
+use crate::rows::{ITEM, Writer, infer};
+use crate::session::Session;
+use crate::source::{CsvOptions, FileFormat, Integers, IntoPaths, Memory, SourceTable, open};
+
+/// The plan that reads all of a table.
+pub(crate) fn scan(table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+    Ok(LogicalPlanBuilder::scan(UNNAMED_TABLE, provider_as_source(table), None)?.build()?)
+}
+
+impl Session {
+    /// The integers `0..end` in one column, `id`.
+    ///
+    /// # Errors
+    /// [`DataError::Engine`] when the engine refuses the plan, which it does not for this source.
+    pub fn range(&self, end: u64) -> Result<Dataset> {
+        let integers = Integers::new(end, self.parallelism());
+        Ok(Dataset::new(self.clone(), scan(Arc::new(SourceTable(Arc::new(integers))))?))
+    }
+
+    /// One row for each value. A struct becomes a column for each field; a plain value becomes the column `item`.
+    ///
+    /// # Errors
+    /// [`DataError::SchemaUnknown`] when the values do not tell their columns, as an empty vector does not;
+    /// [`DataError::Row`] when they do not agree with each other.
+    pub fn from_items<T: Serialize>(&self, items: Vec<T>) -> Result<Dataset> {
+        let op = || "from_items".to_owned();
+        let shape = infer(&items)?;
+        let writer = Writer::new(&shape, ITEM).ok_or_else(|| DataError::SchemaUnknown {
+            op: op(),
+            reason: "there is nothing to tell them from; use from_batches to give them".to_owned(),
+        })?;
+        let batch = writer.write(&items).map_err(|source| DataError::Row {
+            op: op(),
+            type_name: std::any::type_name::<T>(),
+            place: crate::error::Place { rows: 0..items.len() as u64, ..Default::default() },
+            source,
+        })?;
+        self.in_memory(writer.schema().clone(), vec![batch])
+    }
+
+    /// Arrow batches as they are. The first one's schema holds for all.
+    ///
+    /// # Errors
+    /// [`DataError::SchemaUnknown`] for no batches at all, [`DataError::Row`] for one whose columns differ.
+    pub fn from_batches(&self, batches: Vec<RecordBatch>) -> Result<Dataset> {
+        let op = "from_batches".to_owned();
+        let Some(first) = batches.first() else {
+            return Err(DataError::SchemaUnknown { op, reason: "there are no batches".to_owned() });
+        };
+        let schema = first.schema();
+        let mut seen = 0_u64;
+        let batches = batches.into_iter().map(|batch| {
+            let rows = seen..seen + batch.num_rows() as u64;
+            seen = rows.end;
+            conform(batch, &schema).map_err(|source| DataError::Row {
+                op: op.clone(),
+                type_name: "RecordBatch",
+                place: crate::error::Place { rows, ..Default::default() },
+                source,
+            })
+        });
+        let batches = batches.collect::<Result<_>>()?;
+        self.in_memory(schema, batches)
+    }
+
+    fn in_memory(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Dataset> {
+        let memory = Memory::new(schema, batches, self.parallelism());
+        Ok(Dataset::new(self.clone(), scan(Arc::new(SourceTable(Arc::new(memory))))?))
+    }
+
+    /// CSV files; the first line names the columns and the values tell their types. See [`IntoPaths`] for the paths.
+    ///
+    /// # Errors
+    /// [`DataError::NotFound`], [`DataError::EmptyDirectory`], [`DataError::BadPath`] for the path;
+    /// [`DataError::File`] and [`DataError::DuplicateColumn`] for the content looked at so far.
+    pub fn read_csv(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Csv(CsvOptions::default()))
+    }
+
+    /// CSV files with settings.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`]; [`DataError::Config`] for a setting out of range.
+    pub fn read_csv_with(&self, paths: impl IntoPaths, options: CsvOptions) -> Result<Dataset> {
+        self.read(paths, FileFormat::Csv(options))
+    }
+
+    /// Parquet files.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_parquet(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Parquet)
+    }
+
+    /// JSON-lines files: one object a line.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_json(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Json)
+    }
+
+    /// Files of any format.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read(&self, paths: impl IntoPaths, format: FileFormat) -> Result<Dataset> {
+        let files = self.block_on(open(self.clone(), paths.into_paths(), format))?;
+        Ok(Dataset::new(self.clone(), scan(Arc::new(files))?))
+    }
+
+    /// [`Session::read`] for asynchronous code.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub async fn read_async(&self, paths: impl IntoPaths, format: FileFormat) -> Result<Dataset> {
+        let files = self.run(open(self.clone(), paths.into_paths(), format)).await?;
+        Ok(Dataset::new(self.clone(), scan(Arc::new(files))?))
+    }
+}
+
+impl Session {
+    /// Gives a dataset a name in [`Session::sql`]; one of that name is replaced. Names are case-sensitive where quoted.
+    ///
+    /// # Errors
+    /// The first mistake made in describing the dataset.
+    pub fn register(&self, name: &str, dataset: &Dataset) -> Result<()> {
+        let view = ViewTable::new(dataset.logical_plan()?.clone(), None);
+        let table = TableReference::bare(name);
+        self.context().deregister_table(table.clone())?;
+        self.context().register_table(table, Arc::new(view))?;
+        Ok(())
+    }
+
+    /// The result of a query over the registered datasets, as a dataset. Only queries: nothing that creates or changes.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownColumn`], or [`DataError::Engine`] for a query that does not parse or names an unknown table.
+    pub fn sql(&self, query: &str) -> Result<Dataset> {
+        let (this, query) = (self.clone(), query.to_owned());
+        self.block_on(async move {
+            let only_queries =
+                SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+            let frame = this.context().sql_with_options(&query, only_queries).await?;
+            Ok(Dataset::new(this.clone(), frame.into_unoptimized_plan()))
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! [`Dataset`]: a lazy table. Transforms describe, terminals run.
+
+mod batches;
+mod create;
+mod run;
+mod transform;
+mod write;
+
+pub use batches::Batches;
+pub(crate) use batches::Cutter;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::LogicalPlan;
+
+use crate::error::{DataError, Result};
+use crate::session::Session;
+
+/// A lazy table: the description of how its rows come about.
+///
+/// Transforms (`map`, `filter`, `select`, …) add to the description and return at once; a mistake in one, such as a
+/// column that does not exist, is reported by the terminal verb that runs it. Terminals (`take`, `count`, `batches`,
+/// `write_parquet`, …) run the description, each time anew, and stream: memory holds a few batches at a time. A clone is
+/// cheap and shares nothing that runs.
+#[derive(Clone)]
+pub struct Dataset {
+    session: Session,
+    plan: std::result::Result<LogicalPlan, Arc<DataError>>,
+}
+
+impl std::fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.plan {
+            Ok(plan) => write!(f, "{}", plan.display_indent()),
+            Err(error) => write!(f, "invalid dataset: {error}"),
+        }
+    }
+}
+
+impl Dataset {
+    pub(crate) fn new(session: Session, plan: LogicalPlan) -> Self {
+        Self { session, plan: Ok(plan) }
+    }
+
+    /// The engine that it runs on.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// DataFusion's logical plan of it.
+    ///
+    /// # Errors
+    /// The first mistake made in describing it.
+    pub fn logical_plan(&self) -> Result<&LogicalPlan> {
+        self.plan.as_ref().map_err(|error| DataError::Shared(error.clone()))
+    }
+
+    /// A dataset with one more step on top.
+    fn then(&self, step: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>) -> Self {
+        let plan = self.logical_plan().cloned().and_then(step);
+        Self { session: self.session.clone(), plan: plan.map_err(DataError::shared) }
+    }
+}

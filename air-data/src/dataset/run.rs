@@ -1,0 +1,228 @@
+//! The verbs that run a dataset.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
+use datafusion::execution::TaskContext;
+use datafusion::functions_aggregate::count::count_all;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+use futures::{Stream, StreamExt, TryStreamExt};
+use serde::de::DeserializeOwned;
+
+use super::Dataset;
+use super::batches::{Batches, Cutter};
+use crate::error::{DataError, Place, Result};
+use crate::exchange::{Incoming, Room, ordered};
+use crate::rows::{Reader, Row};
+
+impl Dataset {
+    /// The columns, with their types. It runs nothing.
+    ///
+    /// # Errors
+    /// The first mistake made in describing the dataset.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(Schema::clone(self.logical_plan()?.schema().as_arrow())))
+    }
+
+    /// The first `rows` rows, as values of `T`: a struct, a plain value (for a single column), or a [`Row`].
+    ///
+    /// # Errors
+    /// Whatever goes wrong in running the dataset; [`DataError::Row`] for rows that are no `T`.
+    pub fn take<T: DeserializeOwned>(&self, rows: usize) -> Result<Vec<T>> {
+        values("take", &self.limit(rows).collect()?)
+    }
+
+    /// All rows, as values of `T`.
+    ///
+    /// # Errors
+    /// As [`Dataset::take`].
+    pub fn take_all<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        values("take_all", &self.collect()?)
+    }
+
+    /// All rows as Arrow batches.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in running the dataset.
+    pub fn collect(&self) -> Result<Vec<RecordBatch>> {
+        let this = self.clone();
+        self.session.block_on(async move { this.stream().await?.try_collect().await })
+    }
+
+    /// [`Dataset::collect`] for asynchronous code, of any runtime.
+    ///
+    /// # Errors
+    /// As [`Dataset::collect`].
+    pub async fn collect_async(&self) -> Result<Vec<RecordBatch>> {
+        let this = self.clone();
+        self.session.run(async move { this.stream().await?.try_collect().await }).await
+    }
+
+    /// All rows as one Arrow batch.
+    ///
+    /// # Errors
+    /// As [`Dataset::collect`].
+    pub fn to_batch(&self) -> Result<RecordBatch> {
+        let schema = self.schema()?;
+        Ok(concat_batches(&schema, &self.collect()?)?)
+    }
+
+    /// How many rows there are. Where the source knows, nothing is read.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in running the dataset.
+    pub fn count(&self) -> Result<u64> {
+        let this = self.clone();
+        self.session.block_on(async move { this.count_rows().await })
+    }
+
+    /// [`Dataset::count`] for asynchronous code, of any runtime.
+    ///
+    /// # Errors
+    /// As [`Dataset::count`].
+    pub async fn count_async(&self) -> Result<u64> {
+        let this = self.clone();
+        self.session.run(async move { this.count_rows().await }).await
+    }
+
+    async fn count_rows(&self) -> Result<u64> {
+        let counted = self.then(|plan| {
+            let none: [datafusion::logical_expr::Expr; 0] = [];
+            Ok(LogicalPlanBuilder::from(plan).aggregate(none, [count_all()])?.build()?)
+        });
+        let batches: Vec<RecordBatch> = counted.stream().await?.try_collect().await?;
+        let rows = batches
+            .iter()
+            .find(|batch| batch.num_rows() == 1)
+            .map(|batch| batch.column(0).as_primitive_opt::<Int64Type>().map_or(0, |counts| counts.value(0)));
+        Ok(u64::try_from(rows.unwrap_or(0)).unwrap_or(0))
+    }
+
+    /// Prints the first `rows` rows to stdout, one JSON object a line.
+    ///
+    /// # Errors
+    /// As [`Dataset::take`]; [`DataError::Write`] when stdout is closed.
+    pub fn show(&self, rows: usize) -> Result<()> {
+        self.show_to(rows, &mut std::io::stdout().lock())
+    }
+
+    /// Prints the first `rows` rows to `out`, one JSON object a line.
+    ///
+    /// # Errors
+    /// As [`Dataset::show`].
+    pub fn show_to(&self, rows: usize, out: &mut impl Write) -> Result<()> {
+        for row in self.take::<Row>(rows)? {
+            writeln!(out, "{row}")
+                .map_err(|e| DataError::Write { path: "output".to_owned(), source: e.into() })?;
+        }
+        Ok(())
+    }
+
+    /// The rows in batches of `rows` rows, the last one smaller where the number does not divide.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] for batches of no rows; the first mistake made in describing the dataset. What goes wrong later
+    /// comes out of the iterator, once, as its last item.
+    pub fn batches(&self, rows: usize) -> Result<Batches> {
+        if rows == 0 {
+            return Err(DataError::Config {
+                field: "rows",
+                reason: "a batch has at least one row".to_owned(),
+            });
+        }
+        let this = self.clone();
+        let bytes = self.session.config().prefetch_bytes;
+        let schema = self.schema()?;
+        let incoming = self.session.block_on(async move {
+            let (plan, context) = this.physical().await?;
+            let stream = ordered(plan, context, this.room()).map(|item| item.map(|(_, batch)| batch));
+            Ok(Incoming::spawn(stream.boxed(), bytes, this.session.clone()))
+        })?;
+        Ok(Batches { incoming, cutter: Cutter::new(schema, rows), done: false })
+    }
+
+    /// The plan: as described, as optimized, and as it runs.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in planning.
+    pub fn explain(&self) -> Result<String> {
+        let this = self.clone();
+        self.session.block_on(async move {
+            let logical = this.logical_plan()?.clone();
+            let state = this.session.context().state();
+            let optimized = state.optimize(&logical)?;
+            let (physical, _) = this.physical().await?;
+            Ok(format!(
+                "described\n{}\n\noptimized\n{}\n\nruns\n{}",
+                logical.display_indent(),
+                optimized.display_indent(),
+                displayable(physical.as_ref()).indent(false)
+            ))
+        })
+    }
+
+    /// How many blocks the dataset has when it runs.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in planning.
+    pub fn num_blocks(&self) -> Result<usize> {
+        let this = self.clone();
+        self.session.block_on(async move {
+            let (plan, _) = this.physical().await?;
+            Ok(plan.properties().partitioning.partition_count())
+        })
+    }
+
+    /// The plan that runs, and what it runs with.
+    pub(crate) async fn physical(&self) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        let plan: &LogicalPlan = self.logical_plan()?;
+        let state = self.session.context().state();
+        let physical = state.create_physical_plan(plan).await?;
+        Ok((physical, state.task_ctx()))
+    }
+
+    /// The room that an ordered reading of all blocks may take.
+    pub(crate) fn room(&self) -> Room {
+        Room {
+            window: self.session.parallelism() + 1,
+            bytes: self.session.config().prefetch_bytes,
+            cautious: false,
+        }
+    }
+
+    /// All batches in order. It must be polled on the session's threads.
+    pub(crate) async fn stream(
+        &self,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + 'static + use<>> {
+        let (plan, context) = self.physical().await?;
+        Ok(ordered(plan, context, self.room())
+            .map(|item| item.map(|(_, batch)| batch).map_err(DataError::from)))
+    }
+}
+
+fn values<T: DeserializeOwned>(op: &str, batches: &[RecordBatch]) -> Result<Vec<T>> {
+    let reader = Reader::new();
+    let mut all = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+    for batch in batches {
+        let first = all.len() as u64;
+        let rows = reader.read(batch).map_err(|bad| {
+            let rows = match bad.row {
+                Some(row) => first + row as u64..first + row as u64 + 1,
+                None => first..first + batch.num_rows() as u64,
+            };
+            let place = Place { rows, ..Place::default() };
+            DataError::Row {
+                op: op.to_owned(),
+                type_name: std::any::type_name::<T>(),
+                place,
+                source: bad.source,
+            }
+        })?;
+        all.extend(rows);
+    }
+    Ok(all)
+}

@@ -1,0 +1,102 @@
+//! The verbs that write files.
+
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::physical_plan::ExecutionPlanProperties;
+use object_store::path::Path;
+use url::Url;
+
+use super::Dataset;
+use crate::error::{DataError, Result};
+use crate::progress::Progress;
+use crate::sink::{Target, WriteOptions, write};
+use crate::source::{CsvOptions, FileFormat};
+
+impl Dataset {
+    /// Writes Parquet: one file for each block into the directory `path`, or one file if `path` ends in `.parquet`.
+    /// Nothing is visible before all is written. Returns the files.
+    ///
+    /// # Errors
+    /// [`DataError::Exists`] when there is data already, [`DataError::Write`] when writing fails; whatever goes wrong in
+    /// running the dataset.
+    pub fn write_parquet(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::Parquet, WriteOptions::default())
+    }
+
+    /// Writes CSV with a header. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`].
+    pub fn write_csv(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::Csv(CsvOptions::default()), WriteOptions::default())
+    }
+
+    /// Writes JSON lines. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`].
+    pub fn write_json(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::Json, WriteOptions::default())
+    }
+
+    /// Writes files of any format. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`].
+    pub fn write(&self, path: &str, format: FileFormat, options: WriteOptions) -> Result<Vec<String>> {
+        let (this, path) = (self.clone(), path.to_owned());
+        self.session.block_on(async move { this.write_files(&path, format, options).await })
+    }
+
+    /// [`Dataset::write`] for asynchronous code, of any runtime.
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`].
+    pub async fn write_async(
+        &self,
+        path: &str,
+        format: FileFormat,
+        options: WriteOptions,
+    ) -> Result<Vec<String>> {
+        let (this, path) = (self.clone(), path.to_owned());
+        self.session.run(async move { this.write_files(&path, format, options).await }).await
+    }
+
+    async fn write_files(
+        &self,
+        path: &str,
+        format: FileFormat,
+        options: WriteOptions,
+    ) -> Result<Vec<String>> {
+        let single = FileFormat::of_path(path).is_ok();
+        let (url, root) = destination(path)?;
+        let bad = |reason: String| DataError::BadPath { path: path.to_owned(), reason };
+        let store = self.session.stores().get(&url).map_err(|e| bad(e.to_string()))?;
+        let location = Path::from_url_path(url.path()).map_err(|e| bad(e.to_string()))?;
+        let target = Target { store, root, path: location, single };
+        // One file takes all blocks, in order.
+        let (mut plan, context) = self.physical().await?;
+        if single && plan.output_partitioning().partition_count() > 1 {
+            plan = crate::plan::merge(plan, self.room());
+        }
+        let progress = Progress::new("writing", self.session.config().progress);
+        let written = write(plan, context, target, format, options, progress.clone()).await;
+        progress.done();
+        written
+    }
+}
+
+/// The URL of a file or directory that need not exist, and what messages put before a path of its store.
+fn destination(path: &str) -> Result<(Url, String)> {
+    let bad = |reason: String| DataError::BadPath { path: path.to_owned(), reason };
+    if path.contains("://") {
+        let url = ListingTableUrl::parse(path).map_err(|e| bad(e.to_string()))?;
+        let root = match url.get_url().scheme() {
+            "file" => "/".to_owned(),
+            _ => url.object_store().as_str().to_owned(),
+        };
+        return Ok((url.get_url().clone(), root));
+    }
+    let absolute = std::path::absolute(path).map_err(|e| bad(e.to_string()))?;
+    let url = Url::from_file_path(absolute).map_err(|()| bad("not an absolute path".to_owned()))?;
+    Ok((url, "/".to_owned()))
+}

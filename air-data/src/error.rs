@@ -1,0 +1,314 @@
+//! What can go wrong with a dataset: [`DataError`].
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use air_core::BoxError;
+use datafusion::common::{DataFusionError, SchemaError};
+
+/// The result of a verb of this crate.
+pub type Result<T> = std::result::Result<T, DataError>;
+
+/// What can go wrong while a dataset is described, read, transformed or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// Nothing is at the path, or no file matches the pattern.
+    #[error("no file at {path}")]
+    NotFound {
+        /// The path, URL or pattern as it was given.
+        path: String,
+    },
+    /// The directory exists and holds no file of the format asked for.
+    #[error("no .{extension} file in directory {path}")]
+    EmptyDirectory {
+        /// The directory.
+        path: String,
+        /// The extension looked for, without its dot.
+        extension: String,
+    },
+    /// The extension of the path does not say which format to use.
+    #[error("cannot tell the format of {path}: expected one of .csv, .parquet, .json, .jsonl, .ndjson")]
+    UnknownFormat {
+        /// The path.
+        path: String,
+    },
+    /// The path is not one this build can read.
+    #[error("cannot use path {path}: {reason}")]
+    BadPath {
+        /// The path or URL.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could be opened but not read to its end.
+    #[error("reading {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the decoder says, with the line where it knows it.
+        source: BoxError,
+    },
+    /// A file has two columns of one name.
+    #[error("column '{column}' appears more than once in {path}")]
+    DuplicateColumn {
+        /// The column's name.
+        column: String,
+        /// The file, or the operator, that has it.
+        path: String,
+    },
+    /// A column is named that the dataset does not have.
+    #[error("{}", unknown_column(column, known, nearest.as_ref()))]
+    UnknownColumn {
+        /// The name asked for.
+        column: String,
+        /// The columns the dataset has.
+        known: Vec<String>,
+        /// The known column whose name is nearest, when one is near.
+        nearest: Option<String>,
+    },
+    /// A user function returned an error.
+    #[error("{op} failed on {place}")]
+    Closure {
+        /// The operator, such as `map` or `map_batches`.
+        op: String,
+        /// Where its input came from.
+        place: Place,
+        /// The function's own error.
+        source: BoxError,
+    },
+    /// A user function panicked.
+    #[error("{op} panicked on {place}: {message}")]
+    Panicked {
+        /// The operator, such as `map` or `map_batches`.
+        op: String,
+        /// Where its input came from.
+        place: Place,
+        /// The panic's message.
+        message: String,
+    },
+    /// A row cannot be read as the type a function takes, or the other way round.
+    #[error("{op} cannot convert between rows and {type_name} on {place}")]
+    Row {
+        /// The operator.
+        op: String,
+        /// The Rust type.
+        type_name: &'static str,
+        /// Which row.
+        place: Place,
+        /// Why not.
+        source: BoxError,
+    },
+    /// The columns that an operator returns cannot be told before it runs.
+    #[error("cannot tell the columns that {op} returns: {reason}")]
+    SchemaUnknown {
+        /// The operator.
+        op: String,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// The destination holds data and was not to be overwritten.
+    #[error("{path} already exists; ask for overwriting to replace it")]
+    Exists {
+        /// The destination.
+        path: String,
+    },
+    /// Writing failed; nothing of the output is visible.
+    #[error("writing {path}")]
+    Write {
+        /// The file.
+        path: String,
+        /// Why.
+        source: BoxError,
+    },
+    /// A setting is out of its range.
+    #[error("bad setting {field}: {reason}")]
+    Config {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The query engine refused the plan or failed while running it.
+    #[error("{0}")]
+    Engine(#[from] Box<DataFusionError>),
+    /// An error that several readers of one stream share.
+    #[error(transparent)]
+    Shared(Arc<DataError>),
+}
+
+/// Where in a dataset something happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The file that the rows came from, where one partition reads one file.
+    pub file: Option<String>,
+    /// The partition (block) of the operator's input.
+    pub partition: usize,
+    /// The rows of that partition, counted from zero as they reach the operator.
+    pub rows: Range<u64>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rows.end.saturating_sub(self.rows.start) {
+            1 => write!(f, "row {}", self.rows.start)?,
+            _ => write!(f, "rows {}..{}", self.rows.start, self.rows.end)?,
+        }
+        match &self.file {
+            Some(file) => write!(f, " of {file}"),
+            None => write!(f, " of block {}", self.partition),
+        }
+    }
+}
+
+impl DataError {
+    /// An error about the column `column`, with the nearest of the `known` names as a suggestion.
+    pub(crate) fn unknown_column(column: &str, known: Vec<String>) -> Self {
+        let nearest = nearest(column, &known).map(str::to_owned);
+        Self::UnknownColumn { column: column.to_owned(), known, nearest }
+    }
+
+    /// The same error behind a handle that can be given out more than once.
+    pub(crate) fn shared(self) -> Arc<Self> {
+        match self {
+            Self::Shared(inner) => inner,
+            other => Arc::new(other),
+        }
+    }
+
+    /// Looks through sharing.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::Shared(inner) => inner.root(),
+            other => other,
+        }
+    }
+}
+
+/// Our own error on its way through the engine, which only carries boxed errors.
+#[derive(Debug)]
+struct Carried(Arc<DataError>);
+
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Carried {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl From<DataError> for DataFusionError {
+    fn from(error: DataError) -> Self {
+        match error {
+            DataError::Engine(inner) => *inner,
+            other => Self::External(Box::new(Carried(other.shared()))),
+        }
+    }
+}
+
+impl From<DataFusionError> for DataError {
+    fn from(error: DataFusionError) -> Self {
+        if let Some(carried) = carried(&error) {
+            return Self::Shared(carried);
+        }
+        if let DataFusionError::SchemaError(inner, _) = error.find_root()
+            && let SchemaError::FieldNotFound { field, valid_fields } = inner.as_ref()
+        {
+            let known = valid_fields.iter().map(|column| column.name.clone()).collect();
+            return Self::unknown_column(&field.name, known);
+        }
+        Self::Engine(Box::new(error))
+    }
+}
+
+impl From<arrow::error::ArrowError> for DataError {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+/// Finds our own error inside an engine error.
+fn carried(error: &DataFusionError) -> Option<Arc<DataError>> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<Carried>() {
+            return Some(found.0.clone());
+        }
+        if let Some(DataFusionError::External(inner)) = current.downcast_ref::<DataFusionError>()
+            && let Some(found) = inner.downcast_ref::<Carried>()
+        {
+            return Some(found.0.clone());
+        }
+        next = current.source();
+    }
+    None
+}
+
+fn unknown_column(column: &str, known: &[String], nearest: Option<&String>) -> String {
+    match nearest {
+        Some(nearest) => format!("no column '{column}'; did you mean '{nearest}'?"),
+        None => format!("no column '{column}'; the columns are {}", known.join(", ")),
+    }
+}
+
+/// The name of `known` with the fewest edits from `name`, if a third of the letters or fewer differ.
+fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    let wanted = name.to_lowercase();
+    known
+        .iter()
+        .map(|candidate| (edits(&wanted, &candidate.to_lowercase()), candidate.as_str()))
+        .filter(|(distance, candidate)| *distance * 3 <= candidate.chars().count().max(3))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance, with one row of the table at a time.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_name_is_suggested_and_a_far_one_is_not() {
+        let known = vec!["sepal.length".to_owned(), "variety".to_owned()];
+        assert_eq!(nearest("sepal_length", &known), Some("sepal.length"));
+        assert_eq!(nearest("Variety", &known), Some("variety"));
+        assert_eq!(nearest("color", &known), None);
+    }
+
+    #[test]
+    fn our_error_survives_the_way_through_the_engine() {
+        let inner = DataError::NotFound { path: "x.csv".to_owned() };
+        let engine = DataFusionError::from(inner).context("while scanning");
+        let engine = DataFusionError::Shared(Arc::new(engine));
+        let back = DataError::from(engine);
+        assert!(matches!(back.root(), DataError::NotFound { path } if path == "x.csv"), "{back:?}");
+    }
+
+    #[test]
+    fn a_place_reads_well() {
+        let place = Place { file: Some("a.csv".to_owned()), partition: 0, rows: 3..4 };
+        assert_eq!(place.to_string(), "row 3 of a.csv");
+        let place = Place { file: None, partition: 2, rows: 0..10 };
+        assert_eq!(place.to_string(), "rows 0..10 of block 2");
+    }
+}

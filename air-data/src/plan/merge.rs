@@ -1,0 +1,147 @@
+//! `OrderedMergeExec`: all partitions as one, in their order; and the rule that puts it where DataFusion would merge them
+//! in any order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
+};
+use futures::StreamExt;
+
+use super::properties;
+use crate::exchange::{Room, ordered};
+
+/// All partitions of its input as one, partition after partition.
+#[derive(Debug, Clone)]
+pub(crate) struct OrderedMergeExec {
+    input: Arc<dyn ExecutionPlan>,
+    fetch: Option<usize>,
+    room: Room,
+    properties: Arc<PlanProperties>,
+}
+
+impl OrderedMergeExec {
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, fetch: Option<usize>, room: Room) -> Self {
+        let properties = properties(input.schema(), 1);
+        Self { input, fetch, room, properties }
+    }
+}
+
+/// All partitions of `plan` as one, in their order.
+pub(crate) fn merge(plan: Arc<dyn ExecutionPlan>, room: Room) -> Arc<dyn ExecutionPlan> {
+    Arc::new(OrderedMergeExec::new(plan, None, room))
+}
+
+impl DisplayAs for OrderedMergeExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OrderedMergeExec: window={}, bytes={}", self.room.window, self.room.bytes)?;
+        self.fetch.map_or(Ok(()), |fetch| write!(f, ", fetch={fetch}"))
+    }
+}
+
+impl ExecutionPlan for OrderedMergeExec {
+    fn name(&self) -> &'static str {
+        "OrderedMergeExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.pop() {
+            Some(input) => Ok(Arc::new(Self::new(input, self.fetch, self.room))),
+            None => internal_err!("a merge needs an input"),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let room = Room { cautious: self.fetch.is_some(), ..self.room };
+        let merged = ordered(self.input.clone(), context, room).map(|item| item.map(|(_, batch)| batch));
+        let mut left = self.fetch.unwrap_or(usize::MAX);
+        // The scan ends as soon as nothing is left to take, which drops, and so stops, the partitions under way.
+        let limited = merged.scan((), move |(), item| {
+            if left == 0 {
+                return futures::future::ready(None);
+            }
+            futures::future::ready(Some(item.map(|batch| {
+                let batch = if batch.num_rows() > left { batch.slice(0, left) } else { batch };
+                left -= batch.num_rows();
+                batch
+            })))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), limited)))
+    }
+}
+
+/// Replaces every `CoalescePartitionsExec`, whose output order depends on timing.
+#[derive(Debug)]
+pub(crate) struct OrderedMerges {
+    pub(crate) window: usize,
+    pub(crate) bytes: usize,
+}
+
+impl PhysicalOptimizerRule for OrderedMerges {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let Some(merge) = node.downcast_ref::<CoalescePartitionsExec>() else {
+                return Ok(Transformed::no(node));
+            };
+            let (input, fetch) = (merge.input().clone(), ExecutionPlan::fetch(merge));
+            if input.output_partitioning().partition_count() == 1 && fetch.is_none() {
+                return Ok(Transformed::yes(input));
+            }
+            let room = Room { window: self.window, bytes: self.bytes, cautious: false };
+            Ok(Transformed::yes(Arc::new(OrderedMergeExec::new(input, fetch, room)) as _))
+        })
+        .data()
+    }
+
+    fn name(&self) -> &'static str {
+        "ordered_merges"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}

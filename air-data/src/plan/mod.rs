@@ -1,0 +1,34 @@
+//! How a dataset becomes a running plan: our operators as nodes of DataFusion's plan.
+//!
+//! User functions are [`Closures`] (logical) and `ClosuresExec` (physical), blocks are dealt anew by [`Repartition`] and
+//! `RepartitionExec`, and wherever DataFusion would merge partitions in any order `OrderedMergeExec` keeps their order.
+
+mod closures;
+mod closures_exec;
+mod merge;
+mod op;
+mod planner;
+mod repartition;
+
+pub(crate) use closures::Closures;
+pub(crate) use merge::{OrderedMerges, merge};
+pub(crate) use op::{Filter, FlatMap, Map, MapBatches, Op, conform};
+pub(crate) use planner::Planner;
+pub(crate) use repartition::Repartition;
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::{Partitioning, PlanProperties};
+
+/// The properties of an operator of ours: bounded, incremental, `partitions` blocks of `schema`.
+pub(crate) fn properties(schema: SchemaRef, partitions: usize) -> Arc<PlanProperties> {
+    Arc::new(PlanProperties::new(
+        EquivalenceProperties::new(schema),
+        Partitioning::UnknownPartitioning(partitions),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    ))
+}

@@ -1,0 +1,163 @@
+//! [`Materialized`]: a dataset that is run once and read by many: `materialize` and `split`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
+
+use super::{Source, SourceExec};
+use crate::blocks::Blocks;
+use crate::error::DataError;
+use crate::exchange::Room;
+
+/// One run of a plan whose result is kept. It starts with the first reader.
+#[derive(Debug)]
+pub(crate) struct Run {
+    plan: LogicalPlan,
+    physical: OnceCell<Arc<dyn ExecutionPlan>>,
+    blocks: OnceCell<std::result::Result<Arc<Blocks>, Arc<DataError>>>,
+}
+
+impl Run {
+    pub(crate) fn new(plan: LogicalPlan) -> Self {
+        Self { plan, physical: OnceCell::new(), blocks: OnceCell::new() }
+    }
+
+    async fn physical(&self, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        self.physical.get_or_try_init(|| state.create_physical_plan(&self.plan)).await.cloned()
+    }
+
+    async fn blocks(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Arc<Blocks>> {
+        let room = Room {
+            window: context.session_config().target_partitions() + 1,
+            bytes: 64 << 20,
+            cautious: false,
+        };
+        let blocks = self.blocks.get_or_init(|| async {
+            Blocks::collect(plan, context, room).await.map(Arc::new).map_err(|e| DataError::from(e).shared())
+        });
+        blocks.await.clone().map_err(|error| DataError::Shared(error).into())
+    }
+}
+
+/// Share `index` of `count` of a run. The run's blocks are dealt whole, in order, the larger shares first; when there
+/// are fewer blocks than shares the rows are dealt instead.
+#[derive(Debug)]
+pub(crate) struct Materialized {
+    pub(crate) run: Arc<Run>,
+    pub(crate) index: usize,
+    pub(crate) count: usize,
+}
+
+#[async_trait]
+impl TableProvider for Materialized {
+    fn schema(&self) -> SchemaRef {
+        Arc::new(self.run.plan.schema().as_arrow().clone())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Temporary
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let physical = self.run.physical(state).await?;
+        let blocks = physical.output_partitioning().partition_count();
+        let parts = if blocks < self.count {
+            vec![Part::Rows { index: self.index, count: self.count }]
+        } else {
+            deal(blocks, self.index, self.count).map(Part::Block).collect()
+        };
+        let source = Share { run: self.run.clone(), schema: self.schema(), physical, parts };
+        Ok(Arc::new(SourceExec::new(Arc::new(source), projection.cloned(), limit)?))
+    }
+}
+
+/// The blocks that share `index` of `count` gets: contiguous, the first `blocks % count` shares one more.
+fn deal(blocks: usize, index: usize, count: usize) -> std::ops::Range<usize> {
+    let (each, extra) = (blocks / count, blocks % count);
+    let start = index * each + index.min(extra);
+    start..start + each + usize::from(index < extra)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Block(usize),
+    Rows { index: usize, count: usize },
+}
+
+#[derive(Debug)]
+struct Share {
+    run: Arc<Run>,
+    schema: SchemaRef,
+    physical: Arc<dyn ExecutionPlan>,
+    parts: Vec<Part>,
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parts.first() {
+            Some(Part::Rows { index, count }) => write!(f, "materialized, share {index} of {count}"),
+            _ => f.write_str("materialized"),
+        }
+    }
+}
+
+impl Source for Share {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn partitions(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn rows(&self, _: usize) -> Option<usize> {
+        None
+    }
+
+    fn open(&self, partition: usize, context: Arc<TaskContext>) -> BoxStream<'static, Result<RecordBatch>> {
+        let (run, plan, part) = (self.run.clone(), self.physical.clone(), self.parts[partition]);
+        let batches = async move {
+            let blocks = run.blocks(plan, context).await?;
+            let rows = match part {
+                Part::Block(block) => blocks.partitions().get(block).cloned().unwrap_or(0..0),
+                Part::Rows { index, count } => blocks.part(index, count),
+            };
+            Ok::<_, DataFusionError>(blocks.read(rows))
+        };
+        futures::stream::once(batches).try_flatten().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_blocks_in_four_shares() {
+        let shares: Vec<usize> = (0..4).map(|index| deal(10, index, 4).len()).collect();
+        assert_eq!(shares, [3, 3, 2, 2]);
+        for blocks in 0..20 {
+            for count in 1..=blocks.max(1) {
+                let all: Vec<usize> = (0..count).flat_map(|index| deal(blocks, index, count)).collect();
+                assert_eq!(all, (0..blocks).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Paths as users give them → files: one path, several, a pattern, a directory or a URL.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use futures::TryStreamExt;
+use glob::MatchOptions;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::Stores;
+use crate::error::{DataError, Result};
+
+/// Most files that one dataset may read.
+const MAX_FILES: usize = 1_000_000;
+
+/// What `read_csv` and its siblings accept as a path: one path or many; each a file, a directory, a pattern such as
+/// `logs/*.csv`, or a URL (`file://`, `s3://`, `gs://`, `az://`, `http://`, `https://`).
+pub trait IntoPaths {
+    /// The paths as text.
+    fn into_paths(self) -> Vec<String>;
+}
+
+impl IntoPaths for &str {
+    fn into_paths(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl IntoPaths for String {
+    fn into_paths(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl IntoPaths for &String {
+    fn into_paths(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl IntoPaths for &Path {
+    fn into_paths(self) -> Vec<String> {
+        vec![self.to_string_lossy().into_owned()]
+    }
+}
+
+impl IntoPaths for PathBuf {
+    fn into_paths(self) -> Vec<String> {
+        self.as_path().into_paths()
+    }
+}
+
+impl IntoPaths for &PathBuf {
+    fn into_paths(self) -> Vec<String> {
+        self.as_path().into_paths()
+    }
+}
+
+impl<P: IntoPaths> IntoPaths for Vec<P> {
+    fn into_paths(self) -> Vec<String> {
+        self.into_iter().flat_map(P::into_paths).collect()
+    }
+}
+
+impl<P: IntoPaths, const N: usize> IntoPaths for [P; N] {
+    fn into_paths(self) -> Vec<String> {
+        self.into_iter().flat_map(P::into_paths).collect()
+    }
+}
+
+/// Files of one store, in the order they will be read.
+pub(crate) struct Found {
+    pub(crate) url: ObjectStoreUrl,
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) files: Vec<ObjectMeta>,
+}
+
+/// Finds the files of `paths`. Directories are searched, deeply, for the `extensions`; files in a directory or a pattern
+/// come in the order of their names, and hidden ones (`.x`, `_x`) are passed over.
+pub(crate) async fn find(paths: &[String], extensions: &[&str], stores: &Stores) -> Result<Found> {
+    let mut found: Option<Found> = None;
+    for path in paths {
+        let bad = |reason: String| DataError::BadPath { path: path.clone(), reason };
+        let url = ListingTableUrl::parse(path).map_err(|e| bad(e.to_string()))?;
+        let store_url = url.object_store();
+        let found = match &mut found {
+            Some(found) if found.url == store_url => found,
+            Some(found) => {
+                return Err(bad(format!(
+                    "the paths of one dataset lie in one store, and the first is in {}",
+                    found.url.as_str()
+                )));
+            }
+            none => {
+                let store = stores.get(url.get_url()).map_err(|e| bad(e.to_string()))?;
+                none.insert(Found { url: store_url, store, files: Vec::new() })
+            }
+        };
+        let files = list(path, &url, &found.store, extensions).await?;
+        found.files.extend(files);
+        if found.files.len() > MAX_FILES {
+            return Err(bad(format!("more than {MAX_FILES} files")));
+        }
+    }
+    found.ok_or_else(|| DataError::NotFound { path: "an empty list of paths".to_owned() })
+}
+
+async fn list(
+    path: &str,
+    url: &ListingTableUrl,
+    store: &Arc<dyn ObjectStore>,
+    extensions: &[&str],
+) -> Result<Vec<ObjectMeta>> {
+    let failed = |error: object_store::Error| match error {
+        object_store::Error::NotFound { .. } => DataError::NotFound { path: path.to_owned() },
+        other => DataError::BadPath { path: path.to_owned(), reason: other.to_string() },
+    };
+    if url.get_glob().is_none() && !url.is_collection() {
+        let meta = store.head(url.prefix()).await.map_err(failed)?;
+        return Ok(vec![meta]);
+    }
+    let prefix = url.prefix().clone();
+    let everything = url.get_glob().is_some();
+    let mut files: Vec<ObjectMeta> = store
+        .list(Some(&prefix))
+        .try_filter(|meta| {
+            let keep = !hidden(&prefix, &meta.location)
+                && (matches(url, &meta.location)
+                    || !everything && extensions.iter().any(|ext| meta.location.extension() == Some(ext)));
+            futures::future::ready(keep)
+        })
+        .try_collect()
+        .await
+        .map_err(failed)?;
+    files.sort_by(|a, b| a.location.cmp(&b.location));
+    if files.is_empty() {
+        return Err(match (everything, extensions.first()) {
+            (false, Some(extension)) if exists(url) => {
+                DataError::EmptyDirectory { path: path.to_owned(), extension: (*extension).to_owned() }
+            }
+            _ => DataError::NotFound { path: path.to_owned() },
+        });
+    }
+    Ok(files)
+}
+
+/// Whether any part of the location below `prefix` begins like a hidden file.
+fn hidden(prefix: &object_store::path::Path, location: &object_store::path::Path) -> bool {
+    let mut below = location.prefix_match(prefix).into_iter().flatten();
+    below.any(|part| part.as_ref().starts_with(['.', '_']))
+}
+
+/// Whether the location matches the pattern, whose `*` stays within one directory and whose `**` does not.
+fn matches(url: &ListingTableUrl, location: &object_store::path::Path) -> bool {
+    let within = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+    let below: Option<Vec<_>> = location.prefix_match(url.prefix()).map(Iterator::collect);
+    url.get_glob().as_ref().zip(below).is_some_and(|(pattern, below)| {
+        let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
+        pattern.matches_with(&below.join("/"), within)
+    })
+}
+
+/// Object stores have no directories: one without files does not exist there.
+fn exists(url: &ListingTableUrl) -> bool {
+    url.get_url().to_file_path().is_ok_and(|path| path.is_dir())
+}

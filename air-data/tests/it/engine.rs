@@ -1,0 +1,253 @@
+//! How datasets run: order, early stop, push-down, threads, memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use air_data::{DataError, Session, SessionConfig, col, lit};
+use serde::{Deserialize, Serialize};
+
+use super::{example, session, told};
+
+#[test]
+fn order_survives_many_blocks_and_many_threads() {
+    let session = Session::new(SessionConfig {
+        parallelism: 4,
+        batch_rows: 7,
+        progress: false,
+        ..SessionConfig::default()
+    })
+    .unwrap();
+    let ds =
+        session.range(1000).unwrap().repartition(13).map(|x: i64| Ok(x + 1)).filter(|x: &i64| Ok(x % 3 == 0));
+    let expected: Vec<i64> = (1..=1000).filter(|x| x % 3 == 0).collect();
+    assert_eq!(ds.take_all::<i64>().unwrap(), expected);
+}
+
+#[test]
+fn a_limit_stops_the_source_early() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = seen.clone();
+    let ds = session().range(100_000_000).unwrap().filter(move |x: &i64| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(x % 2 == 0)
+    });
+    assert_eq!(ds.take::<i64>(3).unwrap(), [0, 2, 4]);
+    let seen = seen.load(Ordering::Relaxed);
+    assert!(seen <= 20 * 8192, "{seen} rows were filtered to find three");
+}
+
+#[test]
+fn a_limit_goes_below_maps() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = seen.clone();
+    let ds = session().range(1_000_000).unwrap().map(move |x: i64| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(x * 3)
+    });
+    assert_eq!(ds.take::<i64>(4).unwrap(), [0, 3, 6, 9]);
+    assert_eq!(seen.load(Ordering::Relaxed), 4);
+}
+
+#[test]
+fn expressions_are_pushed_into_parquet() {
+    let ds = session()
+        .read_parquet(example("iris.parquet"))
+        .unwrap()
+        .filter_expr(col("petal.length").gt(lit(6.5)))
+        .select(["sepal.length", "variety"]);
+    let plan = ds.explain().unwrap();
+    let scan = plan.lines().filter(|line| line.contains("DataSourceExec")).next_back().unwrap();
+    assert!(scan.contains("predicate=petal.length@2 > 6.5"), "{scan}");
+    assert!(scan.contains("projection=[sepal.length, variety]"), "{scan}");
+    assert!(!plan.contains("FilterExec"), "the scan itself filters:\n{plan}");
+    assert_eq!(ds.count().unwrap(), 4);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Petal {
+    #[serde(rename = "petal.length")]
+    length: f64,
+}
+
+#[test]
+fn a_closure_over_a_struct_reads_only_its_columns() {
+    let ds = session().read_parquet(example("iris.parquet")).unwrap().map(|p: Petal| Ok(p.length * 2.0));
+    let plan = ds.explain().unwrap();
+    let scan = plan.lines().filter(|line| line.contains("DataSourceExec")).next_back().unwrap();
+    assert!(scan.contains("projection=[petal.length]"), "{scan}");
+    assert_eq!(ds.take::<f64>(1).unwrap(), [2.8]);
+}
+
+#[test]
+fn neighbouring_closures_are_one_node() {
+    let ds = session()
+        .range(10)
+        .unwrap()
+        .map(|x: i64| Ok(x))
+        .filter(|x: &i64| Ok(*x > 2))
+        .flat_map(|x: i64| Ok(vec![x]));
+    let plan = ds.explain().unwrap();
+    assert!(plan.contains("ClosuresExec: map → filter → flat_map"), "{plan}");
+    assert_eq!(plan.matches("ClosuresExec").count(), 1, "{plan}");
+}
+
+#[test]
+fn no_exchange_of_another_order_sits_in_a_plan() {
+    let session = session();
+    let ds = session
+        .range(5_000_000)
+        .unwrap()
+        .map(|x: i64| Ok(x))
+        .limit(10)
+        .repartition(3)
+        .filter_expr(col("id").gt(lit(2)));
+    let plan = ds.explain().unwrap();
+    assert!(!plan.contains("RepartitionExec") && !plan.contains("CoalescePartitionsExec"), "{plan}");
+    assert!(plan.contains("OrderedMergeExec"), "{plan}");
+    assert_eq!(ds.take_all::<i64>().unwrap(), [3, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn blocks_past_the_memory_limit_go_to_disk_and_come_back() {
+    let spill = tempfile::tempdir().unwrap();
+    let session = Session::new(SessionConfig {
+        parallelism: 2,
+        memory_limit_bytes: 1 << 20,
+        spill_dir: Some(spill.path().to_path_buf()),
+        progress: false,
+        ..SessionConfig::default()
+    })
+    .unwrap();
+    let ds = session.range(1_000_000).unwrap().map(|x: i64| Ok(x * 2)).repartition(7);
+    let mut rows = 0_i64;
+    for batch in ds.batches(10_000).unwrap() {
+        let batch = batch.unwrap();
+        let ids = arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(batch.column(0));
+        for id in ids.values() {
+            assert_eq!(*id, rows * 2);
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, 1_000_000);
+}
+
+#[test]
+fn a_materialized_dataset_runs_once() {
+    let runs = Arc::new(AtomicU64::new(0));
+    let counter = runs.clone();
+    let ds = session().range(10).unwrap().filter(move |_: &i64| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    });
+    let kept = ds.materialize();
+    assert_eq!(runs.load(Ordering::Relaxed), 0, "nothing runs before a terminal");
+    assert_eq!(kept.count().unwrap(), 10);
+    assert_eq!(kept.take_all::<i64>().unwrap().len(), 10);
+    assert_eq!(runs.load(Ordering::Relaxed), 10);
+}
+
+#[test]
+fn fewer_blocks_than_shares_deal_rows() {
+    let shares = session().range(10).unwrap().split(3);
+    let rows: Vec<Vec<i64>> = shares.iter().map(|share| share.take_all().unwrap()).collect();
+    assert_eq!(rows, [vec![0, 1, 2, 3], vec![4, 5, 6], vec![7, 8, 9]]);
+}
+
+#[test]
+fn a_panic_in_a_closure_is_an_error_with_its_place() {
+    let ds =
+        session().range(100).unwrap().map(|x: i64| if x == 42 { panic!("no {x} please") } else { Ok(x) });
+    let error = ds.count().unwrap_err();
+    // Counting needs no values, yet the rows are computed.
+    assert!(matches!(error.root(), DataError::Panicked { op, .. } if op == "map"), "{error:?}");
+    assert_eq!(told(&error), "map panicked on rows 0..100 of block 0: no 42 please");
+}
+
+#[test]
+fn an_error_of_a_closure_names_its_row() {
+    let ds =
+        session().range(20_000).unwrap().map(|x: i64| if x == 9000 { Err("not 9000".into()) } else { Ok(x) });
+    let error = ds.take_all::<i64>().unwrap_err();
+    assert_eq!(told(&error), "map failed on row 9000 of block 0\n  caused by: not 9000");
+}
+
+#[test]
+fn blocking_verbs_work_inside_any_runtime() {
+    let session = session();
+    let ds = session.range(10).unwrap();
+    let one = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(one.block_on(async { ds.count() }).unwrap(), 10);
+    let many = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    assert_eq!(many.block_on(async { ds.take::<i64>(3) }).unwrap(), [0, 1, 2]);
+    assert_eq!(many.block_on(async { ds.count_async().await }).unwrap(), 10);
+    // And inside a closure that a dataset runs.
+    let inner = ds.clone();
+    let nested = session.range(8).unwrap().map(move |x: i64| Ok(x + inner.count()? as i64));
+    assert_eq!(nested.take_all::<i64>().unwrap(), (10..18).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_session_ends_its_threads() {
+    let named = || {
+        std::fs::read_dir("/proc/self/task").map_or(0, |tasks| {
+            let names =
+                tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+            names.filter(|name| name.starts_with("gone-")).count()
+        })
+    };
+    // Threads of this session only: its name is the marker.
+    let config = SessionConfig {
+        parallelism: 3,
+        thread_name: "gone-".to_owned(),
+        progress: false,
+        ..SessionConfig::default()
+    };
+    let session = Session::new(config).unwrap();
+    assert_eq!(session.range(100).unwrap().map(|x: i64| Ok(x)).count().unwrap(), 100);
+    assert!(named() > 0 || !std::path::Path::new("/proc/self/task").exists());
+    drop(session);
+    assert_eq!(named(), 0);
+}
+
+#[test]
+fn a_dropped_iterator_stops_its_work() {
+    let seen = Arc::new(AtomicU64::new(0));
+    let counter = seen.clone();
+    let session = Session::new(SessionConfig {
+        parallelism: 2,
+        prefetch_bytes: 1 << 16,
+        progress: false,
+        ..SessionConfig::default()
+    })
+    .unwrap();
+    let ds = session.range(1 << 40).unwrap().filter(move |_: &i64| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    });
+    let mut batches = ds.batches(100).unwrap();
+    assert_eq!(batches.next().unwrap().unwrap().num_rows(), 100);
+    drop(batches);
+    drop(ds);
+    // Waits for the session's threads, which would not end before a terabyte of numbers.
+    drop(session);
+    assert!(seen.load(Ordering::Relaxed) < 1 << 20);
+}
+
+#[test]
+fn sql_over_registered_datasets() {
+    let session = session();
+    session.register("t", &super::iris(&session)).unwrap();
+    let ds = session.sql(r#"select variety, count(*) as n, max("petal.length") as longest from t group by variety order by variety"#).unwrap();
+    let rows: Vec<(String, i64, f64)> =
+        ds.take_all::<Group>().unwrap().into_iter().map(|g| (g.variety, g.n, g.longest)).collect();
+    let row = |variety: &str, longest| (variety.to_owned(), 50, longest);
+    assert_eq!(rows, [row("Setosa", 1.9), row("Versicolor", 5.1), row("Virginica", 6.9)]);
+    assert!(session.sql("drop table t").is_err(), "only queries");
+}
+
+#[derive(Deserialize)]
+struct Group {
+    variety: String,
+    n: i64,
+    longest: f64,
+}

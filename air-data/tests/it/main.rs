@@ -1,0 +1,36 @@
+//! The integration tests of air-data, one file an area.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod cli;
+mod engine;
+mod errors;
+mod files;
+mod http;
+mod quickstart;
+mod random_plans;
+mod real;
+mod tensors;
+
+use std::path::PathBuf;
+
+use air_data::{Dataset, Session, SessionConfig};
+
+/// An engine of its own for each test: two threads, small batches, no progress bar.
+fn session() -> Session {
+    Session::new(SessionConfig { parallelism: 2, progress: false, ..SessionConfig::default() }).unwrap()
+}
+
+/// A file of `examples/data`.
+fn example(name: &str) -> String {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/data");
+    root.join(name).canonicalize().unwrap().to_string_lossy().into_owned()
+}
+
+fn iris(session: &Session) -> Dataset {
+    session.read_csv(example("iris.csv")).unwrap()
+}
+
+/// An error with its causes, as a user sees it.
+fn told(error: &air_data::DataError) -> String {
+    air_core::cli::Chain(error).to_string()
+}
