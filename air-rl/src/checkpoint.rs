@@ -74,8 +74,7 @@ pub(crate) fn save(
     mean_return: Option<f64>,
 ) -> Result<Checkpoint> {
     let text = serde_json::to_vec_pretty(run).map_err(|e| unusable("(not yet saved)", &e))?;
-    let optimizer =
-        wire::encode(&(&learner.actor_adam, &learner.critic_adam)).map_err(air_core::CoreError::from)?;
+    let optimizer = wire::encode(&(&learner.actor_adam, &learner.critic_adam))?;
     let network = |net: &Mlp| save_safetensors(net).map_err(|e| RlError::Network(e.into()));
     let files = [
         (RUN, text.into()),

@@ -1,7 +1,6 @@
 //! [`Ppo`]: the learner and its runners, driven together.
 
-use std::time::{Duration, Instant};
-
+use air_core::Clock;
 use air_core::checkpoint::{Checkpoint, CheckpointStore};
 use air_core::seed::Seed;
 
@@ -36,6 +35,7 @@ pub struct Ppo {
     action_space: Space,
     sampler: Sampler,
     returns: Returns,
+    clock: Clock,
     steps: u64,
     seconds: f64,
     playing: f64,
@@ -71,7 +71,6 @@ impl Ppo {
         } else {
             Sampler::Inline(Inline::new(&env, shape, config.runners, seeds, epoch)?)
         };
-        let returns = Returns::default();
         Ok(Self {
             learner,
             spec: env,
@@ -79,7 +78,8 @@ impl Ppo {
             observation_space,
             action_space,
             sampler,
-            returns,
+            returns: Returns::default(),
+            clock: Clock::system(),
             steps: 0,
             seconds: 0.0,
             playing: 0.0,
@@ -115,14 +115,14 @@ impl Algorithm for Ppo {
     const NAME: &'static str = "ppo";
 
     fn train(&mut self) -> Result<Iteration<PpoStats>> {
-        let begin = Instant::now();
+        let begin = self.clock.now();
         let rollout = self.sampler.collect(self.learner.actor(), self.learner.iteration())?;
-        let played = begin.elapsed();
+        let played = self.clock.now();
         let stats = self.learner.update(rollout)?;
         self.steps += rollout.rows() as u64;
         let peak_return = self.returns.add(&rollout.episodes);
-        self.playing += Duration::as_secs_f64(&played);
-        self.seconds += begin.elapsed().as_secs_f64();
+        self.playing += (played - begin).as_secs_f64();
+        self.seconds += (self.clock.now() - begin).as_secs_f64();
         Ok(Iteration {
             iteration: self.learner.iteration(),
             steps: self.steps,

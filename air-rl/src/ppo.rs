@@ -321,7 +321,9 @@ impl PpoLearner {
         for ((&row, &advantage), (logits, d)) in samples.zip(gradients) {
             let (action, old) = (rollout.action[row as usize] as usize, rollout.log_prob[row as usize]);
             sums.policy(&policy_loss(config, logits, action, old, advantage, &mut b.log_probs, d));
-            d.iter_mut().for_each(|d| *d *= scale);
+            for d in d {
+                *d *= scale;
+            }
         }
         descend(actor, &b.d_logits, config.grad_clip, &mut self.actor_adam)?;
 
@@ -436,7 +438,9 @@ fn normalize(values: &mut [f32]) {
     let mean = values.iter().sum::<f32>() / n;
     let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / n;
     let scale = 1.0 / (variance.sqrt() + 1e-8);
-    values.iter_mut().for_each(|v| *v = (*v - mean) * scale);
+    for v in values {
+        *v = (*v - mean) * scale;
+    }
 }
 
 /// Fisher–Yates; `pick(n)` draws below n.

@@ -112,7 +112,7 @@ impl Workers {
                     AskError::Undelivered { reason: Reason::Closed(_), .. } => return Err(given_up(error)),
                     _ if tries == TRIES => return Err(given_up(error)),
                     _ => {
-                        tracing::warn!(runner = slot, %error, "a runner was lost; its replacement begins anew")
+                        tracing::warn!(runner = slot, %error, "a runner was lost; its replacement begins anew");
                     }
                 }
                 tries += 1;
