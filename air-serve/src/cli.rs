@@ -32,7 +32,7 @@ enum Command {
         after_help = "Example:\n  air-serve run iris.onnx --route /iris --labels setosa,versicolor,virginica\n  \
         curl -d '{\"vector\": [1.2, 1.0, 1.1, 0.9]}' http://127.0.0.1:8000/iris"
     )]
-    Run(Run),
+    Run(Box<Run>),
     /// Print what an ONNX model takes and gives, or why it cannot be served.
     Check {
         /// The model file.
@@ -125,12 +125,12 @@ impl Run {
 /// Runs the command line (the program's name first).
 pub fn main(args: Vec<OsString>) -> Result<(), CliError> {
     match cli::parse::<Cli>(args)?.command {
-        Command::Run(command) => serve(command),
+        Command::Run(command) => serve(&command),
         Command::Check { model } => check(&model),
     }
 }
 
-fn serve(command: Run) -> Result<(), CliError> {
+fn serve(command: &Run) -> Result<(), CliError> {
     let route = match &command.route {
         Some(route) => route.clone(),
         None => format!("/{}", command.model.file_stem().unwrap_or_default().to_string_lossy()),
