@@ -72,10 +72,8 @@ impl Exchange {
 
     fn fill(&mut self) {
         let total = self.plan.output_partitioning().partition_count();
-        let window = match self.room.cautious {
-            true => (self.ended + 1).min(self.room.window),
-            false => self.room.window,
-        };
+        let window =
+            if self.room.cautious { (self.ended + 1).min(self.room.window) } else { self.room.window };
         let share = self.room.bytes / self.room.window.min(total).max(1);
         while self.next < total && self.open.len() < window.max(1) {
             let (plan, context, index) = (self.plan.clone(), self.context.clone(), self.next);
@@ -176,6 +174,8 @@ pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use arrow::array::{ArrayRef, Int64Array};
 

@@ -108,10 +108,10 @@ impl UserDefinedLogicalNodeCore for Closures {
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match inputs.pop() {
-            Some(input) => Self::over(input, self.ops.clone()),
-            None => datafusion::common::internal_err!("closures need an input"),
-        }
+        let Some(input) = inputs.pop() else {
+            return datafusion::common::internal_err!("closures need an input");
+        };
+        Self::over(input, self.ops.clone())
     }
 
     /// A function over a struct reads the columns that its fields name: the others need not be read from the file.

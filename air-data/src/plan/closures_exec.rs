@@ -76,10 +76,10 @@ impl ExecutionPlan for ClosuresExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) => Ok(Arc::new(Self::new(input, self.ops.clone()))),
-            None => datafusion::common::internal_err!("closures need an input"),
-        }
+        let Some(input) = children.pop() else {
+            return datafusion::common::internal_err!("closures need an input");
+        };
+        Ok(Arc::new(Self::new(input, self.ops.clone())))
     }
 
     fn with_new_children(

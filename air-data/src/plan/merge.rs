@@ -75,10 +75,8 @@ impl ExecutionPlan for OrderedMergeExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) => Ok(Arc::new(Self::new(input, self.fetch, self.room))),
-            None => internal_err!("a merge needs an input"),
-        }
+        let Some(input) = children.pop() else { return internal_err!("a merge needs an input") };
+        Ok(Arc::new(Self::new(input, self.fetch, self.room)))
     }
 
     fn with_new_children(

@@ -54,10 +54,8 @@ impl UserDefinedLogicalNodeCore for Repartition {
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match inputs.pop() {
-            Some(input) => Ok(Self { input, blocks: self.blocks }),
-            None => internal_err!("blocks need an input"),
-        }
+        let Some(input) = inputs.pop() else { return internal_err!("blocks need an input") };
+        Ok(Self { input, blocks: self.blocks })
     }
 
     fn necessary_children_exprs(&self, output: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -109,10 +107,8 @@ impl ExecutionPlan for RepartitionExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match children.pop() {
-            Some(input) => Ok(Arc::new(Self::new(input, self.blocks))),
-            None => internal_err!("blocks need an input"),
-        }
+        let Some(input) = children.pop() else { return internal_err!("blocks need an input") };
+        Ok(Arc::new(Self::new(input, self.blocks)))
     }
 
     fn with_new_children(

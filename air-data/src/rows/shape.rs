@@ -58,7 +58,7 @@ impl Shape {
 
 /// The shape of actual values, for types that can only be told from what they hold.
 pub(crate) fn infer<T: Serialize>(items: &[T]) -> Result<Shape> {
-    let fields = Vec::<FieldRef>::from_samples(&Items(items), options().allow_null_fields(true))
+    let fields = Vec::<FieldRef>::from_samples(Items(items), options().allow_null_fields(true))
         .map_err(|e| DataError::SchemaUnknown { op: "from_items".to_owned(), reason: e.to_string() })?;
     Ok(Shape::of_item(&fields))
 }

@@ -41,7 +41,7 @@ impl Writer {
     /// The rows as one batch of [`Writer::schema`].
     pub(crate) fn write<T: Serialize>(&self, rows: &[T]) -> Result<RecordBatch, BoxError> {
         let columns = if self.plain {
-            serde_arrow::to_arrow(&self.fields, &Items(rows))?
+            serde_arrow::to_arrow(&self.fields, Items(rows))?
         } else {
             serde_arrow::to_arrow(&self.fields, rows)?
         };

@@ -154,7 +154,7 @@ impl FileFormat {
 pub(crate) struct Files {
     url: ObjectStoreUrl,
     root: String,
-    files: Vec<ObjectMeta>,
+    found: Vec<ObjectMeta>,
     schema: SchemaRef,
     format: Arc<dyn EngineFormat>,
 }
@@ -184,7 +184,7 @@ pub(crate) async fn open(session: session::Session, paths: Vec<String>, format: 
     }
     // Metadata of one file says nothing about the others.
     let schema = Arc::new(Schema::new(schema.fields));
-    Ok(Files { url, root, files, schema, format: engine })
+    Ok(Files { url, root, found: files, schema, format: engine })
 }
 
 /// The columns of one file.
@@ -247,8 +247,8 @@ impl TableProvider for Files {
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
         // Contiguous runs of files, so that the order of partitions is the order of files.
-        let groups = self.files.len().min(state.config().target_partitions()).max(1);
-        let files: Vec<PartitionedFile> = self.files.iter().cloned().map(PartitionedFile::from).collect();
+        let groups = self.found.len().min(state.config().target_partitions()).max(1);
+        let files: Vec<PartitionedFile> = self.found.iter().cloned().map(PartitionedFile::from).collect();
         let groups = files
             .chunks(files.len().div_ceil(groups).max(1))
             .map(|files| FileGroup::new(files.to_vec()))

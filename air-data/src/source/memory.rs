@@ -77,6 +77,8 @@ impl Source for Memory {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use arrow::array::{ArrayRef, Int64Array};
 

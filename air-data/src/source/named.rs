@@ -163,8 +163,8 @@ impl FileName {
 /// A step of reading a file, with the file's name.
 #[derive(Debug)]
 struct Part<T: ?Sized> {
-    name: FileName,
     inner: Box<T>,
+    name: FileName,
 }
 
 impl MorselPlanner for Part<dyn MorselPlanner> {

@@ -56,7 +56,7 @@ fn expressions_are_pushed_into_parquet() {
         .filter_expr(col("petal.length").gt(lit(6.5)))
         .select(["sepal.length", "variety"]);
     let plan = ds.explain().unwrap();
-    let scan = plan.lines().filter(|line| line.contains("DataSourceExec")).next_back().unwrap();
+    let scan = plan.lines().rfind(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("predicate=petal.length@2 > 6.5"), "{scan}");
     assert!(scan.contains("projection=[sepal.length, variety]"), "{scan}");
     assert!(!plan.contains("FilterExec"), "the scan itself filters:\n{plan}");
@@ -73,7 +73,7 @@ struct Petal {
 fn a_closure_over_a_struct_reads_only_its_columns() {
     let ds = session().read_parquet(example("iris.parquet")).unwrap().map(|p: Petal| Ok(p.length * 2.0));
     let plan = ds.explain().unwrap();
-    let scan = plan.lines().filter(|line| line.contains("DataSourceExec")).next_back().unwrap();
+    let scan = plan.lines().rfind(|line| line.contains("DataSourceExec")).unwrap();
     assert!(scan.contains("projection=[petal.length]"), "{scan}");
     assert_eq!(ds.take::<f64>(1).unwrap(), [2.8]);
 }

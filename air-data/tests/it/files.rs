@@ -40,7 +40,7 @@ fn csv_to_parquet_and_back_is_the_same_text() {
     assert_eq!(all(&parquet), all(&ds));
     parquet.write_csv(out(&dir, "back.csv")).unwrap();
     let back = std::fs::read_to_string(out(&dir, "back.csv")).unwrap();
-    assert_eq!(back, MIXED.replace("1e300", "1e300"), "quotes, line ends, nulls, dates and times survive");
+    assert_eq!(back, MIXED, "quotes, line ends, nulls, dates and times survive");
 }
 
 #[test]
