@@ -27,6 +27,7 @@ pub struct Step {
 
 impl Step {
     /// Did the episode end, either way?
+    #[inline]
     pub fn ended(&self) -> bool {
         self.terminated || self.truncated
     }

@@ -48,11 +48,13 @@ impl Batch {
     }
 
     /// Observation of environment `i`.
+    #[inline]
     pub fn obs_row(&self, i: usize) -> &[f32] {
         &self.obs[i * self.obs_len..(i + 1) * self.obs_len]
     }
 
     /// Last observation of the episode that environment `i` ended in this step, if it did.
+    #[inline]
     pub fn final_row(&self, i: usize) -> Option<&[f32]> {
         (self.terminated[i] || self.truncated[i])
             .then(|| &self.final_obs[i * self.obs_len..(i + 1) * self.obs_len])

@@ -46,6 +46,7 @@ impl CartPole {
         self.state
     }
 
+    #[inline]
     fn observe(&self, obs: &mut [f32]) -> Result<(), BoxError> {
         *row::<4>(obs)? = self.state.map(|x| x as f32);
         Ok(())
