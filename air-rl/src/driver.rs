@@ -121,8 +121,8 @@ impl Algorithm for Ppo {
         let stats = self.learner.update(rollout)?;
         self.steps += rollout.rows() as u64;
         let peak_return = self.returns.add(&rollout.episodes);
-        self.playing += (played - begin).as_secs_f64();
-        self.seconds += (self.clock.now() - begin).as_secs_f64();
+        self.playing += played.saturating_sub(begin).as_secs_f64();
+        self.seconds += self.clock.now().saturating_sub(begin).as_secs_f64();
         Ok(Iteration {
             iteration: self.learner.iteration(),
             steps: self.steps,
