@@ -5,18 +5,18 @@
 //!
 //! ```
 //! use air_core::seed::Seed;
-//! use air_train::nn::{Activation, Mlp, MlpConfig, Module, Sgd, mse};
+//! use air_train::nn::{Activation, Mlp, MlpConfig, Module, Optimizer, Sgd, mse};
 //!
 //! let config = MlpConfig { sizes: vec![2, 16, 1], hidden: Activation::Tanh, ..MlpConfig::default() };
 //! let mut net = Mlp::new(&config, Seed::new(7))?;
 //! let (x, y) = ([0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]); // exclusive or
-//! let (mut sgd, mut d, mut loss) = (Sgd::new(0.5, 0.9), [0.0; 4], f32::MAX);
+//! let (mut sgd, mut d, mut loss) = (Sgd::new(0.1, 0.9), [0.0; 4], f32::MAX);
 //! for _ in 0..500 {
 //!     loss = mse(net.forward(&x, 4)?, &y, &mut d)?;
 //!     net.zero_grads();
 //!     net.backward(&d)?;
 //!     let (params, grads) = net.params_and_grads();
-//!     sgd.step(params, grads);
+//!     sgd.step(params, grads)?;
 //! }
 //! assert!(loss < 0.01);
 //! # Ok::<(), air_train::TrainError>(())
