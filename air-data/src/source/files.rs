@@ -8,8 +8,7 @@ use arrow::csv::reader::Format;
 use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result as EngineResult;
-use datafusion::common::internal_err;
+use datafusion::common::{DataFusionError, Result as EngineResult, internal_err};
 use datafusion::datasource::file_format::FileFormat as EngineFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::json::JsonFormat;
@@ -214,9 +213,17 @@ async fn look(
         }
     }
     let schema = engine.infer_schema(state.as_ref(), &store, std::slice::from_ref(&file)).await;
-    let schema = schema.map_err(|e| failed(e.into()))?;
+    let schema = schema.map_err(|e| failed(plain(e)))?;
     unique(&schema, &path)?;
     Ok(schema)
+}
+
+/// The engine's error without its own word on the file, which ours names already.
+fn plain(error: DataFusionError) -> BoxError {
+    match error {
+        DataFusionError::Context(_, inner) => plain(*inner),
+        other => other.into(),
+    }
 }
 
 fn unique(schema: &Schema, path: &str) -> Result<()> {
