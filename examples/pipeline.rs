@@ -111,9 +111,9 @@ fn train(ctx: &mut TrainContext, (task, choice): &(Arc<Task>, Choice)) -> Result
     for epoch in 0..EPOCHS {
         shard.restart(epoch)?;
         while let Some(batch) = shard.next_batch()? {
-            let labels = batch.column("label")?.to_vec::<u32>()?;
+            let labels = batch.column("y")?.to_vec::<u32>()?;
             gradient.resize(labels.len() * 3, 0.0);
-            let scores = model.forward(batch.column("features")?.as_slice()?, labels.len())?;
+            let scores = model.forward(batch.column("x")?.as_slice()?, labels.len())?;
             softmax_cross_entropy(scores, &labels, 3, &mut gradient)?;
             model.backward(&gradient)?;
             model.step(&mut adam)?;
@@ -123,7 +123,10 @@ fn train(ctx: &mut TrainContext, (task, choice): &(Arc<Task>, Choice)) -> Result
         gradient.resize(scores.len(), 0.0);
         let loss = softmax_cross_entropy(scores, &labels, 3, &mut gradient)?;
         let metrics = [("loss", f64::from(loss)), ("accuracy", f64::from(accuracy(scores, &labels, 3)?))];
-        let files = [("model.safetensors", save_safetensors(&model)?), ("scaler.json", serde_json::to_vec(&task.scaler)?)];
+        let files = [
+            ("model.safetensors", save_safetensors(&model)?),
+            ("scaler.json", serde_json::to_vec(&task.scaler)?),
+        ];
         ctx.report_checkpoint(&metrics, &files)?;
     }
     Ok(())
@@ -175,7 +178,9 @@ struct Response {
 }
 
 /// A trained checkpoint, ready to be served.
-fn load(checkpoint: &Checkpoint) -> Result<impl FnMut(Request) -> Result<Response, BoxError> + use<>, BoxError> {
+fn load(
+    checkpoint: &Checkpoint,
+) -> Result<impl FnMut(Request) -> Result<Response, BoxError> + use<>, BoxError> {
     let net = Mlp::from_safetensors(&checkpoint.read("model.safetensors")?)?;
     let scaler: Scaler = serde_json::from_slice(&checkpoint.read("scaler.json")?)?;
     let mut scratch = Scratch::default();
@@ -211,7 +216,10 @@ fn main() -> Result<(), BoxError> {
     let train = prepared.split(WORKERS);
     let held_out = validation.iter().map(|flower| Ok((scaler.apply(flower.features()), flower.class()?)));
     let task = Arc::new(Task { train, validation: held_out.collect::<Result<_, BoxError>>()?, scaler });
-    stage("data", format!("{rows} rows to train on in {WORKERS} shards, {} held out, from {file}", validation.len()));
+    stage(
+        "data",
+        format!("{rows} rows to train on in {WORKERS} shards, {} held out, from {file}", validation.len()),
+    );
 
     let folder = env::temp_dir().join(format!("air-pipeline-{}", std::process::id()));
     let space = Space::new().with("lr", log_uniform(1e-3, 1e-1)).with("units", choice([8, 16, 32]));
@@ -222,7 +230,11 @@ fn main() -> Result<(), BoxError> {
         metric: "loss".into(),
         mode: Mode::Min,
         num_samples: 12,
-        scheduler: SchedulerConfig::Asha(AshaConfig { max_t: EPOCHS, grace_period: 3, ..AshaConfig::default() }),
+        scheduler: SchedulerConfig::Asha(AshaConfig {
+            max_t: EPOCHS,
+            grace_period: 3,
+            ..AshaConfig::default()
+        }),
         seed: 1,
         ..TuneConfig::default()
     })
@@ -235,7 +247,16 @@ fn main() -> Result<(), BoxError> {
 
     let home = best.dir.as_ref().ok_or("the experiment has a folder")?.join("train");
     let checkpoint = Checkpoint::find(&home.display().to_string())?;
-    stage("best", format!("trial {} with {}: {:?}", best.trial, best.config, checkpoint.metrics()));
+    stage(
+        "best",
+        format!(
+            "trial {} with lr {:.4} and {} units: {:?}",
+            best.trial,
+            best.config.f64("lr")?,
+            best.config.usize("units")?,
+            checkpoint.metrics()
+        ),
+    );
 
     let model = move || Ok(each(load(&checkpoint)?));
     let app = App::new().with_http(|http| http.port = 0).route("/iris", Deployment::new("iris", model));
@@ -244,7 +265,8 @@ fn main() -> Result<(), BoxError> {
     stage("serve", format!("listening on {url}"));
 
     let flower = r#"{"vector": [6.0, 2.9, 4.5, 1.5]}"#;
-    let answer = ureq::post(&url).content_type("application/json").send(flower)?.body_mut().read_to_string()?;
+    let answer =
+        ureq::post(&url).content_type("application/json").send(flower)?.body_mut().read_to_string()?;
     stage("ask", format!("POST {flower}"));
     println!("{answer}");
 
