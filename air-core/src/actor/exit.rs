@@ -81,7 +81,8 @@ impl fmt::Display for Exit {
             Self::DeviceLost(what) => write!(f, "lost its device: {what}"),
             Self::Sibling { name, cause } => write!(f, "stopped with its sibling {name}, which {cause}"),
             Self::Escalated { name, restarts, cause } => {
-                write!(f, "given up after {restarts} restarts of {name}, which {cause}")
+                let plural = if *restarts == 1 { "" } else { "s" };
+                write!(f, "was given up after {restarts} restart{plural} of {name}, which {cause}")
             }
         }
     }
@@ -111,7 +112,7 @@ mod tests {
         let gave_up = Exit::Escalated { name: "ranks".into(), restarts: 3, cause: Arc::new(sibling) };
         assert_eq!(
             gave_up.to_string(),
-            "given up after 3 restarts of ranks, which stopped with its sibling rank 2, which failed: disk full"
+            "was given up after 3 restarts of ranks, which stopped with its sibling rank 2, which failed: disk full"
         );
     }
 

@@ -9,7 +9,7 @@
 //! | `cell` | one life of a worker: the actix actor |
 //! | `exit` | why it ended |
 //! | `restart` | what to do about it: pure decisions |
-//! | `supervisor` | doing it |
+//! | `supervisor` | doing it; `order`: what it is told, `member`: the lives of whom it supervises |
 //! | `places` | the threads workers live on |
 //! | `system` | the thread supervisors live on |
 //! | `group` | ranked workers |
@@ -34,7 +34,9 @@ mod error;
 mod exit;
 mod group;
 mod mailbox;
+mod member;
 mod message;
+mod order;
 mod park;
 mod places;
 mod queue;

@@ -1,0 +1,237 @@
+//! Whom a supervisor supervises: the lives of one worker, or of one supervisor under it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Addr;
+use tokio::task::JoinHandle;
+
+use super::child::Child;
+use super::core::Core;
+use super::exit::Exit;
+use super::order::Order;
+use super::places::{Place, Places};
+use super::restart::ChildId;
+use super::supervisor::SupervisorActor;
+
+pub(super) struct Member {
+    kind: Kind,
+    /// Its number in its supervisor.
+    child: ChildId,
+    generation: u64,
+    running: bool,
+    /// Stopped for a sibling's sake or with its supervisor, not by itself.
+    swept: bool,
+    /// Raised with every start scheduled or called off; a start that was scheduled under an older one is void.
+    ticket: u64,
+    place: Option<Place>,
+    /// Watches over the present life; they end with it.
+    watches: Vec<JoinHandle<()>>,
+    listed: Option<u64>,
+}
+
+enum Kind {
+    Worker(Arc<dyn Child>),
+    Supervisor(Addr<SupervisorActor>, Arc<str>),
+}
+
+impl Member {
+    pub(super) fn worker(child: ChildId, worker: Arc<dyn Child>, core: &Core) -> Self {
+        let listed = Some(core.list(Arc::clone(&worker)));
+        Self::new(child, Kind::Worker(worker), listed)
+    }
+
+    pub(super) fn supervisor(child: ChildId, address: Addr<SupervisorActor>, name: Arc<str>) -> Self {
+        Self::new(child, Kind::Supervisor(address, name), None)
+    }
+
+    fn new(child: ChildId, kind: Kind, listed: Option<u64>) -> Self {
+        Self {
+            kind,
+            child,
+            generation: 0,
+            running: false,
+            swept: false,
+            ticket: 0,
+            place: None,
+            watches: Vec::new(),
+            listed,
+        }
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        match &self.kind {
+            Kind::Worker(worker) => Arc::clone(&worker.spec().name),
+            Kind::Supervisor(_, name) => Arc::clone(name),
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// Whether this life is the present one. A supervisor's lives are told apart by its parent alone.
+    pub(super) fn is_present(&self, generation: u64) -> bool {
+        self.running && (generation == self.generation || matches!(self.kind, Kind::Supervisor(..)))
+    }
+
+    pub(super) fn is_swept(&self) -> bool {
+        self.swept
+    }
+
+    /// Whether it is among the workers a runtime lists.
+    pub(super) fn is_listed(&self) -> bool {
+        self.listed.is_some()
+    }
+
+    pub(super) fn asked_to_end(&self) -> bool {
+        match &self.kind {
+            Kind::Worker(worker) => worker.asked_to_end(),
+            Kind::Supervisor(..) => false,
+        }
+    }
+
+    /// Starts a fresh life.
+    pub(super) fn start(&mut self, supervisor: &Addr<SupervisorActor>, core: &Arc<Core>, places: &Places) {
+        self.generation += 1;
+        self.ticket += 1;
+        self.running = true;
+        self.swept = false;
+        let (child, generation) = (self.child, self.generation);
+        if generation > 1 {
+            core.restarted();
+        }
+        let worker = match &self.kind {
+            Kind::Supervisor(supervisor, _) => {
+                if generation > 1 {
+                    supervisor.do_send(Order::Revive);
+                }
+                return;
+            }
+            Kind::Worker(worker) => worker,
+        };
+        let place = match places.take(worker.spec().shared) {
+            Ok(place) => place,
+            Err(error) => {
+                let exit = Exit::failed(Box::new(error));
+                supervisor.do_send(Order::Exited { child, generation, exit });
+                return;
+            }
+        };
+        let report = {
+            let supervisor = supervisor.clone();
+            Box::new(move |generation, exit| supervisor.do_send(Order::Exited { child, generation, exit }))
+        };
+        worker.launch(generation, &place.handle(), report);
+        self.place = Some(place);
+        if let Some(limit) = worker.spec().stall {
+            let overdue = Order::Overdue { child, generation, limit };
+            let watch = watch(Arc::clone(worker), Arc::clone(core), limit, supervisor.clone(), overdue);
+            self.watches.push(actix::spawn(watch));
+        }
+    }
+
+    /// Starts a fresh life after a pause, unless something else happens to the member meanwhile.
+    pub(super) fn start_after(&mut self, pause: Duration, supervisor: Addr<SupervisorActor>, core: &Core) {
+        self.ticket += 1;
+        let due = Order::StartDue { child: self.child, ticket: self.ticket };
+        let pause = core.clock.sleep(pause);
+        actix::spawn(async move {
+            pause.await;
+            supervisor.do_send(due);
+        });
+    }
+
+    pub(super) fn is_due(&self, ticket: u64) -> bool {
+        self.ticket == ticket
+    }
+
+    /// Calls off a start that was scheduled.
+    pub(super) fn call_off(&mut self) {
+        self.ticket += 1;
+    }
+
+    /// Stops the present life after its current message; if that takes longer than the limit, it is overdue.
+    pub(super) fn sweep(&mut self, limit: Duration, address: Addr<SupervisorActor>, core: &Core) {
+        self.swept = true;
+        match &self.kind {
+            Kind::Supervisor(supervisor, _) => supervisor.do_send(Order::Halt),
+            Kind::Worker(worker) => {
+                worker.interrupt();
+                let over = core.clock.sleep(limit);
+                let overdue = Order::Overdue { child: self.child, generation: self.generation, limit };
+                self.watches.push(actix::spawn(async move {
+                    over.await;
+                    address.do_send(overdue);
+                }));
+            }
+        }
+    }
+
+    /// Books the end of the present life.
+    pub(super) fn ended(&mut self, exit: &Exit) {
+        self.running = false;
+        for watch in self.watches.drain(..) {
+            watch.abort();
+        }
+        // A life left behind has taken its thread with it; any other has ended, and its thread ends with it.
+        if let Some(place) = self.place.take() {
+            place.leave();
+        }
+        if let Kind::Worker(worker) = &self.kind {
+            worker.record(self.generation, exit.clone());
+        }
+    }
+
+    /// Leaves the present life behind with its thread; supervisors, who run no user code, pass it on to theirs.
+    pub(super) fn abandon(&mut self, limit: Duration) -> Option<Exit> {
+        match &self.kind {
+            Kind::Supervisor(supervisor, _) => {
+                supervisor.do_send(Order::AbandonAll(limit));
+                None
+            }
+            Kind::Worker(worker) => {
+                let exit = Exit::Stalled { limit };
+                worker.abandon(&exit);
+                if let Some(place) = self.place.take() {
+                    place.abandon();
+                }
+                Some(exit)
+            }
+        }
+    }
+
+    /// Ends it for good: nobody can reach it any more.
+    pub(super) fn close(&mut self, exit: &Exit, core: &Core) {
+        if let Some(number) = self.listed.take() {
+            core.delist(number);
+        }
+        match &self.kind {
+            Kind::Worker(worker) => worker.close(exit),
+            Kind::Supervisor(supervisor, _) => supervisor.do_send(Order::Close(exit.clone())),
+        }
+    }
+}
+
+/// Watches that no message takes longer than the limit.
+async fn watch(
+    worker: Arc<dyn Child>,
+    core: Arc<Core>,
+    limit: Duration,
+    supervisor: Addr<SupervisorActor>,
+    overdue: Order,
+) {
+    loop {
+        let began = worker.vitals().busy_since();
+        let due = began.unwrap_or_else(|| core.clock.now()).saturating_add(limit);
+        core.clock.sleep_until(due).await;
+        if began.is_some() && worker.vitals().busy_since() == began {
+            supervisor.do_send(overdue);
+            return;
+        }
+    }
+}

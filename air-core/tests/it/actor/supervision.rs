@@ -1,0 +1,214 @@
+//! Ends, restarts and giving up: what plain actix lacks, each shown by causing it.
+
+use super::*;
+
+#[test]
+fn a_panic_becomes_a_typed_exit_and_the_restart_has_fresh_state() {
+    let runtime = Runtime::start().unwrap();
+    let supervisor = eager(&runtime);
+    let (probe, sibling) = (
+        supervisor.spawn(Spec::new("probe"), new_probe).unwrap(),
+        supervisor.spawn(Spec::new("sibling"), new_probe).unwrap(),
+    );
+    assert_eq!(probe.ask_blocking(Add(3)).unwrap(), 3);
+    assert_eq!(sibling.ask_blocking(Add(5)).unwrap(), 5);
+    let error = probe.ask_blocking(boom("bad kernel")).unwrap_err();
+    assert!(
+        matches!(&error, AskError::Died(Exit::Panicked(message)) if &**message == "bad kernel"),
+        "{error:?}"
+    );
+    assert_eq!(probe.ask_blocking(Add(4)).unwrap(), 4, "the state is fresh, the mailbox the same");
+    assert_eq!(sibling.ask_blocking(Add(0)).unwrap(), 5, "one-for-one leaves the sibling alone");
+    assert_eq!((probe.restarts(), sibling.restarts()), (1, 0));
+    let exits = probe.exits();
+    assert_eq!(exits.len(), 1);
+    assert_eq!((exits[0].generation, exits[0].exit.to_string()), (1, "panicked: bad kernel".into()));
+    assert_eq!(runtime.counters().restarts, 1);
+}
+
+#[test]
+fn a_restart_storm_is_bounded_and_its_end_says_why() {
+    let runtime = Runtime::start().unwrap();
+    let spec = SupervisorSpec::new("storm").intensity(5, SECOND * 60).backoff(Backoff::NONE);
+    let supervisor = runtime.supervisor(spec).unwrap();
+    let lives = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lives);
+    let probe = supervisor
+        .spawn(Spec::new("flapping"), move |_: &mut Cx<Probe>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Err("no weights".into())
+        })
+        .unwrap();
+    let error = probe.ask_blocking(Add(1)).unwrap_err();
+    let text = error.to_string();
+    let AskError::Undelivered {
+        message: Add(1),
+        reason: Reason::Closed(Exit::Escalated { restarts: 5, .. }),
+    } = error
+    else {
+        panic!("{text}");
+    };
+    assert!(text.ends_with("given up after 5 restarts of flapping, which failed: no weights"), "{text}");
+    assert_eq!(lives.load(Ordering::SeqCst), 6, "the first life and five restarts");
+    assert_eq!(probe.exits().len(), 6);
+    assert!(runtime.workers().is_empty());
+}
+
+#[test]
+fn backoff_is_kept_on_the_runtimes_clock() {
+    let (clock, manual) = Clock::manual();
+    let runtime = Runtime::with(RuntimeConfig::default().clock(clock)).unwrap();
+    let backoff = Backoff { first: SECOND, factor: 2.0, max: SECOND * 60, jitter: 0.0 };
+    let supervisor = runtime.supervisor(SupervisorSpec::new("slow").backoff(backoff)).unwrap();
+    let probe = supervisor.spawn(Spec::new("probe"), new_probe).unwrap();
+    for (failure, delay) in [(1, SECOND), (2, SECOND * 2), (3, SECOND * 4)] {
+        probe.ask_blocking(boom("again")).unwrap_err();
+        manual.wait_for_sleepers(1);
+        manual.advance(delay.saturating_sub(Duration::from_nanos(1)));
+        manual.wait_for_sleepers(1);
+        assert_eq!(probe.restarts(), failure - 1, "not before its time");
+        manual.advance(Duration::from_nanos(1));
+        assert_eq!(probe.ask_blocking(Add(1)).unwrap(), 1);
+        assert_eq!(probe.restarts(), failure);
+    }
+}
+
+#[test]
+fn queued_messages_survive_a_restart() {
+    let runtime = Runtime::start().unwrap();
+    let probe = eager(&runtime).spawn(Spec::new("probe"), new_probe).unwrap();
+    let release = hold(&probe);
+    let doomed = probe.send_blocking(boom("in between"));
+    let waiting: Vec<_> = (0..10).map(|_| probe.send_blocking(Add(1))).collect();
+    release.send(()).unwrap();
+    assert!(matches!(doomed.wait(), Err(AskError::Died(Exit::Panicked(_)))));
+    let answers: Vec<_> = waiting.into_iter().map(|ask| ask.wait().unwrap()).collect();
+    assert!(answers.into_iter().eq(1..=10), "in order, by the fresh life");
+    assert_eq!(runtime.counters().dead_letters, 0);
+}
+
+#[test]
+fn a_stalled_worker_is_replaced_and_its_late_reply_dropped() {
+    let (clock, manual) = Clock::manual();
+    let runtime = Runtime::with(RuntimeConfig::default().clock(clock)).unwrap();
+    let probe = eager(&runtime).spawn(Spec::new("probe").stall(SECOND), new_probe).unwrap();
+    assert_eq!(probe.ask_blocking(Add(7)).unwrap(), 7);
+    let (entered, is_in) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let stuck = probe.send_blocking(act(move |_| {
+        entered.send(())?;
+        let _ = released.recv();
+        Ok(())
+    }));
+    let queued = probe.send_blocking(Add(1));
+    is_in.recv().unwrap();
+    // The watch sleeps at most two limits before it sees that this message is overdue.
+    let mut stuck = Box::pin(stuck);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let error = loop {
+        manual.advance(SECOND);
+        match stuck.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(result) => break result.unwrap_err(),
+            std::task::Poll::Pending => std::thread::yield_now(),
+        }
+    };
+    assert!(matches!(error, AskError::Died(Exit::Stalled { limit: SECOND })), "{error:?}");
+    assert_eq!(queued.wait().unwrap(), 1, "a fresh life handles what waited");
+    assert_eq!(runtime.counters().abandoned, 1);
+    assert_eq!(runtime.counters().late_replies, 0);
+    release.send(()).unwrap();
+    while runtime.counters().late_replies == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(probe.ask_blocking(Add(0)).unwrap(), 1, "the abandoned life touched nothing");
+    assert!(matches!(probe.exits()[0].exit, Exit::Stalled { .. }));
+}
+
+#[test]
+fn one_for_all_restarts_every_rank_and_tells_them_why() {
+    let runtime = Runtime::start().unwrap();
+    let spec = GroupSpec::new("ranks", 3).supervisor(|s| s.backoff(Backoff::NONE));
+    let group = runtime.group(spec, |_| Ok(Probe { count: 0, stopped: None })).unwrap();
+    let ask = |n| group.ranks().iter().map(|rank| rank.ask_blocking(Add(n)).unwrap()).collect::<Vec<_>>();
+    assert_eq!(ask(1), [1, 1, 1]);
+    group.rank(1).unwrap().ask_blocking(boom("rank 1")).unwrap_err();
+    // Ranks 0 and 2 may answer once more before they are stopped; then all are fresh.
+    while group.ranks().iter().any(|rank| rank.restarts() < 1) {
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(1), [1, 1, 1]);
+    let exit = group.rank(2).unwrap().exits().remove(0).exit.to_string();
+    assert_eq!(exit, "stopped with its sibling ranks/1, which panicked: rank 1");
+}
+
+#[test]
+fn rest_for_one_spares_the_elder() {
+    let runtime = Runtime::start().unwrap();
+    let spec = SupervisorSpec::new("chain").strategy(Strategy::RestForOne).backoff(Backoff::NONE);
+    let supervisor = runtime.supervisor(spec).unwrap();
+    let chain: Vec<_> = ["a", "b", "c"]
+        .into_iter()
+        .map(|name| supervisor.spawn(Spec::new(name), new_probe).unwrap())
+        .collect();
+    for link in &chain {
+        link.ask_blocking(Add(1)).unwrap();
+    }
+    chain[1].ask_blocking(boom("b")).unwrap_err();
+    while chain[2].restarts() < 1 {
+        std::thread::yield_now();
+    }
+    let counts: Vec<_> = chain.iter().map(|link| link.ask_blocking(Add(1)).unwrap()).collect();
+    assert_eq!(counts, [2, 1, 1]);
+}
+
+#[test]
+fn a_supervisor_that_gives_up_is_restarted_by_its_parent_until_that_gives_up_too() {
+    let runtime = Runtime::start().unwrap();
+    let parent = runtime
+        .supervisor(SupervisorSpec::new("parent").intensity(1, SECOND * 60).backoff(Backoff::NONE))
+        .unwrap();
+    let child = parent
+        .supervisor(SupervisorSpec::new("child").intensity(1, SECOND * 60).backoff(Backoff::NONE))
+        .unwrap();
+    let probe = child.spawn(Spec::new("probe"), new_probe).unwrap();
+    // Lives: first, restart; escalation; first, restart under the revived child; escalation of both.
+    for life in 1..=4 {
+        assert_eq!(probe.ask_blocking(Add(1)).unwrap(), 1, "life {life}");
+        probe.ask_blocking(boom("again")).unwrap_err();
+    }
+    let error = probe.ask_blocking(Add(1)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "message was not handled: the worker is gone: it was given up after 1 restart of child, which was given up after 1 restart of \
+         probe, which panicked: again"
+    );
+}
+
+#[test]
+fn a_worker_can_end_itself_fail_and_lose_its_device() {
+    let runtime = Runtime::start().unwrap();
+    let probe = eager(&runtime).spawn(Spec::new("probe"), new_probe).unwrap();
+    probe
+        .ask_blocking(act(|cx| {
+            cx.fail("diverged");
+            Ok(())
+        }))
+        .unwrap();
+    probe
+        .ask_blocking(act(|cx| {
+            cx.device_lost("illegal address");
+            Ok(())
+        }))
+        .unwrap();
+    probe.ask_blocking(Add(1)).unwrap();
+    let exits: Vec<_> = probe.exits().iter().map(|record| record.exit.to_string()).collect();
+    assert_eq!(exits, ["failed: diverged", "lost its device: illegal address"]);
+    probe
+        .ask_blocking(act(|cx| {
+            cx.stop();
+            Ok(())
+        }))
+        .unwrap();
+    let gone = probe.ask_blocking(Add(1)).unwrap_err();
+    assert!(matches!(gone.into_message(), Some(Add(1))));
+}
