@@ -1,27 +1,24 @@
 //! One attempt: a process for each rank, followed until all have ended.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::ops::ControlFlow;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use air_core::checkpoint::Checkpoint;
+use air_core::process::{Group, Guard, Process, Signal};
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::Job;
 use super::env::Addresses;
-use super::guard::Guard;
 use super::output::{Printed, lines, report};
 use crate::failure::Cause;
 use crate::record::{Record, Report};
 
-/// The command waits for a line before it becomes itself: by then the guard knows its group.
-const GATE: &str = "read -r go && exec \"$@\" </dev/null";
 /// How long output may follow the end of a rank whose children left its process group.
 const LINGER: Duration = Duration::from_secs(1);
 /// The largest checkpoint taken over from a rank's disk: 16 GiB.
@@ -48,19 +45,14 @@ pub(super) fn run(job: &Job, record: &Record) -> Result<(), (usize, Cause)> {
     let lost =
         |rank: usize, what: &str, error: std::io::Error| (rank, Cause::Lost(format!("{what}: {error}")));
     let addresses = Addresses::free(job.world).map_err(|e| lost(0, "no free ports", e))?;
-    let mut guard = Guard::start().map_err(|e| lost(0, "cannot start /bin/sh", e))?;
+    let guard = Guard::start().map_err(|e| lost(0, "cannot start /bin/sh", e))?;
     let (sender, events) = sync_channel(256);
     let mut groups = Vec::new();
     let mut first = None;
     for rank in 0..job.world {
-        let started = spawn(job, rank, &addresses, record).and_then(|mut child| {
-            let group = Pid::from_child(&child);
-            groups.push(group);
-            let watched = guard.watch(group.as_raw_nonzero().get());
-            let gate = child.stdin.take();
-            follow(child, group, rank, &sender);
-            watched?;
-            gate.map_or(Ok(()), |mut gate| gate.write_all(b"go\n"))
+        let started = spawn(job, rank, &addresses, record, &guard).map(|process| {
+            groups.push(process.group());
+            follow(process, rank, &sender);
         });
         if let Err(error) = started {
             first = Some(lost(rank, &format!("cannot start `{}`", job.command.join(" ")), error));
@@ -68,21 +60,21 @@ pub(super) fn run(job: &Job, record: &Record) -> Result<(), (usize, Cause)> {
         }
     }
     drop(sender);
-    let mut group = Group { job, record, groups, first, iteration: 0, streams: 0 };
-    group.iteration = record.latest().map_or(0, |checkpoint| checkpoint.step());
-    group.attend(&events)
+    let mut attempt = Attempt { job, record, groups, first, iteration: 0, streams: 0 };
+    attempt.iteration = record.latest().map_or(0, |checkpoint| checkpoint.step());
+    attempt.attend(&events)
 }
 
-struct Group<'a> {
+struct Attempt<'a> {
     job: &'a Job,
     record: &'a Record,
-    groups: Vec<Pid>,
+    groups: Vec<Group>,
     first: Option<(usize, Cause)>,
     iteration: u64,
     streams: usize,
 }
 
-impl Group<'_> {
+impl Attempt<'_> {
     fn attend(mut self, events: &Receiver<Event>) -> Result<(), (usize, Cause)> {
         let mut running = self.groups.len();
         self.streams = 2 * running;
@@ -157,28 +149,32 @@ impl Group<'_> {
 
     fn kill(&self) {
         for group in &self.groups {
-            // A group that is gone already is no error.
-            let _ = kill_process_group(*group, Signal::KILL);
+            group.signal(Signal::KILL);
         }
     }
 }
 
-fn spawn(job: &Job, rank: usize, addresses: &Addresses, record: &Record) -> std::io::Result<Child> {
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", GATE, "air-train-rank"]).args(&job.command);
+fn spawn(
+    job: &Job,
+    rank: usize,
+    addresses: &Addresses,
+    record: &Record,
+    guard: &Arc<Guard>,
+) -> std::io::Result<Process> {
+    let mut command = Guard::command(&job.command);
     command.envs(addresses.of_rank(rank)).envs(job.env.iter().map(|(k, v)| (k, v)));
     command.env("AIR_SEED", record.seed.value().to_string()).env_remove("AIR_CHECKPOINT");
     if let Some(path) = record.latest().and_then(|checkpoint: Checkpoint| checkpoint.local_path()) {
         command.env("AIR_CHECKPOINT", std::path::absolute(path)?);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()
+    guard.spawn(command)
 }
 
 /// Reads a rank's output and waits for its end, each on a thread of its own.
-fn follow(mut child: Child, group: Pid, rank: usize, events: &SyncSender<Event>) {
+fn follow(mut process: Process, rank: usize, events: &SyncSender<Event>) {
     let streams: [Option<Box<dyn std::io::Read + Send>>; 2] = [
-        child.stdout.take().map(|stream| Box::new(stream) as _),
-        child.stderr.take().map(|stream| Box::new(stream) as _),
+        process.stdout().map(|stream| Box::new(stream) as _),
+        process.stderr().map(|stream| Box::new(stream) as _),
     ];
     for (stream, error) in streams.into_iter().zip([false, true]) {
         let events = events.clone();
@@ -194,10 +190,7 @@ fn follow(mut child: Child, group: Pid, rank: usize, events: &SyncSender<Event>)
     }
     let events = events.clone();
     std::thread::spawn(move || {
-        // Its id stays its own until it is reaped, so what is left of its group can be killed without a race.
-        let ended = waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-        let _ = kill_process_group(group, Signal::KILL);
-        let status = ended.map_err(Into::into).and_then(|_| child.wait());
+        let status = process.wait();
         let _ = events.send(Event::Exit { rank, status });
     });
 }

@@ -15,22 +15,22 @@
 //! The integer `training_iteration` of a report, if there is one, is its iteration; otherwise reports are counted. A trial that is stopped
 //! early gets SIGTERM, and SIGKILL after [`Command::grace`]; both go to its whole process group.
 
-mod guard;
 mod output;
 mod process;
 mod template;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use air_core::BoxError;
+use air_core::process::Guard;
 
 use crate::config::Config;
 use crate::error::{Result, TuneError};
 use crate::space::Space;
 use crate::trial::{Trainable, Trial};
 
-use guard::Guard;
 use template::Template;
 
 /// A command to tune.
@@ -47,7 +47,7 @@ pub struct Command {
     template: Template,
     metric: String,
     grace: Duration,
-    guard: Guard,
+    guard: Arc<Guard>,
 }
 
 impl Command {
@@ -70,7 +70,7 @@ impl Command {
             template,
             metric: metric.to_owned(),
             grace: Duration::from_secs(5),
-            guard: Guard::start()?,
+            guard: Guard::start().map_err(TuneError::io("/bin/sh"))?,
         })
     }
 

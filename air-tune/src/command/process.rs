@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use air_core::BoxError;
+use air_core::process::{Group, Guard, Process, Signal};
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal as Unix, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::Command;
 use super::output::{Tail, lines, numbers};
@@ -19,8 +19,6 @@ use crate::config::Config;
 use crate::error::{Cause, Result, TuneError};
 use crate::trial::Trial;
 
-/// The command waits for a line before it becomes itself: by then the guard knows its group.
-const GATE: &str = "read -r go && exec \"$@\"";
 /// How often a command that prints nothing is looked after.
 const TICK: Duration = Duration::from_millis(200);
 /// How long output may follow the end of a command whose children left its process group.
@@ -36,14 +34,11 @@ enum Message {
 pub(super) fn run(command: &Command, trial: &mut Trial, config: &Config) -> Result<(), BoxError> {
     let argv = command.template.argv(config);
     let program = argv.first().cloned().unwrap_or_default();
-    let mut child = spawn(command, trial, config, &argv)
-        .map_err(|source| TuneError::Command { program: program.clone(), reason: source.to_string() })?;
-    let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
-        return Err("the system gave the command no process id".into());
-    };
-    let opened = command.guard.watch(group.as_raw_nonzero().get()).and_then(|()| open_gate(&mut child));
+    let process = spawn(command, trial, config, &argv)
+        .map_err(|source| TuneError::Command { program, reason: source.to_string() })?;
+    let group = process.group();
     let stderr = Arc::new(Mutex::new(Tail::default()));
-    let messages = follow(child, group, Arc::clone(&stderr), log_path(trial, "stderr.log"));
+    let messages = follow(process, Arc::clone(&stderr), log_path(trial, "stderr.log"));
     let mut running = Running {
         command,
         trial,
@@ -53,16 +48,14 @@ pub(super) fn run(command: &Command, trial: &mut Trial, config: &Config) -> Resu
         last_line: None,
         seen: Vec::new(),
     };
-    let result = opened.map_err(Into::into).and_then(|()| running.attend(&messages));
+    let result = running.attend(&messages);
     if result.is_err() {
-        let _ = kill_process_group(group, Unix::KILL);
+        group.signal(Signal::KILL);
     }
     let status = result.and_then(|status| match status {
         Some(status) => Ok(status),
         None => wait_for_exit(&messages),
     });
-    // The guard may forget the group only after its last process is gone, and `follow` has seen to that.
-    command.guard.release(group.as_raw_nonzero().get())?;
     let stderr = stderr.lock().text();
     let cause = match status? {
         status if status.success() && running.reported => return Ok(()),
@@ -75,9 +68,8 @@ pub(super) fn run(command: &Command, trial: &mut Trial, config: &Config) -> Resu
     Err(Box::new(cause))
 }
 
-fn spawn(command: &Command, trial: &Trial, config: &Config, argv: &[String]) -> std::io::Result<Child> {
-    let mut process = std::process::Command::new("/bin/sh");
-    process.args(["-c", GATE, "air-tune-trial"]).args(argv);
+fn spawn(command: &Command, trial: &Trial, config: &Config, argv: &[String]) -> std::io::Result<Process> {
+    let mut process = Guard::command(argv);
     process.envs(command.template.env(config));
     process.env("AIR_PARAMS", config.to_value().to_string());
     process.env("AIR_TRIAL", trial.id().to_string());
@@ -89,11 +81,7 @@ fn spawn(command: &Command, trial: &Trial, config: &Config, argv: &[String]) -> 
         std::fs::create_dir_all(&checkpoint)?;
         process.env("AIR_TRIAL_DIR", dir).env("AIR_CHECKPOINT", checkpoint);
     }
-    process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()
-}
-
-fn open_gate(child: &mut Child) -> std::io::Result<()> {
-    child.stdin.take().map_or(Ok(()), |mut gate| gate.write_all(b"go\n"))
+    command.guard.spawn(process)
 }
 
 fn log_path(trial: &Trial, name: &str) -> Option<PathBuf> {
@@ -101,15 +89,10 @@ fn log_path(trial: &Trial, name: &str) -> Option<PathBuf> {
 }
 
 /// Reads the command's output and waits for its end, each on a thread.
-fn follow(
-    mut child: Child,
-    group: Pid,
-    tail: Arc<Mutex<Tail>>,
-    stderr_log: Option<PathBuf>,
-) -> Receiver<Message> {
+fn follow(mut process: Process, tail: Arc<Mutex<Tail>>, stderr_log: Option<PathBuf>) -> Receiver<Message> {
     let (sender, receiver) = sync_channel::<Message>(64);
-    let stdout = child.stdout.take();
-    let stderr = child.stderr.take();
+    let stdout = process.stdout();
+    let stderr = process.stderr();
     let (out, err) = (sender.clone(), sender.clone());
     std::thread::spawn(move || {
         read(stdout, |line| out.send(Message::Line(line)).is_ok());
@@ -126,10 +109,7 @@ fn follow(
         let _ = err.send(Message::StreamEnd);
     });
     std::thread::spawn(move || {
-        // Its id stays its own until it is reaped, so what is left of its group can be killed without a race.
-        let ended = waitid(WaitId::Pid(group), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-        let _ = kill_process_group(group, Unix::KILL);
-        let _ = sender.send(Message::Exit(ended.map_err(Into::into).and_then(|_| child.wait())));
+        let _ = sender.send(Message::Exit(process.wait()));
     });
     receiver
 }
@@ -165,7 +145,7 @@ fn wait_for_exit(messages: &Receiver<Message>) -> Result<ExitStatus, BoxError> {
 struct Running<'a> {
     command: &'a Command,
     trial: &'a mut Trial,
-    group: Pid,
+    group: Group,
     stdout_log: Option<File>,
     reported: bool,
     last_line: Option<String>,
@@ -183,7 +163,7 @@ impl Running<'_> {
                 break;
             }
             if kill_at.is_some_and(|at| Instant::now() >= at) {
-                let _ = kill_process_group(self.group, Unix::KILL);
+                self.group.signal(Signal::KILL);
             }
             let stop = match messages.recv_timeout(TICK) {
                 Ok(Message::Line(line)) => self.line(&line)?,
@@ -200,7 +180,7 @@ impl Running<'_> {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             if stop && kill_at.is_none() && exit.is_none() {
-                let _ = kill_process_group(self.group, Unix::TERM);
+                self.group.signal(Signal::TERM);
                 kill_at = Some(Instant::now() + self.command.grace);
             }
         }
