@@ -3,12 +3,10 @@
 //!
 //! `cargo run --release --bin pipeline [IRIS.csv]`
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use air_core::BoxError;
 use air_core::checkpoint::{Checkpoint, Mode as Keep, Retention};
@@ -17,7 +15,7 @@ use air_core::seed::Seed;
 use air_data::{Dataset, TensorSpec};
 use air_serve::{App, Deployment, each};
 use air_train::nn::{Adam, Mlp, MlpConfig, Scratch, accuracy, save_safetensors, softmax_cross_entropy};
-use air_train::{Report, RunConfig, ScalingConfig, TrainContext, Trainer};
+use air_train::{RunConfig, ScalingConfig, TrainContext, Trainer};
 use air_tune::schedule::{AshaConfig, SchedulerConfig};
 use air_tune::space::{Space, choice, log_uniform};
 use air_tune::{Mode, Trial, TuneConfig, Tuner};
@@ -141,7 +139,6 @@ fn trial(trial: &mut Trial, choice: Choice, task: &Arc<Task>) -> Result<(), BoxE
         seed: trial.seed().value(),
         ..RunConfig::default()
     };
-    let (tell, told) = sync_channel::<(Report, SyncSender<ControlFlow<()>>)>(1);
     let shards = Arc::clone(task);
     let trainer = Trainer::new(train, (Arc::clone(task), choice))
         .scaling(ScalingConfig::workers(WORKERS))
@@ -149,22 +146,9 @@ fn trial(trial: &mut Trial, choice: Choice, task: &Arc<Task>) -> Result<(), BoxE
         .dataset("train", move |rank, _| {
             let spec = TensorSpec::new(8).features(FEATURES).label("class").drop_last();
             Ok(Box::new(shards.train[rank].batch_source(spec)?) as Box<dyn BatchSource>)
-        })
-        .on_report(move |report| {
-            let (answer, answered) = sync_channel(1);
-            let sent = tell.send((report.clone(), answer)).is_ok();
-            if sent { answered.recv().unwrap_or(ControlFlow::Break(())) } else { ControlFlow::Break(()) }
         });
-    thread::scope(|scope| {
-        let training = scope.spawn(|| trainer.fit());
-        for (report, answer) in told {
-            let values: Vec<_> = report.metrics.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-            let stop = trial.report(&values)?.is_stop();
-            answer.send(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })?;
-        }
-        training.join().map_err(|_| "the training panicked")??;
-        Ok(())
-    })
+    trainer.fit_reporting(trial)?;
+    Ok(())
 }
 
 #[derive(Deserialize)]

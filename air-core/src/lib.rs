@@ -15,6 +15,8 @@ pub mod device;
 pub mod error;
 pub mod log;
 pub mod metrics;
+pub mod process;
+pub mod report;
 mod runtime;
 pub mod seed;
 pub mod storage;

@@ -55,6 +55,14 @@ pub enum TrainError {
         /// Why.
         source: BoxError,
     },
+    /// Who was to judge a report could not take it.
+    #[error("the report of iteration {iteration} was not taken")]
+    Report {
+        /// The iteration.
+        iteration: u64,
+        /// Why.
+        source: BoxError,
+    },
     /// The run was ended early; a training function returns this error as it is.
     #[error("the run was stopped")]
     Stopped,

@@ -40,6 +40,7 @@
 //! | `parallel` | [`DataParallel`]: gradients averaged over the ranks |
 //! | `loader` | [`DataLoader`]: batches, shuffled and sharded |
 //! | `failure` | [`FailurePolicy`]: what follows a failure; pure |
+//! | `run` | attempts until one succeeds; reports brought to who judges them |
 //! | `record` | what ranks share: reports, checkpoints, datasets |
 //! | `process` | `ProcessTrainer`: any program as a rank (Unix) |
 //! | [`tabular`], [`cli`] | `air-train run`: a classifier from a TOML file |
@@ -66,6 +67,7 @@ mod parallel;
 mod process;
 mod ranks;
 mod record;
+mod run;
 pub mod tabular;
 mod trainer;
 

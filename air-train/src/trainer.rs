@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use air_core::checkpoint::Checkpoint;
 use air_core::data::BatchSource;
+use air_core::report::Reporter;
 use air_core::{BoxError, Runtime};
 
 use crate::context::TrainContext;
-use crate::failure::{Decision, Failure, FailurePolicy};
+use crate::failure::Failure;
 use crate::record::{MakeShard, OnReport, Record, Report};
-use crate::{Result, RunConfig, ScalingConfig, TrainError, ranks};
+use crate::{Result, RunConfig, ScalingConfig, ranks, run};
 
 type TrainFn<C> = dyn Fn(&mut TrainContext, &C) -> Result<(), BoxError> + Send + Sync;
 
@@ -94,27 +95,18 @@ impl<C: Send + Sync + 'static> Trainer<C> {
     pub fn fit(self) -> Result<TrainResult> {
         self.scaling.validate()?;
         let record = Arc::new(Record::new(&self.run, self.datasets, self.on_report)?);
-        let mut policy = FailurePolicy::new(self.run.failure.max_failures);
-        let mut failures = Vec::new();
         let runtime = Runtime::start()?;
         let (train, config) = (self.train, self.config);
         let work: ranks::Work = Arc::new(move |context| train(context, &config));
-        loop {
-            record.rewind();
-            let end = ranks::run(&runtime, &self.run.name, self.scaling.num_workers, &work, &record);
-            let (rank, cause) = match end {
-                Err(failed) if !record.is_stopped() => failed,
-                _ => break,
-            };
-            let decision = policy.on_failure(record.latest().map(|checkpoint| checkpoint.step()));
-            let failure = Failure { rank, cause, decision };
-            tracing::warn!(run = self.run.name, %failure, "training failed");
-            failures.push(failure);
-            if decision == Decision::GiveUp {
-                return Err(TrainError::Failed { run: self.run.name, failures });
-            }
-        }
-        Ok(TrainResult::new(&record, failures))
+        run::attempts(&self.run, &record, || {
+            ranks::run(&runtime, &self.run.name, self.scaling.num_workers, &work, &record)
+        })
+    }
+
+    /// As [`fit`](Self::fit), with every report judged by `reporter` on the calling thread: a tuner's trial is one.
+    pub fn fit_reporting(mut self, reporter: &mut dyn Reporter) -> Result<TrainResult> {
+        let also = self.on_report.take();
+        run::reporting(reporter, also, |tell| Self { on_report: Some(tell), ..self }.fit())
     }
 }
 

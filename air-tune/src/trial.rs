@@ -1,11 +1,13 @@
 //! A trial, as the code that runs in it sees it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use air_core::BoxError;
 use air_core::checkpoint::{Checkpoint, CheckpointStore, Retention};
+use air_core::report::Reporter;
 use air_core::seed::Seed;
 use air_core::storage::Storage;
 
@@ -149,6 +151,19 @@ impl Trial {
     /// The newest checkpoint of this trial, from this attempt or one before.
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.checkpoint.as_ref()
+    }
+}
+
+/// A trainer that reports to a trial is stopped when the trial is.
+impl Reporter for Trial {
+    fn report(
+        &mut self,
+        iteration: u64,
+        metrics: &BTreeMap<String, f64>,
+    ) -> Result<ControlFlow<()>, BoxError> {
+        let values: Vec<_> = metrics.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let stop = self.report_at(iteration, &values)?.is_stop();
+        Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 }
 

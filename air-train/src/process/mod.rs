@@ -10,16 +10,16 @@
 
 mod env;
 mod group;
-mod guard;
 mod output;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::failure::{Decision, Failure, FailurePolicy};
+use air_core::report::Reporter;
+
 use crate::record::{OnReport, Record, Report};
-use crate::{Result, RunConfig, ScalingConfig, TrainError, TrainResult};
+use crate::{Result, RunConfig, ScalingConfig, TrainError, TrainResult, run};
 
 type Relay = Arc<dyn Fn(usize, bool, &str) + Send + Sync>;
 
@@ -91,20 +91,13 @@ impl ProcessTrainer {
         }
         self.job.world = self.scaling.num_workers;
         let record = Record::new(&self.run, BTreeMap::new(), self.on_report)?;
-        let mut policy = FailurePolicy::new(self.run.failure.max_failures);
-        let mut failures = Vec::new();
-        loop {
-            record.rewind();
-            let Err((rank, cause)) = group::run(&self.job, &record) else { break };
-            let decision = policy.on_failure(record.latest().map(|checkpoint| checkpoint.step()));
-            let failure = Failure { rank, cause, decision };
-            tracing::warn!(run = self.run.name, %failure, "a rank failed");
-            failures.push(failure);
-            if decision == Decision::GiveUp {
-                return Err(TrainError::Failed { run: self.run.name, failures });
-            }
-        }
-        Ok(TrainResult::new(&record, failures))
+        run::attempts(&self.run, &record, || group::run(&self.job, &record))
+    }
+
+    /// As [`fit`](Self::fit), with every report judged by `reporter` on the calling thread: a tuner's trial is one.
+    pub fn fit_reporting(mut self, reporter: &mut dyn Reporter) -> Result<TrainResult> {
+        let also = self.on_report.take();
+        run::reporting(reporter, also, |tell| Self { on_report: Some(tell), ..self }.fit())
     }
 }
 

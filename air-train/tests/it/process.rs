@@ -1,6 +1,7 @@
 //! Programs as ranks: environment, reports, failures, restarts, and that nothing is left behind.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -142,11 +143,29 @@ fn a_listener_ends_the_processes_early() {
         .scaling(ScalingConfig::workers(2))
         .run_config(run)
         .relay(|_, _, _| {})
-        .on_report(|_| std::ops::ControlFlow::Break(()))
+        .on_report(|_| ControlFlow::Break(()))
         .fit()
         .unwrap();
     assert!(result.stopped && result.failures.is_empty());
     assert_eq!(result.history.len(), 1);
+}
+
+#[test]
+fn a_reporter_ends_the_processes_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunConfig { storage: Some(folder.path().to_str().unwrap().into()), ..RunConfig::default() };
+    let mut losses = Vec::new();
+    let mut judge = |_: u64, metrics: &BTreeMap<String, f64>| {
+        losses.push(metrics["loss"]);
+        Ok(if losses.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
+    let result = ProcessTrainer::new(["sh", "-c", "echo '{\"loss\": 1}'; echo '{\"loss\": 2}'; sleep 300"])
+        .run_config(run)
+        .relay(|_, _, _| {})
+        .fit_reporting(&mut judge)
+        .unwrap();
+    assert!(result.stopped && result.failures.is_empty());
+    assert_eq!(losses, [1.0, 2.0]);
 }
 
 /// The launcher is killed outright, as the kernel does to a process that takes too much memory: its ranks go with it.

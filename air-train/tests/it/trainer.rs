@@ -1,5 +1,6 @@
 //! Failures, restarts, checkpoints, and runs that end early.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -156,6 +157,39 @@ fn a_listener_can_end_a_run_early() {
     assert_eq!((result.history.len(), seen.load(Ordering::SeqCst)), (4, 4));
     assert_eq!(result.checkpoint.unwrap().step(), 4);
     std::fs::remove_dir_all(result.storage).unwrap();
+}
+
+/// The reporter borrows the test's own variables: it is called on this thread, while the ranks wait for its answer.
+#[test]
+fn a_reporter_judges_every_report_and_ends_the_run() {
+    let mut seen = Vec::new();
+    let mut judge = |iteration: u64, metrics: &BTreeMap<String, f64>| {
+        seen.push((iteration, metrics["loss"]));
+        Ok(if iteration == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    };
+    let result = Trainer::new(|ctx: &mut TrainContext, (): &()| train(ctx, &|_, _| Ok(())), ())
+        .scaling(ScalingConfig::workers(2))
+        .fit_reporting(&mut judge)
+        .unwrap();
+    assert!(result.stopped);
+    let history: Vec<_> = result.history.iter().map(|r| (r.iteration, r.metrics["loss"])).collect();
+    assert_eq!((seen.len(), seen), (3, history));
+    std::fs::remove_dir_all(result.storage).unwrap();
+}
+
+#[test]
+fn a_report_that_is_not_taken_ends_the_run_with_the_reason() {
+    let mut refuse = |iteration: u64, _: &BTreeMap<String, f64>| {
+        if iteration == 2 { Err("the disk is full".into()) } else { Ok(ControlFlow::Continue(())) }
+    };
+    let error = Trainer::new(|ctx: &mut TrainContext, (): &()| train(ctx, &|_, _| Ok(())), ())
+        .scaling(ScalingConfig::workers(2))
+        .fit_reporting(&mut refuse)
+        .unwrap_err();
+    assert_eq!(error.to_string(), "the report of iteration 2 was not taken");
+    assert!(
+        matches!(&error, TrainError::Report { iteration: 2, source } if source.to_string() == "the disk is full")
+    );
 }
 
 #[test]
