@@ -4,9 +4,10 @@
 //! [`tracing`]; a binary calls [`init`] once, and a program that embeds the crates may install any other
 //! subscriber instead.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The environment variable that chooses what is logged, in `tracing`'s own syntax:
 /// `AIR_LOG=debug`, `AIR_LOG=warn,air_data=trace`.
@@ -29,8 +30,9 @@ pub fn init() -> bool {
             EnvFilter::new(DEFAULT)
         }
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).finish();
-    tracing::subscriber::set_global_default(subscriber).is_ok()
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // What libraries write through `log` comes out here too.
+    lines.with_ansi(std::io::stderr().is_terminal()).finish().try_init().is_ok()
 }
 
 fn filter(wanted: Option<&str>) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
