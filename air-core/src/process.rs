@@ -159,6 +159,8 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::io::{BufRead as _, BufReader, Read as _};
 
     use super::*;
