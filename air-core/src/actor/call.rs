@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::cx::Cx;
-use super::error::{AskError, Reason};
+use super::error::{AskError, Reason, SendError};
 use super::exit::Exit;
 use super::message::{Handle, Message, Worker};
 use super::park::block_on;
@@ -29,6 +29,8 @@ pub(super) trait Run<W: Worker>: Send + Sync {
     fn undelivered(&self, reason: Reason) -> bool;
     /// The message's type, for dead letters.
     fn message_type(&self) -> &'static str;
+    /// From when on it must not be handled any more, on the runtime's clock.
+    fn deadline(&self) -> Option<Duration>;
 }
 
 pub(super) enum Ran {
@@ -75,6 +77,15 @@ impl<M: Message> Call<M> {
     /// Takes the message back if it has not been handled.
     pub(super) fn take_message(&self) -> Option<M> {
         self.state.lock().message.take()
+    }
+
+    /// Gives the message of a call that was not let in back to its sender.
+    pub(super) fn give_back(&self, reason: Reason) -> Result<(), SendError<M>> {
+        match self.take_message() {
+            Some(message) => Err(SendError { message, reason }),
+            // Cannot be: the queue gave the envelope back, so nobody else has touched the call.
+            None => Ok(()),
+        }
     }
 
     fn settle(&self, outcome: Outcome<M::Reply>) -> bool {
@@ -127,6 +138,10 @@ impl<W: Handle<M>, M: Message> Run<W> for Call<M> {
     fn message_type(&self) -> &'static str {
         std::any::type_name::<M>()
     }
+
+    fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
 }
 
 /// An ask under way; await it, or [`wait`](Self::wait) for it on a thread of your own. Dropping it withdraws the message if it has not
@@ -141,13 +156,6 @@ impl<M: Message> Pending<M> {
     pub(super) fn new(call: Arc<Call<M>>, clock: &Clock) -> Self {
         let timer = call.deadline.map(|at| Box::pin(clock.sleep_until(at)));
         Self { call, timer }
-    }
-
-    /// A call that was settled before it was sent.
-    pub(super) fn refused(message: M, reason: Reason) -> Self {
-        let call = Call::new(message, true, None);
-        call.settle(Outcome::Undelivered(reason));
-        Self { call, timer: None }
     }
 
     /// Blocks this thread until the answer is there.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ArbiterHandle, AsyncContext};
 
+use super::awake::{Awake, Patience};
 use super::call::Ran;
 use super::cx::Cx;
 use super::exit::Exit;
@@ -141,7 +142,7 @@ impl<W: Worker> Actor for Cell<W> {
     fn started(&mut self, ctx: &mut Self::Context) {
         match self.build() {
             None => {
-                ctx.spawn(Pump);
+                ctx.spawn(Pump { patience: Patience::NEW });
             }
             Some(exit) => {
                 self.end(exit);
@@ -152,32 +153,60 @@ impl<W: Worker> Actor for Cell<W> {
 }
 
 /// Moves messages from the queue to the worker.
-struct Pump;
+struct Pump {
+    patience: Patience,
+}
 
 impl<W: Worker> ActorFuture<Cell<W>> for Pump {
     type Output = ();
 
     fn poll(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cell: &mut Cell<W>,
         ctx: &mut actix::Context<Cell<W>>,
         task: &mut Context<'_>,
     ) -> Poll<()> {
-        let turn = cell.shared.spec.shared.then(Instant::now);
-        let exit = loop {
-            let Some(envelope) = ready!(cell.shared.queue.poll_take(cell.generation, task)) else {
-                break Exit::Normal;
+        if cell.shared.spec.shared { cell.turn(task) } else { cell.work(&mut self.patience, task) }.map(
+            |exit| {
+                cell.end(exit);
+                ctx.stop();
+            },
+        )
+    }
+}
+
+impl<W: Worker> Cell<W> {
+    /// Handles what is there, for a turn: others live on this thread too.
+    fn turn(&mut self, task: &mut Context<'_>) -> Poll<Exit> {
+        let began = Instant::now();
+        loop {
+            let Some(envelope) = ready!(self.shared.queue.poll_take(self.generation, task)) else {
+                return Poll::Ready(Exit::Normal);
             };
-            if let Some(exit) = cell.run(envelope) {
-                break exit;
+            if let Some(exit) = self.run(envelope) {
+                return Poll::Ready(exit);
             }
-            if turn.is_some_and(|began| began.elapsed() >= TURN) {
+            if began.elapsed() >= TURN {
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }
-        };
-        cell.end(exit);
-        ctx.stop();
-        Poll::Ready(())
+        }
+    }
+
+    /// Handles what is there and, the thread being its own, waits awake for more before it lets the thread sleep.
+    fn work(&mut self, patience: &mut Patience, task: &mut Context<'_>) -> Poll<Exit> {
+        let _awake = Awake::enter();
+        loop {
+            let news = self.shared.queue.news();
+            let taken = match self.shared.queue.take(self.generation) {
+                Poll::Pending if patience.wait(|| self.shared.queue.news() != news) => continue,
+                Poll::Pending => ready!(self.shared.queue.poll_take(self.generation, task)),
+                Poll::Ready(taken) => taken,
+            };
+            let Some(envelope) = taken else { return Poll::Ready(Exit::Normal) };
+            if let Some(exit) = self.run(envelope) {
+                return Poll::Ready(exit);
+            }
+        }
     }
 }

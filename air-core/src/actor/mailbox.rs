@@ -1,16 +1,19 @@
 //! How a worker is reached.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use futures::future::{Either, select};
 
 use super::call::{Call, Pending};
 use super::error::{AskError, Reason, SendError};
 use super::exit::{Exit, ExitRecord};
 use super::message::{Handle, Message, Worker};
 use super::park::block_on;
-use super::queue::NoRoom;
+use super::queue::Refused;
 use super::shared::{Envelope, Shared};
 
 /// The way to one worker. Cheap to clone; it outlives restarts, and so do the messages in it.
@@ -68,11 +71,12 @@ impl<W: Worker> Mailbox<W> {
     where
         W: Handle<M>,
     {
-        let deadline = self.deadline();
-        if let Err(reason) = self.room(deadline).await {
-            return Pending::refused(message, reason);
+        let (call, envelope) = self.call(message, true);
+        let pending = Pending::new(call, &self.shared.core.clock);
+        if let Err((envelope, reason)) = self.put(envelope).await {
+            envelope.undelivered(reason);
         }
-        self.put_ask(message, deadline)
+        pending
     }
 
     /// [`send`](Self::send) for threads without an executor.
@@ -88,11 +92,9 @@ impl<W: Worker> Mailbox<W> {
     where
         W: Handle<M>,
     {
-        let deadline = self.deadline();
-        match self.room(deadline).await {
-            Ok(()) => self.put_tell(message, deadline),
-            Err(reason) => Err(SendError { message, reason }),
-        }
+        let (call, envelope) = self.call(message, false);
+        let put = self.put(envelope).await;
+        put.or_else(|(_, reason)| call.give_back(reason))
     }
 
     /// [`tell`](Self::tell) for threads without an executor.
@@ -108,10 +110,11 @@ impl<W: Worker> Mailbox<W> {
     where
         W: Handle<M>,
     {
-        match self.shared.queue.try_room() {
-            Ok(()) => self.put_tell(message, self.deadline()),
-            Err(NoRoom::Full) => Err(SendError { message, reason: Reason::Full }),
-            Err(NoRoom::Closed) => Err(SendError { message, reason: self.closed() }),
+        let (call, envelope) = self.call(message, false);
+        match self.shared.queue.offer(envelope) {
+            Ok(()) => Ok(()),
+            Err(Refused::Full(_)) => call.give_back(Reason::Full),
+            Err(Refused::Closed(_)) => call.give_back(self.closed()),
         }
     }
 
@@ -159,6 +162,7 @@ impl<W: Worker> Mailbox<W> {
         self.shared.core.dead_letter(&self.shared.spec.name, std::any::type_name::<M>(), reason);
     }
 
+    /// When what is sent now expires.
     fn deadline(&self) -> Option<Duration> {
         self.limit.map(|limit| self.shared.core.clock.now().saturating_add(limit))
     }
@@ -167,49 +171,34 @@ impl<W: Worker> Mailbox<W> {
         Reason::Closed(self.shared.queue.closed().unwrap_or(Exit::Normal))
     }
 
-    async fn room(&self, deadline: Option<Duration>) -> Result<(), Reason> {
+    fn call<M: Message>(&self, message: M, asked: bool) -> (Arc<Call<M>>, Envelope<W>)
+    where
+        W: Handle<M>,
+    {
+        let call = Call::new(message, asked, self.deadline());
+        let envelope: Envelope<W> = Arc::<Call<M>>::clone(&call);
+        (call, envelope)
+    }
+
+    /// Puts an envelope in, waiting for room; it comes back with the reason if that cannot be.
+    async fn put(&self, envelope: Envelope<W>) -> Result<(), (Envelope<W>, Reason)> {
         // The usual case first: no future, no timer.
-        let room = match (self.shared.queue.try_room(), deadline) {
-            (Err(NoRoom::Full), None) => self.shared.queue.room().await,
-            (Err(NoRoom::Full), Some(at)) => {
-                let timer = std::pin::pin!(self.shared.core.clock.sleep_until(at));
-                let room = std::pin::pin!(self.shared.queue.room());
-                match futures::future::select(room, timer).await {
-                    futures::future::Either::Left((room, _)) => room,
-                    futures::future::Either::Right(_) => return Err(Reason::Expired),
+        let envelope = match self.shared.queue.offer(envelope) {
+            Ok(()) => return Ok(()),
+            Err(Refused::Closed(envelope)) => return Err((envelope, self.closed())),
+            Err(Refused::Full(envelope)) => envelope,
+        };
+        let room = match envelope.deadline() {
+            None => self.shared.queue.room().await,
+            Some(at) => {
+                let timer = pin!(self.shared.core.clock.sleep_until(at));
+                match select(pin!(self.shared.queue.room()), timer).await {
+                    Either::Left((room, _)) => room,
+                    Either::Right(_) => return Err((envelope, Reason::Expired)),
                 }
             }
-            (room, _) => room,
         };
-        room.map_err(|_| self.closed())
-    }
-
-    fn put_ask<M: Message>(&self, message: M, deadline: Option<Duration>) -> Pending<M>
-    where
-        W: Handle<M>,
-    {
-        let call = Call::new(message, true, deadline);
-        let pending = Pending::new(Arc::clone(&call), &self.shared.core.clock);
-        let envelope: Envelope<W> = call;
-        if let Err(envelope) = self.shared.queue.put(envelope) {
-            envelope.undelivered(self.closed());
-        }
-        pending
-    }
-
-    fn put_tell<M: Message>(&self, message: M, deadline: Option<Duration>) -> Result<(), SendError<M>>
-    where
-        W: Handle<M>,
-    {
-        let call = Call::new(message, false, deadline);
-        let envelope: Envelope<W> = Arc::<Call<M>>::clone(&call);
-        match self.shared.queue.put(envelope) {
-            Ok(()) => Ok(()),
-            Err(_) => match call.take_message() {
-                Some(message) => Err(SendError { message, reason: self.closed() }),
-                // Cannot be: the queue gave the envelope back, so nobody else has touched the call.
-                None => Ok(()),
-            },
-        }
+        let Ok(slot) = room else { return Err((envelope, self.closed())) };
+        slot.put(envelope).map_err(|envelope| (envelope, self.closed()))
     }
 }

@@ -6,6 +6,7 @@
 //! | `mailbox` | how a worker is reached |
 //! | `call` | one message on its way, and the answer on its way back |
 //! | `queue` | what waits for a worker, older than any one life of it |
+//! | `awake` | waiting awake for a moment before parking |
 //! | `cell` | one life of a worker: the actix actor |
 //! | `exit` | why it ended |
 //! | `restart` | what to do about it: pure decisions |
@@ -24,6 +25,7 @@
 //! 5. A worker that does not return is left behind: it takes no more messages, and what it replies goes nowhere.
 //! 6. Supervisors run no user code, so no worker can hold up another's restart.
 
+mod awake;
 pub(crate) mod bare;
 mod call;
 mod cell;
@@ -51,6 +53,7 @@ mod system;
 /// What the model checker replaces.
 mod sync {
     pub(super) use parking_lot::Mutex;
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
 }
 
 pub use call::Pending;

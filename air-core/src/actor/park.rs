@@ -8,9 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use super::awake::{Patience, asleep};
+
 struct Parker {
     thread: Thread,
     woken: AtomicBool,
+}
+
+/// A thread's own, with what it has learnt about waiting.
+struct Own {
+    parker: Arc<Parker>,
+    waker: Waker,
+    patience: Patience,
 }
 
 impl Wake for Parker {
@@ -27,18 +36,19 @@ impl Wake for Parker {
 
 thread_local! {
     // Taken while in use, so that a wait inside a wait gets a parker of its own.
-    static PARKER: RefCell<Option<(Arc<Parker>, Waker)>> = const { RefCell::new(None) };
+    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
 }
 
 /// Blocks this thread until the future is ready.
 ///
 /// Allowed on any thread, also inside an async runtime's: it blocks that thread, as a worker's handler may.
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let (parker, waker) = PARKER.with(|slot| slot.borrow_mut().take()).unwrap_or_else(|| {
+    let mut own = OWN.with(|slot| slot.borrow_mut().take()).unwrap_or_else(|| {
         let parker = Arc::new(Parker { thread: thread::current(), woken: AtomicBool::new(false) });
-        (Arc::clone(&parker), Waker::from(parker))
+        Own { waker: Waker::from(Arc::clone(&parker)), parker, patience: Patience::NEW }
     });
-    let mut cx = Context::from_waker(&waker);
+    let parker = &own.parker;
+    let mut cx = Context::from_waker(&own.waker);
     // Inside a worker's handler tokio would count these polls against the handler's task and, after a hundred or so, put off
     // their wake-up until that task yields: it never would.
     let mut future = pin!(tokio::task::coop::unconstrained(future));
@@ -47,11 +57,15 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             break output;
         }
-        while !parker.woken.load(Ordering::Acquire) {
-            thread::park();
+        if !own.patience.wait(|| parker.woken.load(Ordering::Acquire)) {
+            asleep(|| {
+                while !parker.woken.load(Ordering::Acquire) {
+                    thread::park();
+                }
+            });
         }
     };
-    PARKER.with(|slot| *slot.borrow_mut() = Some((parker, waker)));
+    OWN.with(|slot| *slot.borrow_mut() = Some(own));
     output
 }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod sync {
+    pub(super) use loom::sync::atomic::{AtomicUsize, Ordering};
+
     /// loom's mutex with `parking_lot`'s face.
     pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -22,7 +24,7 @@ mod queue;
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
-use queue::Queue;
+use queue::{Queue, Refused};
 use std::task::{Context, Poll, Waker};
 
 fn take(queue: &Queue<usize, ()>, generation: u64) -> Option<usize> {
@@ -43,7 +45,7 @@ fn putting_against_taking_and_closing_loses_and_doubles_nothing() {
             .map(|item| {
                 let (queue, given_back) = (queue.clone(), given_back.clone());
                 loom::thread::spawn(move || {
-                    if let Err(item) = queue.put(item) {
+                    if let Err(Refused::Closed(item) | Refused::Full(item)) = queue.offer(item) {
                         given_back.fetch_add(item, Ordering::SeqCst);
                     }
                 })
@@ -65,14 +67,14 @@ fn two_lives_share_the_queue_without_sharing_an_item() {
     loom::model(|| {
         let queue = Arc::new(Queue::<usize, ()>::new(2));
         queue.own(1);
-        queue.put(1).unwrap();
+        queue.offer(1).unwrap();
         let old = {
             let queue = queue.clone();
             loom::thread::spawn(move || take(&queue, 1).unwrap_or(0))
         };
         let putter = {
             let queue = queue.clone();
-            loom::thread::spawn(move || queue.put(2).unwrap())
+            loom::thread::spawn(move || queue.offer(2).unwrap())
         };
         queue.own(2);
         let new = take(&queue, 2).unwrap_or(0);
@@ -80,5 +82,33 @@ fn two_lives_share_the_queue_without_sharing_an_item() {
         putter.join().unwrap();
         let rest: usize = std::iter::from_fn(|| take(&queue, 2)).sum();
         assert_eq!(handled + new + rest, 3);
+    });
+}
+
+/// Room for one: who waits in line gets in, leaves, or is sent away by the close; the room is never lost and never given twice.
+#[test]
+fn a_line_against_taking_and_closing_loses_and_doubles_nothing() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::<usize, ()>::new(1));
+        queue.own(1);
+        queue.offer(1).unwrap();
+        let waiter = {
+            let queue = queue.clone();
+            loom::thread::spawn(move || {
+                let mut room = std::pin::pin!(queue.room());
+                let polled = room.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                match polled {
+                    Poll::Ready(Ok(slot)) => slot.put(2).err().unwrap_or(0),
+                    // Leaves the line, or the room that was kept meanwhile.
+                    _ => 2,
+                }
+            })
+        };
+        let taken = take(&queue, 1).unwrap_or(0);
+        let given_back = waiter.join().unwrap();
+        let rest: usize = std::iter::from_fn(|| take(&queue, 1)).sum();
+        assert_eq!(taken + given_back + rest, 3);
+        queue.offer(5).unwrap();
+        assert!(queue.offer(6).is_err(), "room for exactly one");
     });
 }
