@@ -40,6 +40,9 @@ pub enum CoreError {
     /// A file, variable or flag of the configuration is wrong.
     #[error(transparent)]
     Configuration(#[from] crate::config::ConfigError),
+    /// Resources cannot be had.
+    #[error(transparent)]
+    Resource(#[from] crate::resource::ResourceError),
     /// A seed written as text could not be read back.
     #[error(transparent)]
     Seed(#[from] crate::seed::ParseSeedError),
@@ -52,6 +55,14 @@ pub enum CoreError {
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread {
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The state cannot be served on this port.
+    #[error("cannot serve the state on port {port} of this machine")]
+    Listen {
+        /// The port; 0 is any.
+        port: u16,
         /// The system's reason.
         source: std::io::Error,
     },

@@ -17,16 +17,19 @@ pub mod log;
 pub mod metrics;
 pub mod process;
 pub mod report;
+pub mod resource;
 mod runtime;
 pub mod seed;
+pub mod state;
 pub mod storage;
 pub mod tensor;
+pub mod trace;
 pub mod wire;
 
 pub use actor::{
-    AskError, Backoff, Counters, Cx, DeadLetter, Exit, ExitRecord, Group, GroupSpec, Handle, Mailbox,
-    Message, Pending, Rank, Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec, Worker,
-    WorkerState, block_on,
+    AskError, Backoff, Counters, Cx, DeadLetter, Exit, ExitRecord, ExitState, Group, GroupSpec, Handle,
+    Mailbox, Message, Pending, Rank, Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec,
+    Worker, WorkerPhase, WorkerState, block_on,
 };
 pub use clock::{Clock, ManualClock};
 pub use error::{BoxError, CoreError, Result};

@@ -12,8 +12,12 @@ use crate::actor::{
     SystemHandle, Worker, WorkerState,
 };
 use crate::clock::Clock;
+use crate::device;
 use crate::error::Result;
 use crate::metrics::Metrics;
+use crate::resource::{Acquire, Placement, PlacementGroup, ResourcePool, ResourceState, Resources};
+use crate::state::{self, Events, Services, State, StateConfig, StateServer};
+use crate::trace::{self, Timeline};
 
 /// How a runtime is set up.
 #[derive(Clone, Debug)]
@@ -25,12 +29,23 @@ pub struct RuntimeConfig {
     pub shutdown_grace: Duration,
     /// The time its supervisors, deadlines and stall limits go by (default: the system's).
     pub clock: Clock,
+    /// What requests for resources are granted out of (default: what the machine has, found out when first asked for).
+    pub resources: Option<Resources>,
+    /// The most spans the timeline keeps (default 65 536, about 6 MiB once it is full).
+    pub timeline_spans: usize,
 }
 
 impl Default for RuntimeConfig {
     fn default() -> Self {
         let shared_threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self { shared_threads, shutdown_grace: Duration::from_secs(5), clock: Clock::system() }
+        let shutdown_grace = Duration::from_secs(5);
+        Self {
+            shared_threads,
+            shutdown_grace,
+            clock: Clock::system(),
+            resources: None,
+            timeline_spans: trace::DEFAULT_SPANS,
+        }
     }
 }
 
@@ -44,6 +59,18 @@ impl RuntimeConfig {
     /// Sets how many threads shared workers live on.
     pub fn shared_threads(mut self, threads: usize) -> Self {
         self.shared_threads = threads;
+        self
+    }
+
+    /// Sets what requests for resources are granted out of: GPUs are those of the lowest indices.
+    pub fn resources(mut self, total: Resources) -> Self {
+        self.resources = Some(total);
+        self
+    }
+
+    /// Sets how many spans the timeline keeps.
+    pub fn timeline_spans(mut self, spans: usize) -> Self {
+        self.timeline_spans = spans;
         self
     }
 
@@ -94,14 +121,21 @@ impl Runtime {
 
     /// Starts a runtime.
     pub fn with(config: RuntimeConfig) -> Result<Self> {
-        let system = System::start(config.clock, config.shared_threads.max(1), config.shutdown_grace)?;
-        let handle = RuntimeHandle { system: system.handle().clone() };
+        let system = System::start(config)?;
+        let handle = RuntimeHandle { system: system.handle().clone(), services: Arc::new(Services::new()) };
         Ok(Self { system, handle })
     }
 
     /// A handle with the same verbs, for use inside workers. It does not keep the runtime alive.
     pub fn handle(&self) -> RuntimeHandle {
         self.handle.clone()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // Whoever looks on goes first; the workers end with the system.
+        self.handle.services.close();
     }
 }
 
@@ -125,6 +159,7 @@ impl fmt::Debug for Runtime {
 #[derive(Clone)]
 pub struct RuntimeHandle {
     system: SystemHandle,
+    services: Arc<Services>,
 }
 
 impl RuntimeHandle {
@@ -172,6 +207,52 @@ impl RuntimeHandle {
     /// The last messages that nobody handled and no sender took back (at most 64).
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
         self.system.dead_letters()
+    }
+
+    /// What there is to be had, what is free, who holds it and who waits for what.
+    pub fn resources(&self) -> ResourceState {
+        self.system.resources().state()
+    }
+
+    /// Asks for resources; the lease gives them back when it is dropped. A request that can never be granted is refused at once.
+    pub fn acquire(&self, resources: Resources) -> Acquire {
+        self.system.resources().acquire(resources)
+    }
+
+    /// Asks for several bundles of resources at once: all of them are granted together, or none is.
+    pub fn place(&self, rule: Placement, bundles: &[Resources]) -> Acquire<PlacementGroup> {
+        self.system.resources().place(rule, bundles)
+    }
+
+    /// The books that [`acquire`](Self::acquire) and [`place`](Self::place) write in, to hand on to others.
+    pub fn resource_pool(&self) -> &ResourcePool {
+        self.system.resources()
+    }
+
+    /// What was handled when; off until it is started.
+    pub fn timeline(&self) -> &Timeline {
+        self.system.timeline()
+    }
+
+    /// What the runtime does now: workers, resources, devices, counters, what supervision did lately.
+    pub fn state(&self) -> State {
+        State {
+            at: self.clock().now(),
+            workers: self.workers(),
+            resources: self.resources(),
+            devices: device::report(),
+            counters: self.counters(),
+            events: self.events().last(state::SHOWN),
+        }
+    }
+
+    /// Serves the state on a port of this machine until the runtime ends; see [`state`].
+    pub fn serve_state(&self, config: StateConfig) -> Result<StateServer> {
+        self.services.serve_state(self.clone(), config)
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        self.system.events()
     }
 
     /// What every worker is doing now, in order of start.

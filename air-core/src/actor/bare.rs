@@ -5,8 +5,8 @@ use std::future::Future;
 use actix::{Actor, Addr, Context, Handler, Message};
 
 use super::system::System;
-use crate::clock::Clock;
 use crate::error::{CoreError, Result};
+use crate::runtime::RuntimeConfig;
 
 struct Echo;
 
@@ -37,7 +37,7 @@ pub(crate) struct BareActix {
 
 impl BareActix {
     pub(crate) fn start() -> Result<Self> {
-        let system = System::start(Clock::system(), 1, std::time::Duration::from_secs(1))?;
+        let system = System::start(RuntimeConfig::default().shared_threads(1))?;
         let arbiter = system.handle().pool_arbiter()?;
         let address = Echo::start_in_arbiter(&arbiter, |_| Echo);
         Ok(Self { address, _system: system })

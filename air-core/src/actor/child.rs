@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix::ArbiterHandle;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, Factory, Report};
-use super::exit::Exit;
+use super::exit::{Exit, ExitRecord};
 use super::message::Worker;
 use super::shared::{Shared, Vitals};
 use super::spec::Spec;
+use crate::clock::seconds;
+use crate::device::Device;
 
 pub(super) trait Child: Send + Sync {
     fn spec(&self) -> &Spec;
     fn vitals(&self) -> &Vitals;
+    /// Says which GPUs it has; before its first life.
+    fn give(&self, devices: Vec<Device>);
     /// Starts a life on the arbiter's thread; its end is reported.
     fn launch(&self, generation: u64, arbiter: &ArbiterHandle, report: Report);
     /// Stops the present life after its current message.
@@ -29,11 +34,13 @@ pub(super) trait Child: Send + Sync {
 }
 
 /// What a worker is doing now.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WorkerState {
     /// Its name.
     pub name: Arc<str>,
+    /// What it does.
+    pub phase: WorkerPhase,
     /// Messages waiting.
     pub queued: usize,
     /// Messages handled by all its lives.
@@ -42,6 +49,42 @@ pub struct WorkerState {
     pub restarts: u64,
     /// How its last life ended, if one has.
     pub last_exit: Option<String>,
+    /// How its last lives ended, oldest first (at most 16).
+    pub exits: Vec<ExitState>,
+    /// The GPUs it was given.
+    pub devices: Vec<Device>,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum WorkerPhase {
+    /// It waits for messages.
+    Idle,
+    /// It handles one.
+    Busy,
+    /// Its last life has ended, and the next has not begun.
+    Restarting,
+}
+
+/// How one life of a worker ended, as plain data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ExitState {
+    /// When, on the runtime's clock (serialised in seconds).
+    #[serde(with = "seconds")]
+    pub at: Duration,
+    /// Which life; the first is 1.
+    pub generation: u64,
+    /// Why, with the chain of causes.
+    pub cause: String,
+}
+
+impl From<ExitRecord> for ExitState {
+    fn from(record: ExitRecord) -> Self {
+        Self { at: record.at, generation: record.generation, cause: record.exit.to_string() }
+    }
 }
 
 pub(super) struct WorkerChild<W: Worker> {
@@ -56,6 +99,11 @@ impl<W: Worker> Child for WorkerChild<W> {
 
     fn vitals(&self) -> &Vitals {
         &self.shared.vitals
+    }
+
+    fn give(&self, devices: Vec<Device>) {
+        // Given once: a worker is put under a supervisor once.
+        let _ = self.shared.devices.set(devices);
     }
 
     fn launch(&self, generation: u64, arbiter: &ArbiterHandle, report: Report) {
@@ -88,12 +136,24 @@ impl<W: Worker> Child for WorkerChild<W> {
 
     fn state(&self) -> WorkerState {
         let vitals = &self.shared.vitals;
+        let generation = vitals.generation.load(Ordering::Relaxed);
+        let exits: Vec<ExitState> = self.shared.exits().into_iter().map(ExitState::from).collect();
+        let phase = if exits.last().is_some_and(|exit| exit.generation == generation) {
+            WorkerPhase::Restarting
+        } else if self.shared.current.lock().is_some() {
+            WorkerPhase::Busy
+        } else {
+            WorkerPhase::Idle
+        };
         WorkerState {
             name: Arc::clone(&self.shared.spec.name),
+            phase,
             queued: self.shared.queue.len(),
             handled: vitals.handled.load(Ordering::Relaxed),
-            restarts: vitals.generation.load(Ordering::Relaxed).saturating_sub(1),
-            last_exit: self.shared.exits().last().map(|record| record.exit.to_string()),
+            restarts: generation.saturating_sub(1),
+            last_exit: exits.last().map(|exit| exit.cause.clone()),
+            exits,
+            devices: self.shared.devices.get().cloned().unwrap_or_default(),
         }
     }
 }

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::child::{Child, WorkerState};
 use super::error::Reason;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::metrics::{Counter, Metrics};
+use crate::resource::ResourcePool;
+use crate::runtime::RuntimeConfig;
+use crate::state::{EventKind, Events};
+use crate::trace::Timeline;
 use parking_lot::Mutex;
 
 /// Dead letters kept for inspection; all are counted.
@@ -20,6 +24,9 @@ const KEPT: usize = 64;
 pub(super) struct Core {
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
+    pub(super) resources: ResourcePool,
+    pub(super) timeline: Timeline,
+    pub(super) events: Events,
     counts: Counts,
     letters: Mutex<VecDeque<DeadLetter>>,
     /// Every worker that has not ended for good, in order of adoption.
@@ -57,7 +64,8 @@ impl Counts {
 }
 
 /// How often things went wrong since the runtime started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Counters {
     /// Workers started again after an end.
@@ -85,11 +93,15 @@ pub struct DeadLetter {
 }
 
 impl Core {
-    pub(super) fn new(clock: Clock, metrics: Metrics) -> Result<Self> {
+    pub(super) fn new(config: &RuntimeConfig) -> Result<Self> {
+        let (clock, metrics) = (config.clock.clone(), Metrics::new());
         Ok(Self {
-            clock,
             counts: Counts::new(&metrics)?,
             metrics,
+            resources: ResourcePool::new(clock.clone(), config.resources.as_ref())?,
+            timeline: Timeline::new(clock.clone(), config.timeline_spans),
+            events: Events::new(),
+            clock,
             letters: Mutex::new(VecDeque::new()),
             workers: Mutex::new(BTreeMap::new()),
             next_worker: AtomicU64::new(0),
@@ -124,6 +136,11 @@ impl Core {
 
     pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
         self.letters.lock().iter().cloned().collect()
+    }
+
+    /// Notes what supervision did.
+    pub(super) fn note(&self, name: &Arc<str>, kind: EventKind) {
+        self.events.push(self.clock.now(), name, kind);
     }
 
     pub(super) fn restarted(&self) {

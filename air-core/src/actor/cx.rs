@@ -9,6 +9,7 @@ use super::message::{Handle, Message, Worker};
 use super::shared::Shared;
 use crate::BoxError;
 use crate::clock::Clock;
+use crate::device::Device;
 
 /// A worker's view of itself; handed to each of its handlers.
 pub struct Cx<W: Worker> {
@@ -31,6 +32,11 @@ impl<W: Worker> Cx<W> {
     /// Which life this is; the first is 1.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The GPUs this worker was given, the same in all its lives: as many as its [`Spec`](super::Spec) asks for. It uses no others.
+    pub fn devices(&self) -> &[Device] {
+        self.shared.devices.get().map_or(&[], Vec::as_slice)
     }
 
     /// Time on the runtime's clock.

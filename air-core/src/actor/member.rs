@@ -13,6 +13,8 @@ use super::order::Order;
 use super::places::{Place, Places};
 use super::restart::ChildId;
 use super::supervisor::SupervisorActor;
+use crate::resource::Share;
+use crate::state::EventKind;
 
 pub(super) struct Member {
     kind: Kind,
@@ -28,6 +30,8 @@ pub(super) struct Member {
     /// Watches over the present life; they end with it.
     watches: Vec<JoinHandle<()>>,
     listed: Option<u64>,
+    /// What it holds of the machine, until it is closed.
+    lease: Option<Share>,
 }
 
 enum Kind {
@@ -36,9 +40,9 @@ enum Kind {
 }
 
 impl Member {
-    pub(super) fn worker(child: ChildId, worker: Arc<dyn Child>, core: &Core) -> Self {
+    pub(super) fn worker(child: ChildId, worker: Arc<dyn Child>, lease: Option<Share>, core: &Core) -> Self {
         let listed = Some(core.list(Arc::clone(&worker)));
-        Self::new(child, Kind::Worker(worker), listed)
+        Self { lease, ..Self::new(child, Kind::Worker(worker), listed) }
     }
 
     pub(super) fn supervisor(child: ChildId, address: Addr<SupervisorActor>, name: Arc<str>) -> Self {
@@ -56,6 +60,7 @@ impl Member {
             place: None,
             watches: Vec::new(),
             listed,
+            lease: None,
         }
     }
 
@@ -114,6 +119,8 @@ impl Member {
             }
             Kind::Worker(worker) => worker,
         };
+        let kind = if generation > 1 { EventKind::Restarted { generation } } else { EventKind::Started };
+        core.note(&worker.spec().name, kind);
         let place = match places.take(worker.spec().shared) {
             Ok(place) => place,
             Err(error) => {
@@ -210,6 +217,7 @@ impl Member {
         if let Some(number) = self.listed.take() {
             core.delist(number);
         }
+        self.lease = None;
         match &self.kind {
             Kind::Worker(worker) => worker.close(exit),
             Kind::Supervisor(supervisor, _) => supervisor.do_send(Order::Close(exit.clone())),

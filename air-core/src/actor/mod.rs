@@ -57,7 +57,7 @@ mod sync {
 }
 
 pub use call::Pending;
-pub use child::WorkerState;
+pub use child::{ExitState, WorkerPhase, WorkerState};
 pub use core::{Counters, DeadLetter};
 pub use cx::Cx;
 pub use error::{AskError, Reason, SendError};

@@ -10,6 +10,7 @@ use super::child::Child;
 use super::exit::Exit;
 use super::restart::ChildId;
 use super::supervisor::SupervisorActor;
+use crate::resource::Share;
 
 /// What a supervisor is told, by users' verbs, by lives that end and by clocks.
 pub(super) enum Order {
@@ -52,21 +53,34 @@ impl actix::Message for Order {
 }
 
 /// A worker on its way to its supervisor. Dropped before it arrives (the runtime is gone), it closes the worker's mailbox.
-pub(super) struct Adoption(Option<Arc<dyn Child>>);
+pub(super) struct Adoption {
+    child: Option<Arc<dyn Child>>,
+    /// What the worker holds of the machine.
+    lease: Option<Share>,
+}
 
 impl Adoption {
     pub(super) fn new(child: Arc<dyn Child>) -> Self {
-        Self(Some(child))
+        Self { child: Some(child), lease: None }
     }
 
-    pub(super) fn arrived(mut self) -> Option<Arc<dyn Child>> {
-        self.0.take()
+    /// Gives the worker what it asked for.
+    pub(super) fn holding(mut self, lease: Share) -> Self {
+        if let Some(child) = &self.child {
+            child.give(lease.devices());
+        }
+        self.lease = Some(lease);
+        self
+    }
+
+    pub(super) fn arrived(mut self) -> Option<(Arc<dyn Child>, Option<Share>)> {
+        Some((self.child.take()?, self.lease.take()))
     }
 }
 
 impl Drop for Adoption {
     fn drop(&mut self) {
-        if let Some(child) = self.0.take() {
+        if let Some(child) = self.child.take() {
             child.close(&Exit::Normal);
         }
     }

@@ -1,8 +1,8 @@
 //! What all lives of one worker have in common; it outlives each of them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::call::Run;
@@ -12,6 +12,7 @@ use super::exit::{Exit, ExitRecord};
 use super::message::Worker;
 use super::queue::Queue;
 use super::spec::Spec;
+use crate::device::Device;
 use parking_lot::Mutex;
 
 pub(super) type Envelope<W> = Arc<dyn Run<W>>;
@@ -27,6 +28,8 @@ pub(super) struct Shared<W: Worker> {
     pub(super) current: Mutex<Option<Envelope<W>>>,
     pub(super) vitals: Vitals,
     exits: Mutex<VecDeque<ExitRecord>>,
+    /// The GPUs it was given before its first life.
+    pub(super) devices: OnceLock<Vec<Device>>,
 }
 
 /// What is known of a worker without knowing its type.
@@ -65,6 +68,7 @@ impl<W: Worker> Shared<W> {
             current: Mutex::new(None),
             vitals: Vitals::default(),
             exits: Mutex::new(VecDeque::new()),
+            devices: OnceLock::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::restart::{Backoff, Restart, Strategy};
 use crate::error::{CoreError, Result};
+use crate::resource::Resources;
 
 /// Most messages a mailbox may be asked to hold.
 const MAX_CAPACITY: usize = 1 << 20;
@@ -23,12 +24,21 @@ pub struct Spec {
     pub stall: Option<Duration>,
     /// When it is restarted (default: after a failure).
     pub restart: Restart,
+    /// What it holds of the machine all its lives; it starts once this is granted (default: nothing).
+    pub resources: Option<Resources>,
 }
 
 impl Spec {
     /// A worker of this name, with the defaults.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), capacity: 64, shared: false, stall: None, restart: Restart::default() }
+        Self {
+            name: name.into(),
+            capacity: 64,
+            shared: false,
+            stall: None,
+            restart: Restart::default(),
+            resources: None,
+        }
     }
 
     /// Sets how many messages may wait.
@@ -46,6 +56,13 @@ impl Spec {
     /// Sets the stall limit.
     pub fn stall(mut self, limit: Duration) -> Self {
         self.stall = Some(limit);
+        self
+    }
+
+    /// Sets what it holds of the machine, from before its first start until it has ended for good. Its GPUs are
+    /// [`Cx::devices`](super::Cx::devices).
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.resources = Some(resources);
         self
     }
 

@@ -17,6 +17,7 @@ use super::restart::{Action, ChildId, Restart, Supervision};
 use super::spec::SupervisorSpec;
 use super::system::OnEnd;
 use crate::seed::Seed;
+use crate::state::EventKind;
 
 pub(super) struct SupervisorActor {
     spec: SupervisorSpec,
@@ -91,8 +92,9 @@ impl SupervisorActor {
             _ => exit,
         };
         member.ended(&exit);
-        if exit.is_failure() {
-            let generation = member.generation();
+        let (generation, failure) = (member.generation(), exit.is_failure());
+        self.core.note(&name, EventKind::Exited { generation, failure, cause: exit.to_string() });
+        if failure {
             tracing::warn!(supervisor = %self.spec.name, worker = %name, generation, %exit, "worker ended");
         }
         match &self.phase {
@@ -127,6 +129,7 @@ impl SupervisorActor {
                     let (name, cause) = (self.members[child].name(), Arc::new(exit.clone()));
                     let exit = Exit::Escalated { name, restarts, cause };
                     tracing::error!(supervisor = %self.spec.name, %exit, "supervisor gives up");
+                    self.core.note(&self.spec.name, EventKind::GaveUp { cause: exit.to_string() });
                     let closing = self.parent.is_none();
                     self.halt(exit, closing, ctx);
                 }
@@ -176,9 +179,9 @@ impl SupervisorActor {
         if !matches!(self.phase, Phase::Live) {
             return;
         }
-        let Some(worker) = adoption.arrived() else { return };
+        let Some((worker, lease)) = adoption.arrived() else { return };
         let child = self.policy.add(worker.spec().restart);
-        self.members.push(Member::worker(child, worker, &self.core));
+        self.members.push(Member::worker(child, worker, lease, &self.core));
         self.start(child, ctx);
     }
 
@@ -226,6 +229,8 @@ impl SupervisorActor {
         let Some(exit) = self.members[child].abandon(limit) else { return };
         tracing::error!(worker = %self.members[child].name(), "worker has not returned and is left behind with its thread");
         self.core.abandoned();
+        let member = &self.members[child];
+        self.core.note(&member.name(), EventKind::Abandoned { generation: member.generation() });
         self.ended(child, exit, ctx);
     }
 

@@ -25,6 +25,10 @@ use crate::BoxError;
 use crate::clock::Clock;
 use crate::error::{CoreError, Result};
 use crate::metrics::Metrics;
+use crate::resource::{Lease, ResourceError, ResourcePool, Resources, Share};
+use crate::runtime::RuntimeConfig;
+use crate::state::Events;
+use crate::trace::Timeline;
 use parking_lot::Mutex;
 
 /// Owns the system thread; dropping it ends every worker and joins every thread.
@@ -55,8 +59,9 @@ struct Roster {
 }
 
 impl System {
-    pub(crate) fn start(clock: Clock, shared_threads: usize, grace: Duration) -> Result<Self> {
-        let core = Arc::new(Core::new(clock.clone(), Metrics::new())?);
+    pub(crate) fn start(config: RuntimeConfig) -> Result<Self> {
+        let RuntimeConfig { clock, shutdown_grace: grace, .. } = config.clone();
+        let core = Arc::new(Core::new(&config)?);
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name("air-system".into())
@@ -78,7 +83,7 @@ impl System {
             .map_err(|_| CoreError::Thread { source: std::io::Error::other("it ended while starting") })?;
         let handle = SystemHandle {
             core,
-            places: Arc::new(Places::new(shared_threads)),
+            places: Arc::new(Places::new(config.shared_threads.max(1))),
             arbiter,
             supervisors: Arc::default(),
         };
@@ -92,6 +97,7 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
+        self.handle.core.resources.close();
         let top = {
             let mut roster = self.handle.supervisors.0.lock();
             roster.closed = true;
@@ -151,6 +157,18 @@ impl SystemHandle {
         &self.core.metrics
     }
 
+    pub(crate) fn resources(&self) -> &ResourcePool {
+        &self.core.resources
+    }
+
+    pub(crate) fn timeline(&self) -> &Timeline {
+        &self.core.timeline
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.core.events
+    }
+
     pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
         self.core.dead_letters()
     }
@@ -160,7 +178,7 @@ impl SystemHandle {
     }
 
     pub(crate) fn spawn<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<Mailbox<W>> {
-        spec.validate()?;
+        self.validate(&spec, 1)?;
         Ok(self.supervisor(SupervisorSpec::solo(Arc::clone(&spec.name)))?.adopt(spec, factory))
     }
 
@@ -185,16 +203,27 @@ impl SystemHandle {
             let message = format!("group `{}`: a group needs at least one worker", spec.worker.name);
             return Err(CoreError::Config { message });
         }
-        spec.worker.validate()?;
+        self.validate(&spec.worker, spec.size)?;
         let supervisor = self.supervisor(spec.supervisor)?;
         let factory = Arc::new(factory);
         let ranks = (0..spec.size).map(|rank| {
             let factory = Arc::clone(&factory);
             let place = Rank { rank, world: spec.size };
             let worker = Spec { name: format!("{}/{rank}", spec.worker.name).into(), ..spec.worker.clone() };
-            supervisor.adopt(worker, Arc::new(move |_: &mut Cx<W>| factory(place)))
+            supervisor.ready(worker, Arc::new(move |_: &mut Cx<W>| factory(place)))
         });
-        Ok(Group::new(ranks.collect()))
+        let (ranks, adoptions) = ranks.unzip();
+        supervisor.enlist(adoptions, spec.worker.resources.as_ref());
+        Ok(Group::new(ranks))
+    }
+
+    /// Refuses what cannot be run, and what so many of can never be given resources.
+    fn validate(&self, spec: &Spec, workers: usize) -> Result<()> {
+        spec.validate()?;
+        if let Some(resources) = &spec.resources {
+            self.core.resources.check_gang(resources, workers)?;
+        }
+        Ok(())
     }
 
     fn start(&self, spec: SupervisorSpec, top: Option<(std::sync::Weak<Supervisors>, u64)>) -> Supervisor {
@@ -238,7 +267,7 @@ impl Supervisor {
         spec: Spec,
         factory: impl Fn(&mut Cx<W>) -> Result<W, BoxError> + Send + Sync + 'static,
     ) -> Result<Mailbox<W>> {
-        spec.validate()?;
+        self.system.validate(&spec, 1)?;
         Ok(self.adopt(spec, Arc::new(factory)))
     }
 
@@ -258,10 +287,34 @@ impl Supervisor {
     }
 
     fn adopt<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Mailbox<W> {
+        let resources = spec.resources.clone();
+        let (mailbox, adoption) = self.ready(spec, factory);
+        self.enlist(vec![adoption], resources.as_ref());
+        mailbox
+    }
+
+    /// A worker that is not under the supervisor yet.
+    fn ready<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> (Mailbox<W>, Adoption) {
         let shared = Arc::new(Shared::new(spec, Arc::clone(&self.system.core)));
         let child: Arc<dyn Child> = Arc::new(WorkerChild { shared: Arc::clone(&shared), factory });
-        self.address.do_send(Order::Adopt(Adoption::new(child)));
-        Mailbox::new(shared)
+        (Mailbox::new(shared), Adoption::new(child))
+    }
+
+    /// Puts workers under the supervisor once they have their resources: all of them at once, so that no two groups that have half of
+    /// theirs wait for each other.
+    fn enlist(&self, adoptions: Vec<Adoption>, resources: Option<&Resources>) {
+        let (address, workers) = (self.address.clone(), adoptions.len());
+        let Some(resources) = resources else {
+            return adoptions.into_iter().for_each(|adoption| address.do_send(Order::Adopt(adoption)));
+        };
+        let granted = move |lease: Result<Lease, ResourceError>| {
+            // Refused, as the runtime has ended: a dropped adoption closes its mailbox.
+            let Ok(lease) = lease.map(Arc::new) else { return };
+            for (bundle, adoption) in adoptions.into_iter().enumerate() {
+                address.do_send(Order::Adopt(adoption.holding(Share::new(Arc::clone(&lease), bundle))));
+            }
+        };
+        self.system.core.resources.when_free(Arc::clone(&self.name), resources, workers, granted);
     }
 }
 

@@ -11,5 +11,6 @@ mod config;
 mod device;
 mod invariants;
 mod metrics;
+mod resources;
 mod storage;
 mod tensor;

@@ -1,0 +1,42 @@
+//! The metrics' text, after the gauges that show what is now were set.
+
+use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::resource::{ResourceState, Resources};
+use crate::runtime::RuntimeHandle;
+
+/// All metrics of a runtime as text for Prometheus.
+pub(crate) fn scrape(runtime: &RuntimeHandle) -> String {
+    let metrics = runtime.metrics();
+    let workers = runtime.workers();
+    let queued: usize = workers.iter().map(|worker| worker.queued).sum();
+    let set = |name, help, value: usize| metrics.gauge(name, help, &[]).map(|gauge| gauge.set(value as f64));
+    let shown = set("air_core_workers", "Workers that have not ended for good", workers.len())
+        .and_then(|()| set("air_core_queued_messages", "Messages that wait in mailboxes", queued))
+        .and_then(|()| resources(metrics, &runtime.resources()));
+    if let Err(error) = shown {
+        // A user's metric has one of our names, or there are very many custom kinds.
+        tracing::warn!(%error, "some gauges of the runtime are not shown");
+    }
+    metrics.render()
+}
+
+fn resources(metrics: &Metrics, state: &ResourceState) -> Result<()> {
+    let show = |what: &str, resources: &Resources| -> Result<()> {
+        let custom = resources.custom.iter().map(|(kind, amount)| (kind.as_str(), *amount));
+        let fixed =
+            [("cpu", resources.cpu), ("gpu", resources.gpu), ("memory_bytes", resources.memory_bytes as f64)];
+        for (kind, amount) in custom.chain(fixed) {
+            let labels = [("kind", kind), ("what", what)];
+            metrics
+                .gauge("air_core_resources", "Resources by kind: all there is, and what is free", &labels)?
+                .set(amount);
+        }
+        Ok(())
+    };
+    show("all", &state.total)?;
+    show("free", &state.free)?;
+    let help = "Requests for resources that wait";
+    metrics.gauge("air_core_resource_requests", help, &[])?.set(state.waiting_requests as f64);
+    Ok(())
+}
