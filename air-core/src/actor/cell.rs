@@ -78,8 +78,14 @@ impl<W: Worker> Cell<W> {
             shared.vitals.busy(shared.core.clock.now());
         }
         *shared.current.lock() = Some(Arc::clone(&envelope));
+        let began = shared.core.timeline.begin();
         let ran = catch_unwind(AssertUnwindSafe(|| envelope.run(worker, &mut self.cx)));
         shared.vitals.idle();
+        if let Some(began) = began
+            && !matches!(ran, Ok(Ran::Skipped | Ran::Dead(_)))
+        {
+            shared.core.timeline.end(began, "message", envelope.message_type(), &shared.spec.name);
+        }
         let exit = match ran {
             Ok(ran) => {
                 shared.vitals.handled.fetch_add(1, Ordering::Relaxed);

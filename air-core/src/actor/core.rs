@@ -46,18 +46,18 @@ impl Counts {
     fn new(metrics: &Metrics) -> Result<Self> {
         let counter = |name, help| metrics.counter(name, help, &[]);
         Ok(Self {
-            restarts: counter("air_core_worker_restarts_total", "Workers started again after an end.")?,
+            restarts: counter("air_core_worker_restarts_total", "Workers started again after an end")?,
             abandoned: counter(
                 "air_core_workers_abandoned_total",
-                "Workers left behind because they did not return.",
+                "Workers left behind because they did not return",
             )?,
             late_replies: counter(
                 "air_core_late_replies_total",
-                "Replies that came after their callers were answered.",
+                "Replies that came after their callers were answered",
             )?,
             dead_letters: counter(
                 "air_core_dead_letters_total",
-                "Messages nobody handled and no sender took back.",
+                "Messages nobody handled and no sender took back",
             )?,
         })
     }

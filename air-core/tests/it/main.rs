@@ -12,5 +12,6 @@ mod device;
 mod invariants;
 mod metrics;
 mod resources;
+mod state;
 mod storage;
 mod tensor;
