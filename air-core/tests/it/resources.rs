@@ -1,6 +1,8 @@
 //! Resources as a program uses them: leases, waiting, placement groups, workers that hold their share.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -249,4 +251,37 @@ fn what_a_machine_has_is_found_out_when_nobody_says() {
     assert_eq!(total.cpu, devices[0].parallelism as f64);
     assert_eq!(total.gpu, (devices.len() - 1) as f64);
     assert!(total.memory_bytes > 0 && total.memory_bytes <= devices[0].memory_bytes);
+}
+
+#[test]
+fn threads_that_come_and_go_never_hold_more_than_there_is() {
+    let runtime = runtime();
+    // In tenths of a processor and of a device.
+    let (cpus, devices) = (AtomicU64::new(0), [AtomicU64::new(0), AtomicU64::new(0)]);
+    thread::scope(|scope| {
+        for name in 0..4_u64 {
+            let (runtime, cpus, devices) = (&runtime, &cpus, &devices);
+            scope.spawn(move || {
+                for round in 0..200_u64 {
+                    let (tenths, share) = (1 + (name + round) % 40, (name * 7 + round) % 11);
+                    let wants = cpu(tenths as f64 / 10.0).gpu(share as f64 / 10.0);
+                    let request = runtime.acquire(wants).owner(name.to_string());
+                    let lease = match round % 3 {
+                        0 => request.now(),
+                        1 => request.within(Duration::from_micros(50)).wait(),
+                        _ => request.wait(),
+                    };
+                    let Ok(lease) = lease else { continue };
+                    let device =
+                        lease.devices().first().map_or(0, |device| usize::from(*device == Device::Cuda(1)));
+                    assert!(cpus.fetch_add(tenths, SeqCst) + tenths <= 40);
+                    assert!(devices[device].fetch_add(share, SeqCst) + share <= 10);
+                    cpus.fetch_sub(tenths, SeqCst);
+                    devices[device].fetch_sub(share, SeqCst);
+                }
+            });
+        }
+    });
+    let state = runtime.resources();
+    assert_eq!((state.free, state.waiting_requests, state.held.len()), (machine(), 0, 0));
 }
