@@ -96,16 +96,19 @@ def run_measures(command, **options) -> dict[str, float]:
 
 
 @functools.cache
-def built(package: str, *, example: str | None = None, binary: str | None = None) -> Path:
-    """Builds a release binary of this workspace (once) and returns its path."""
-    what = ["--example", example] if example else ["--bin", binary or package]
-    lines = run(["cargo", "build", "--release", "-p", package, *what, "--message-format", "json"], limit_s=3600).splitlines()
-    artifacts = (json.loads(line) for line in lines if line.startswith("{"))
-    name = example or binary or package
-    found = [a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == name]
-    if not found:
+def built(name: str) -> Path:
+    """The release binary or example of this workspace with that name."""
+    if name not in executables():
         raise Missing(f"cargo built no executable {name}")
-    return Path(found[-1])
+    return executables()[name]
+
+
+@functools.cache
+def executables() -> dict[str, Path]:
+    """Builds every binary and example, in one call: package by package cargo would compile shared dependencies anew for each set of features."""
+    command = ["cargo", "build", "--release", "--workspace", "--bins", "--examples", "--message-format", "json"]
+    artifacts = (json.loads(line) for line in run(command, limit_s=7200).splitlines() if line.startswith("{"))
+    return {artifact["target"]["name"]: Path(artifact["executable"]) for artifact in artifacts if artifact.get("executable")}
 
 
 def python() -> Path:

@@ -24,7 +24,7 @@ def seconds(result) -> dict[str, float]:
 
 
 def ours():
-    program = built("air-data", example="map_batches")
+    program = built("map_batches")
     return seconds(run_json([program, "--input", table(), "--runs", 3, "--json"]))
 
 

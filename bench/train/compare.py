@@ -20,7 +20,7 @@ def flat(results):
 
 
 def ours():
-    program = built("air-train", example="step")
+    program = built("step")
     return flat(run_json([program, threads]) for threads in THREADS)
 
 

@@ -15,7 +15,7 @@ def seconds(result):
 
 
 def ours():
-    return seconds(run_json([built("air-tune", example="trivial"), "--trials", TRIALS, "--json"]))
+    return seconds(run_json([built("trivial"), "--trials", TRIALS, "--json"]))
 
 
 def ray():
