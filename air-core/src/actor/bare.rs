@@ -12,6 +12,11 @@ struct Echo;
 
 impl Actor for Echo {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // With its default of 16, asks beyond that would not be sent before they are waited for.
+        ctx.set_mailbox_capacity(1024);
+    }
 }
 
 struct Call;

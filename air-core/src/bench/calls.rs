@@ -1,8 +1,7 @@
 //! One caller, one worker on another thread whose handler does nothing: ours, and the bare libraries with the same loop.
 
-use std::collections::VecDeque;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,21 +22,53 @@ impl Handle<Call> for Echo {
     }
 }
 
-/// Calls per second with so many asked for at any time. `start` begins a call and returns how to wait for its reply.
-fn rate<W: FnOnce() -> u64>(calls: u64, in_flight: usize, mut start: impl FnMut() -> W) -> f64 {
-    let mut waiting = VecDeque::with_capacity(in_flight);
-    let mut replies = 0;
+/// Calls per second in batches of so many: all of a batch are asked for, then all waited for, as Ray's own microbenchmark does.
+/// `start` begins a call and returns how to wait for its reply.
+fn rate<W: FnOnce() -> u64>(calls: u64, batch: usize, mut start: impl FnMut() -> W) -> f64 {
+    let mut waiting = Vec::with_capacity(batch);
+    let (mut asked, mut replies) = (0, 0);
     let began = Instant::now();
-    for _ in 0..calls {
-        if waiting.len() == in_flight {
-            replies += waiting.pop_front().map_or(0, |wait: W| wait());
-        }
-        waiting.push_back(start());
+    while asked < calls {
+        waiting.extend((0..batch).map(|_| start()));
+        asked += batch as u64;
+        replies += waiting.drain(..).map(|wait| wait()).sum::<u64>();
     }
-    replies += waiting.into_iter().map(|wait| wait()).sum::<u64>();
     let took = began.elapsed().as_secs_f64();
     // A lost reply makes the figure worthless.
-    if replies == calls { calls as f64 / took } else { 0.0 }
+    if replies == asked { asked as f64 / took } else { 0.0 }
+}
+
+/// Seconds a call takes when both sides have gone to sleep since the last one.
+fn latency<W: FnOnce() -> u64>(calls: u32, mut start: impl FnMut() -> W) -> f64 {
+    let mut took = Duration::ZERO;
+    for _ in 0..calls {
+        thread::sleep(Duration::from_millis(1));
+        let began = Instant::now();
+        let replied = start()();
+        took += began.elapsed();
+        if replied != 1 {
+            return f64::INFINITY;
+        }
+    }
+    took.as_secs_f64() / f64::from(calls)
+}
+
+pub(super) fn ask_parked(calls: u32) -> Result<f64> {
+    let runtime = Runtime::start()?;
+    let worker = runtime.spawn(Spec::new("echo"), |_| Ok(Echo))?;
+    worker.ask_blocking(Call)?;
+    Ok(latency(calls, || {
+        let pending = worker.send_blocking(Call);
+        move || pending.wait().unwrap_or(0)
+    }))
+}
+
+pub(super) fn bare_actix_parked(calls: u32) -> Result<f64> {
+    let bare = BareActix::start()?;
+    Ok(latency(calls, || {
+        let request = bare.ask();
+        move || block_on(request)
+    }))
 }
 
 pub(super) fn ask(calls: u64, in_flight: usize) -> Result<f64> {

@@ -59,6 +59,9 @@ pub fn run() -> Result<BTreeMap<&'static str, Figure>> {
             add(name, rate, "calls/s", None);
         }
     }
+    let parked = median(|| calls::bare_actix_parked(200))?;
+    add("ask_parked", median(|| calls::ask_parked(200))?, "s", Some(parked));
+    add("bare_actix_parked", parked, "s", None);
     add("tell", median(|| calls::tell(500_000))?, "calls/s", None);
     add("runtime_start", median(runtime_start)?, "s", None);
     add("worker_start", median(|| worker_start(200))?, "s", None);
@@ -120,6 +123,8 @@ mod tests {
                 assert!(measure(20, in_flight).unwrap() > 0.0);
             }
         }
+        assert!(calls::ask_parked(3).unwrap().is_finite());
+        assert!(calls::bare_actix_parked(3).unwrap().is_finite());
         assert!(memory::all_reduce(2).unwrap() > 0.0);
         assert!(worker_start(2).unwrap() > 0.0);
         assert!(shared_worker_start(2).unwrap() > 0.0);
