@@ -42,6 +42,9 @@ pub(crate) enum ClientError {
 pub(crate) fn get(url: &str, path: &'static str, token: Option<&str>) -> Result<Vec<u8>, ClientError> {
     let (host, port) = address(url)?;
     let address = format!("{host}:{port}");
+    if token.is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(ClientError::Token { address, given: "no token has spaces or unusual characters" });
+    }
     let broken = |source| ClientError::Broken { address: address.clone(), source };
     let mut stream =
         connect(&address).map_err(|source| ClientError::Connect { address: address.clone(), source })?;
@@ -160,6 +163,17 @@ mod tests {
         assert_eq!(address("http://[::1]:81").unwrap(), ("[::1]".into(), 81));
         for url in ["", "https://localhost", "http://", "http://a:99999", "ftp://x"] {
             assert!(matches!(address(url), Err(ClientError::Url { .. })), "{url}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_sent_is_an_answer_or_is_not(bytes: Vec<u8>, status in "[ -~]{0,12}", length in "[ -~]{0,24}") {
+            Head::parse(&bytes);
+            let head = format!("HTTP/1.1 {status}\r\nserver: air-core/1\r\ncontent-length: {length}");
+            if let Some(head) = Head::parse(head.as_bytes()) {
+                proptest::prop_assert_eq!(head.length, length.trim().parse().ok());
+            }
         }
     }
 

@@ -371,6 +371,7 @@ fn the_command_line_says_why_it_cannot_read() {
     let url = runtime.serve_state(StateConfig::default().token("s3cret")).unwrap().url();
     assert!(fail(&["status", &url]).contains("wants a token, and none was given"));
     assert!(fail(&["status", &url, "--token", "guess"]).contains("wants a token, and this is not it"));
+    assert!(fail(&["status", &url, "--token", "a\r\nb"]).contains("no token has"));
     assert!(fail(&["status", "https://localhost"]).contains("its scheme is `https`"));
     drop(runtime);
     let refused = fail(&["status", &url]);
