@@ -52,6 +52,18 @@ pub enum CoreError {
         /// What, and what to do instead.
         message: String,
     },
+    /// A name belongs to a worker of another type.
+    #[error(
+        "the name `{name}` belongs to a worker of type {found}, not {wanted}; choose another name, or another namespace before it"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The type that was asked for.
+        wanted: &'static str,
+        /// The type of the worker that has it.
+        found: &'static str,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread {

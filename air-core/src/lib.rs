@@ -27,9 +27,10 @@ pub mod trace;
 pub mod wire;
 
 pub use actor::{
-    AskError, Backoff, Counters, Cx, DeadLetter, Exit, ExitRecord, ExitState, Group, GroupSpec, Handle,
-    Mailbox, Message, Pending, Rank, Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec,
-    Worker, WorkerPhase, WorkerState, block_on,
+    AskError, Backoff, Concurrently, Counters, Cx, DeadLetter, Ended, Exit, ExitRecord, ExitState, Group,
+    GroupSpec, Handle, HandleAsync, HandleBatch, InBatches, Mailbox, Message, OneByOne, Pending, Rank,
+    Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec, Takes, Timer, Worker,
+    WorkerPhase, WorkerState, block_on,
 };
 pub use clock::{Clock, ManualClock};
 pub use error::{BoxError, CoreError, Result};

@@ -175,6 +175,36 @@ impl RuntimeHandle {
         self.system.spawn(spec, Arc::new(factory))
     }
 
+    /// The worker whose name is `spec.name`, started if there is none: of any number of callers at once, exactly one starts it, and all
+    /// get the same worker.
+    ///
+    /// A name is one string; by convention what comes before its last `/` is its namespace (`trial-7/replay`). It is free again when
+    /// the worker has ended for good, as [`Mailbox::ended`] says. Workers that were [`spawn`](Self::spawn)ed have no such name.
+    ///
+    /// # Errors
+    /// [`CoreError::NameTaken`](crate::CoreError::NameTaken) if a worker of another type has the name. An existing worker is returned as
+    /// it runs; `spec` and `factory` say only how a new one would.
+    pub fn get_or_start<W: Worker>(
+        &self,
+        spec: Spec,
+        factory: impl Fn(&mut Cx<W>) -> Result<W, BoxError> + Send + Sync + 'static,
+    ) -> Result<Mailbox<W>> {
+        self.system.get_or_start(spec, Arc::new(factory))
+    }
+
+    /// The worker that [`get_or_start`](Self::get_or_start) gave this name, if it has not ended for good.
+    ///
+    /// # Errors
+    /// [`CoreError::NameTaken`](crate::CoreError::NameTaken) if it is of another type.
+    pub fn find<W: Worker>(&self, name: &str) -> Result<Option<Mailbox<W>>> {
+        self.system.find(name)
+    }
+
+    /// The names in use that begin with `prefix`, in order: a namespace's with `"namespace/"`, all with `""`.
+    pub fn names(&self, prefix: &str) -> Vec<Arc<str>> {
+        self.system.names(prefix)
+    }
+
     /// Starts a supervisor.
     pub fn supervisor(&self, spec: SupervisorSpec) -> Result<Supervisor> {
         self.system.supervisor(spec)

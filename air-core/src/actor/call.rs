@@ -4,19 +4,19 @@
 //! As long as the message lies in the call it has not been handled, and goes back with [`AskError::Undelivered`]; once the worker has
 //! taken it out, a failure is [`AskError::Died`], [`AskError::Failed`] or [`AskError::Expired`]: it may have had effects.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::any::Any;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::cx::Cx;
 use super::error::{AskError, Reason, SendError};
 use super::exit::Exit;
-use super::message::{Handle, Message, Worker};
-use super::park::block_on;
+use super::how::Takes;
+use super::message::{Message, Worker};
 use crate::BoxError;
-use crate::clock::{Clock, Sleep};
 use parking_lot::Mutex;
 
 /// A call as the worker sees it.
@@ -31,9 +31,19 @@ pub(super) trait Run<W: Worker>: Send + Sync {
     fn message_type(&self) -> &'static str;
     /// From when on it must not be handled any more, on the runtime's clock.
     fn deadline(&self) -> Option<Duration>;
+    /// Itself, for those who know its type; what is no message of a sender is of no such type.
+    fn into_any(self: Arc<Self>) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
+    }
+    /// Whether it is a message of this type of call.
+    fn is(&self, call: std::any::TypeId) -> bool {
+        let _ = call;
+        false
+    }
 }
 
-pub(super) enum Ran {
+/// What came of a message.
+pub enum Ran {
     /// Handled, and the sender has the answer or did not want one.
     Done,
     /// Handled, but the call had been settled meanwhile: the reply goes nowhere.
@@ -44,21 +54,37 @@ pub(super) enum Ran {
     Dead(Reason),
     /// A `tell` failed.
     Unheard(BoxError),
+    /// Begun, and in progress.
+    Flying,
 }
 
-pub(super) struct Call<M: Message> {
-    deadline: Option<Duration>,
-    state: Mutex<CallState<M>>,
+/// A message and how the worker handles it.
+pub struct Call<M: Message, How> {
+    letter: Letter<M>,
+    how: PhantomData<fn() -> How>,
 }
 
-struct CallState<M: Message> {
-    message: Option<M>,
+/// A call as its sender sees it: however the worker handles it.
+pub(super) trait Sent<M: Message>: Send + Sync {
+    fn letter(&self) -> &Letter<M>;
+}
+
+/// The message on its way there, the outcome on its way back.
+pub(super) struct Letter<M: Message> {
+    pub(super) deadline: Option<Duration>,
     /// Whether somebody waits for the answer (an ask); a tell has nobody.
     asked: bool,
+    state: Mutex<State<M>>,
+}
+
+struct State<M: Message> {
+    message: Option<M>,
     /// Whether an outcome was set, even if it has been taken since: the first one stands.
     settled: bool,
     outcome: Option<Outcome<M::Reply>>,
     waker: Option<Waker>,
+    /// Held as long as the ask counts against the worker's limit.
+    slot: Option<Slot>,
 }
 
 enum Outcome<R> {
@@ -66,60 +92,61 @@ enum Outcome<R> {
     Failed(BoxError),
     Died(Exit),
     Undelivered(Reason),
+    Expired,
 }
 
-impl<M: Message> Call<M> {
-    pub(super) fn new(message: M, asked: bool, deadline: Option<Duration>) -> Arc<Self> {
-        let state = CallState { message: Some(message), asked, settled: false, outcome: None, waker: None };
-        Arc::new(Self { deadline, state: Mutex::new(state) })
-    }
+/// One of the asks a worker may have pending.
+pub(super) struct Slot(Arc<AtomicUsize>);
 
-    /// Takes the message back if it has not been handled.
-    pub(super) fn take_message(&self) -> Option<M> {
-        self.state.lock().message.take()
-    }
-
-    /// Gives the message of a call that was not let in back to its sender.
-    pub(super) fn give_back(&self, reason: Reason) -> Result<(), SendError<M>> {
-        match self.take_message() {
-            Some(message) => Err(SendError { message, reason }),
-            // Cannot be: the queue gave the envelope back, so nobody else has touched the call.
-            None => Ok(()),
-        }
-    }
-
-    fn settle(&self, outcome: Outcome<M::Reply>) -> bool {
-        let mut state = self.state.lock();
-        if state.settled || !state.asked {
-            return false;
-        }
-        state.settled = true;
-        state.outcome = Some(outcome);
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        true
+impl Slot {
+    /// Counts one more, up to the limit.
+    pub(super) fn take(taken: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+        let one_more = |n| (n < limit).then_some(n + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(taken)))
     }
 }
 
-impl<W: Handle<M>, M: Message> Run<W> for Call<M> {
-    fn run(&self, worker: &mut W, cx: &mut Cx<W>) -> Ran {
-        let expired = self.deadline.is_some_and(|deadline| cx.now() >= deadline);
-        let mut state = self.state.lock();
-        let asked = state.asked;
-        if expired {
-            drop(state);
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<M: Message, How> Call<M, How> {
+    pub(super) fn ask(message: M, deadline: Option<Duration>, slot: Option<Slot>) -> Arc<Self> {
+        Self::new(message, true, deadline, slot)
+    }
+
+    pub(super) fn tell(message: M, deadline: Option<Duration>) -> Arc<Self> {
+        Self::new(message, false, deadline, None)
+    }
+
+    fn new(message: M, asked: bool, deadline: Option<Duration>, slot: Option<Slot>) -> Arc<Self> {
+        let state = State { message: Some(message), settled: false, outcome: None, waker: None, slot };
+        Arc::new(Self { letter: Letter { deadline, asked, state: Mutex::new(state) }, how: PhantomData })
+    }
+
+    pub(super) fn letter(&self) -> &Letter<M> {
+        &self.letter
+    }
+}
+
+impl<M: Message> Letter<M> {
+    /// Takes the message out to be handled now; else says what came of it.
+    pub(super) fn open(&self, now: impl FnOnce() -> Duration) -> Result<M, Ran> {
+        if self.deadline.is_some_and(|deadline| now() >= deadline) {
             self.settle(Outcome::Undelivered(Reason::Expired));
-            return if asked { Ran::Skipped } else { Ran::Dead(Reason::Expired) };
+            return Err(if self.asked { Ran::Skipped } else { Ran::Dead(Reason::Expired) });
         }
-        let Some(message) = state.message.take() else { return Ran::Skipped };
-        drop(state);
-        cx.set_deadline(self.deadline);
-        match worker.handle(message, cx) {
-            Ok(_) if !asked => Ran::Done,
-            Err(error) if !asked => Ran::Unheard(error),
+        self.state.lock().message.take().ok_or(Ran::Skipped)
+    }
+
+    /// Answers.
+    pub(super) fn answer(&self, result: Result<M::Reply, BoxError>) -> Ran {
+        match result {
+            Ok(_) if !self.asked => Ran::Done,
+            Err(error) if !self.asked => Ran::Unheard(error),
             result => {
                 let outcome = result.map_or_else(Outcome::Failed, Outcome::Reply);
                 if self.settle(outcome) { Ran::Done } else { Ran::Late }
@@ -127,12 +154,115 @@ impl<W: Handle<M>, M: Message> Run<W> for Call<M> {
         }
     }
 
+    /// By when whoever asked wants the answer.
+    pub(super) fn asked_by(&self) -> Option<Duration> {
+        self.deadline.filter(|_| self.asked)
+    }
+
+    /// The deadline has passed while the message was being handled.
+    pub(super) fn expire(&self) -> Ran {
+        self.settle(Outcome::Expired);
+        Ran::Done
+    }
+
+    pub(super) fn undelivered(&self, reason: Reason) -> bool {
+        self.settle(Outcome::Undelivered(reason))
+    }
+
+    /// Takes the message back if it has not been handled.
+    pub(super) fn withdraw(&self) -> Option<M> {
+        let mut state = self.state.lock();
+        let message = state.message.take();
+        let slot = if message.is_some() { state.slot.take() } else { None };
+        drop(state);
+        drop(slot);
+        message
+    }
+
+    /// Gives the message of a call that was not let in back to its sender.
+    pub(super) fn give_back(&self, reason: Reason) -> Result<(), SendError<M>> {
+        match self.withdraw() {
+            Some(message) => Err(SendError { message, reason }),
+            // Cannot be: the queue gave the envelope back, so nobody else has touched the call.
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody waits any more: a reply from here on is a late one. Nothing if there is an outcome already.
+    pub(super) fn give_up(&self) -> Option<AskError<M>> {
+        let mut state = self.state.lock();
+        if state.settled {
+            return None;
+        }
+        state.settled = true;
+        let message = state.message.take();
+        let slot = if message.is_some() { state.slot.take() } else { None };
+        drop(state);
+        drop(slot);
+        Some(match message {
+            Some(message) => AskError::Undelivered { message, reason: Reason::Expired },
+            None => AskError::Expired,
+        })
+    }
+
+    /// The outcome; without one, the waker is kept.
+    pub(super) fn poll(&self, waker: &Waker) -> Poll<Result<M::Reply, AskError<M>>> {
+        let mut state = self.state.lock();
+        let Some(outcome) = state.outcome.take() else {
+            if state.waker.as_ref().is_none_or(|kept| !kept.will_wake(waker)) {
+                state.waker = Some(waker.clone());
+            }
+            return Poll::Pending;
+        };
+        Poll::Ready(match outcome {
+            Outcome::Reply(reply) => Ok(reply),
+            Outcome::Failed(error) => Err(AskError::Failed(error)),
+            Outcome::Died(exit) => Err(AskError::Died(exit)),
+            Outcome::Expired => Err(AskError::Expired),
+            Outcome::Undelivered(reason) => Err(match state.message.take() {
+                Some(message) => AskError::Undelivered { message, reason },
+                None => AskError::Expired,
+            }),
+        })
+    }
+
+    fn settle(&self, outcome: Outcome<M::Reply>) -> bool {
+        if !self.asked {
+            return false;
+        }
+        let mut state = self.state.lock();
+        if state.settled {
+            return false;
+        }
+        state.settled = true;
+        state.outcome = Some(outcome);
+        let (waker, slot) = (state.waker.take(), state.slot.take());
+        drop(state);
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+}
+
+impl<M: Message, How: 'static> Sent<M> for Call<M, How> {
+    fn letter(&self) -> &Letter<M> {
+        &self.letter
+    }
+}
+
+impl<W: Takes<M, How>, M: Message, How: 'static> Run<W> for Call<M, How> {
+    fn run(&self, worker: &mut W, cx: &mut Cx<W>) -> Ran {
+        worker.take(self, cx)
+    }
+
     fn died(&self, exit: &Exit) -> bool {
-        self.settle(Outcome::Died(exit.clone()))
+        self.letter.settle(Outcome::Died(exit.clone()))
     }
 
     fn undelivered(&self, reason: Reason) -> bool {
-        self.settle(Outcome::Undelivered(reason))
+        self.letter.undelivered(reason)
     }
 
     fn message_type(&self) -> &'static str {
@@ -140,75 +270,14 @@ impl<W: Handle<M>, M: Message> Run<W> for Call<M> {
     }
 
     fn deadline(&self) -> Option<Duration> {
-        self.deadline
-    }
-}
-
-/// An ask under way; await it, or [`wait`](Self::wait) for it on a thread of your own. Dropping it withdraws the message if it has not
-/// been handled yet.
-#[must_use = "dropping an ask withdraws its message"]
-pub struct Pending<M: Message> {
-    call: Arc<Call<M>>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl<M: Message> Pending<M> {
-    pub(super) fn new(call: Arc<Call<M>>, clock: &Clock) -> Self {
-        let timer = call.deadline.map(|at| Box::pin(clock.sleep_until(at)));
-        Self { call, timer }
+        self.letter.deadline
     }
 
-    /// Blocks this thread until the answer is there.
-    pub fn wait(self) -> Result<M::Reply, AskError<M>> {
-        block_on(self)
+    fn into_any(self: Arc<Self>) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(self)
     }
-}
 
-impl<M: Message> Future for Pending<M> {
-    type Output = Result<M::Reply, AskError<M>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let mut state = this.call.state.lock();
-        match state.outcome.take() {
-            Some(Outcome::Reply(reply)) => return Poll::Ready(Ok(reply)),
-            Some(Outcome::Failed(error)) => return Poll::Ready(Err(AskError::Failed(error))),
-            Some(Outcome::Died(exit)) => return Poll::Ready(Err(AskError::Died(exit))),
-            Some(Outcome::Undelivered(reason)) => {
-                return Poll::Ready(Err(match state.message.take() {
-                    Some(message) => AskError::Undelivered { message, reason },
-                    None => AskError::Expired,
-                }));
-            }
-            None => {}
-        }
-        if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            state.waker = Some(cx.waker().clone());
-        }
-        drop(state);
-        if this.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
-            this.timer = None;
-            let mut state = this.call.state.lock();
-            if !state.settled {
-                // Nobody waits any more: a reply from here on is a late one.
-                state.settled = true;
-                let message = state.message.take();
-                return Poll::Ready(Err(match message {
-                    Some(message) => AskError::Undelivered { message, reason: Reason::Expired },
-                    None => AskError::Expired,
-                }));
-            }
-            drop(state);
-            return self.poll(cx);
-        }
-        Poll::Pending
-    }
-}
-
-impl<M: Message> Drop for Pending<M> {
-    fn drop(&mut self) {
-        // Withdrawn: the worker finds no message and skips the call. The message is dropped outside the lock.
-        let withdrawn = self.call.take_message();
-        drop(withdrawn);
+    fn is(&self, call: std::any::TypeId) -> bool {
+        call == std::any::TypeId::of::<Self>()
     }
 }

@@ -5,7 +5,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -77,52 +76,82 @@ impl<W: Worker> Cell<W> {
         if shared.spec.stall.is_some() {
             shared.vitals.busy(shared.core.clock.now());
         }
-        *shared.current.lock() = Some(Arc::clone(&envelope));
+        shared.in_hand.lock().held.push(Arc::clone(&envelope));
         let began = shared.core.timeline.begin();
         let ran = catch_unwind(AssertUnwindSafe(|| envelope.run(worker, &mut self.cx)));
         shared.vitals.idle();
         if let Some(began) = began
-            && !matches!(ran, Ok(Ran::Skipped | Ran::Dead(_)))
+            && !matches!(ran, Ok(Ran::Skipped | Ran::Dead(_) | Ran::Flying))
         {
             shared.core.timeline.end(began, "message", envelope.message_type(), &shared.spec.name);
         }
         let exit = match ran {
             Ok(ran) => {
-                shared.vitals.handled.fetch_add(1, Ordering::Relaxed);
-                match ran {
-                    Ran::Done | Ran::Skipped => None,
-                    Ran::Late => {
-                        shared.core.late_reply();
-                        None
-                    }
-                    Ran::Dead(reason) => {
-                        shared.bury(&envelope, reason);
-                        None
-                    }
-                    Ran::Unheard(error) => Some(Exit::failed(error)),
+                self.cx.book(ran, &*envelope);
+                None
+            }
+            Err(panic) => Some(Exit::panicked(&*panic)),
+        };
+        let others = self.let_go(&envelope);
+        if let Some(exit) = &exit {
+            envelope.died(exit);
+            for other in others {
+                other.died(exit);
+            }
+        }
+        exit.or_else(|| self.cx.take_exit())
+    }
+
+    /// Lets the calls in progress go on, and books those that are over; an exit is why there will be no more.
+    fn land(&mut self, task: &mut Context<'_>) -> Option<Exit> {
+        while !self.cx.flights.is_empty() {
+            let shared = &self.shared;
+            if shared.spec.stall.is_some() {
+                shared.vitals.busy(shared.core.clock.now());
+            }
+            let landed = self.cx.flights.poll_landed(task);
+            shared.vitals.idle();
+            let Poll::Ready(landed) = landed else { return None };
+            shared.landed(&landed.envelope);
+            if let Some(began) = landed.began {
+                let message = landed.envelope.message_type();
+                shared.core.timeline.end(began, "message", message, &shared.spec.name);
+            }
+            match landed.result {
+                Ok(ran) => self.cx.book(ran, &*landed.envelope),
+                Err(exit) => {
+                    landed.envelope.died(&exit);
+                    return Some(exit);
                 }
             }
-            Err(panic) => {
-                let exit = Exit::panicked(&*panic);
-                envelope.died(&exit);
-                Some(exit)
+            if let Some(exit) = self.cx.take_exit() {
+                return Some(exit);
             }
-        };
-        // An abandoned life must not take away what its successor holds.
-        let mut current = shared.current.lock();
-        if current.as_ref().is_some_and(|held| std::ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(&envelope))) {
-            current.take();
         }
-        drop(current);
-        exit.or_else(|| self.cx.take_exit())
+        None
+    }
+
+    /// Takes this envelope and those taken after it out of hand, and returns the latter. An abandoned life must not take away what its
+    /// successor holds.
+    fn let_go(&self, envelope: &Envelope<W>) -> Vec<Envelope<W>> {
+        let held = &mut self.shared.in_hand.lock().held;
+        let is_mine =
+            held.first().is_some_and(|held| std::ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(envelope)));
+        if !is_mine {
+            return Vec::new();
+        }
+        let others = held.drain(1..).collect();
+        held.clear();
+        others
     }
 
     /// Lets go of the worker and reports. `stopped` is called only on state that can be trusted.
     fn end(&mut self, exit: Exit) {
-        let orderly =
-            matches!(exit, Exit::Normal | Exit::Failed(_)) && self.shared.queue.owned_by(self.generation);
+        let orderly = exit.is_orderly() && self.shared.queue.owned_by(self.generation);
         let worker = self.worker.take();
+        self.shared.abort_flying(self.generation, &exit);
         let let_go = catch_unwind(AssertUnwindSafe(|| {
+            self.cx.end();
             if let Some(mut worker) = worker
                 && orderly
             {
@@ -186,8 +215,12 @@ impl<W: Worker> Cell<W> {
     fn turn(&mut self, task: &mut Context<'_>) -> Poll<Exit> {
         let began = Instant::now();
         loop {
-            let Some(envelope) = ready!(self.shared.queue.poll_take(self.generation, task)) else {
-                return Poll::Ready(Exit::Normal);
+            if let Some(exit) = self.land(task) {
+                return Poll::Ready(exit);
+            }
+            let full = self.cx.flights.full();
+            let Some(envelope) = ready!(self.shared.queue.poll_take(self.generation, full, task)) else {
+                return self.over();
             };
             if let Some(exit) = self.run(envelope) {
                 return Poll::Ready(exit);
@@ -203,16 +236,31 @@ impl<W: Worker> Cell<W> {
     fn work(&mut self, patience: &mut Patience, task: &mut Context<'_>) -> Poll<Exit> {
         let _awake = Awake::enter();
         loop {
-            let news = self.shared.queue.news();
-            let taken = match self.shared.queue.take(self.generation) {
-                Poll::Pending if patience.wait(|| self.shared.queue.news() != news) => continue,
-                Poll::Pending => ready!(self.shared.queue.poll_take(self.generation, task)),
-                Poll::Ready(taken) => taken,
+            if let Some(exit) = self.land(task) {
+                return Poll::Ready(exit);
+            }
+            let (queue, full) = (&self.shared.queue, self.cx.flights.full());
+            let news = queue.news();
+            // Calls in progress go on while the thread sleeps, so with them it does so at once.
+            let taken = match queue.take(self.generation, full) {
+                Poll::Ready(Some(envelope)) => Some(envelope),
+                _ if !self.cx.flights.is_empty() => ready!(queue.poll_take(self.generation, full, task)),
+                Poll::Ready(None) => None,
+                Poll::Pending if patience.wait(|| queue.news() != news) => continue,
+                Poll::Pending => ready!(queue.poll_take(self.generation, full, task)),
             };
-            let Some(envelope) = taken else { return Poll::Ready(Exit::Normal) };
+            let Some(envelope) = taken else { return self.over() };
             if let Some(exit) = self.run(envelope) {
                 return Poll::Ready(exit);
             }
         }
+    }
+
+    /// There is nothing more to take: why, unless calls in progress may still finish.
+    fn over(&self) -> Poll<Exit> {
+        if !self.cx.flights.is_empty() && self.shared.queue.drained_by(self.generation) {
+            return Poll::Pending;
+        }
+        Poll::Ready(self.shared.queue.why_stopped(self.generation).unwrap_or(Exit::Normal))
     }
 }

@@ -20,6 +20,8 @@ pub(super) trait Child: Send + Sync {
     fn vitals(&self) -> &Vitals;
     /// Says which GPUs it has; before its first life.
     fn give(&self, devices: Vec<Device>);
+    /// The number it is listed under.
+    fn number(&self) -> u64;
     /// Starts a life on the arbiter's thread; its end is reported.
     fn launch(&self, generation: u64, arbiter: &ArbiterHandle, report: Report);
     /// Stops the present life after its current message.
@@ -29,6 +31,8 @@ pub(super) trait Child: Send + Sync {
     /// Leaves the present life behind: it takes no more messages and its caller gets this exit.
     fn abandon(&self, exit: &Exit);
     fn record(&self, generation: u64, exit: Exit);
+    /// Tells who watches that a life has ended and another may follow.
+    fn tell_watchers(&self, exit: &Exit);
     fn close(&self, exit: &Exit);
     fn state(&self) -> WorkerState;
 }
@@ -106,6 +110,10 @@ impl<W: Worker> Child for WorkerChild<W> {
         let _ = self.shared.devices.set(devices);
     }
 
+    fn number(&self) -> u64 {
+        self.shared.number
+    }
+
     fn launch(&self, generation: u64, arbiter: &ArbiterHandle, report: Report) {
         self.shared.vitals.generation.store(generation, Ordering::Relaxed);
         self.shared.vitals.busy(self.shared.core.clock.now());
@@ -114,7 +122,7 @@ impl<W: Worker> Child for WorkerChild<W> {
     }
 
     fn interrupt(&self) {
-        self.shared.queue.interrupt();
+        self.shared.queue.interrupt(Exit::Normal);
     }
 
     fn asked_to_end(&self) -> bool {
@@ -130,6 +138,10 @@ impl<W: Worker> Child for WorkerChild<W> {
         self.shared.record(generation, exit);
     }
 
+    fn tell_watchers(&self, exit: &Exit) {
+        self.shared.tell_watchers(exit, false);
+    }
+
     fn close(&self, exit: &Exit) {
         self.shared.close(exit);
     }
@@ -140,7 +152,7 @@ impl<W: Worker> Child for WorkerChild<W> {
         let exits: Vec<ExitState> = self.shared.exits().into_iter().map(ExitState::from).collect();
         let phase = if exits.last().is_some_and(|exit| exit.generation == generation) {
             WorkerPhase::Restarting
-        } else if self.shared.current.lock().is_some() {
+        } else if self.shared.is_busy() {
             WorkerPhase::Busy
         } else {
             WorkerPhase::Idle

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::child::{Child, WorkerState};
 use super::error::Reason;
+use super::names::Names;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::metrics::{Counter, Metrics};
@@ -27,9 +28,10 @@ pub(super) struct Core {
     pub(super) resources: ResourcePool,
     pub(super) timeline: Timeline,
     pub(super) events: Events,
+    pub(super) names: Names,
     counts: Counts,
     letters: Mutex<VecDeque<DeadLetter>>,
-    /// Every worker that has not ended for good, in order of adoption.
+    /// Every worker that has not ended for good, in the order they were made.
     workers: Mutex<BTreeMap<u64, Arc<dyn Child>>>,
     next_worker: AtomicU64,
 }
@@ -102,17 +104,21 @@ impl Core {
             timeline: Timeline::new(clock.clone(), config.timeline_spans),
             events: Events::new(),
             clock,
+            names: Names::default(),
             letters: Mutex::new(VecDeque::new()),
             workers: Mutex::new(BTreeMap::new()),
             next_worker: AtomicU64::new(0),
         })
     }
 
-    /// Lists a worker until it is [`delist`](Self::delist)ed by the number returned.
-    pub(super) fn list(&self, worker: Arc<dyn Child>) -> u64 {
-        let number = self.next_worker.fetch_add(1, Ordering::Relaxed);
-        self.workers.lock().insert(number, worker);
-        number
+    /// A number no other worker has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_worker.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lists a worker until it is [`delist`](Self::delist)ed.
+    pub(super) fn list(&self, worker: Arc<dyn Child>) {
+        self.workers.lock().insert(worker.number(), worker);
     }
 
     pub(super) fn delist(&self, number: u64) {

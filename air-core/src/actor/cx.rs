@@ -1,12 +1,20 @@
 //! What a worker can do while it handles a message.
 
+use std::any::TypeId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::call::{Ran, Run};
 use super::exit::Exit;
+use super::flight::Flights;
+use super::how::Takes;
 use super::mailbox::Mailbox;
 use super::message::{Handle, Message, Worker};
-use super::shared::Shared;
+use super::shared::{Envelope, Shared};
+use super::spec::Spec;
+use super::timer::{Timer, Timers, next_due};
+use super::watch::{Ended, Link, Notice, WatchId};
 use crate::BoxError;
 use crate::clock::Clock;
 use crate::device::Device;
@@ -17,11 +25,14 @@ pub struct Cx<W: Worker> {
     generation: u64,
     deadline: Option<Duration>,
     exit: Option<Exit>,
+    timers: Timers,
+    pub(super) flights: Flights<W>,
 }
 
 impl<W: Worker> Cx<W> {
     pub(super) fn new(shared: Arc<Shared<W>>, generation: u64) -> Self {
-        Self { shared, generation, deadline: None, exit: None }
+        let flights = Flights::new(&shared.spec);
+        Self { shared, generation, deadline: None, exit: None, timers: Timers::default(), flights }
     }
 
     /// The worker's name.
@@ -60,9 +71,9 @@ impl<W: Worker> Cx<W> {
     }
 
     /// Sends the worker a message after a delay. If the worker has ended by then, it becomes a dead letter.
-    pub fn tell_after<M: Message>(&self, delay: Duration, message: M)
+    pub fn tell_after<M: Message, How: 'static>(&self, delay: Duration, message: M)
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
         let mailbox = self.mailbox();
         let pause = self.clock().sleep(delay);
@@ -72,6 +83,62 @@ impl<W: Worker> Cx<W> {
                 mailbox.dead_letter::<M>(error.reason);
             }
         });
+    }
+
+    /// Sends the worker a message every `period`, the first one after one period, for as long as this life lasts or until the timer
+    /// returned is stopped.
+    ///
+    /// The times are multiples of the period from now on. A message that finds no room waits for it; the times that pass meanwhile are
+    /// left out, not made up for. A period below a microsecond counts as one.
+    pub fn tell_every<M: Message, How: 'static>(
+        &mut self,
+        period: Duration,
+        mut message: impl FnMut() -> M + 'static,
+    ) -> Timer
+    where
+        W: Takes<M, How>,
+    {
+        let period = period.max(Duration::from_micros(1));
+        let (mailbox, clock) = (self.mailbox(), self.clock().clone());
+        self.timers.add(async move {
+            let mut due = clock.now();
+            loop {
+                due = next_due(due, period, clock.now());
+                clock.sleep_until(due).await;
+                if mailbox.tell(message()).await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Has this life told as an [`Ended`] message when a life of the other worker ends, and why; also at once if it has ended for good.
+    ///
+    /// It lasts until the other has ended for good ([`Ended::last`]) or this life ends; a fresh life watches anew, in
+    /// [`Worker::started`] say. Notices come before other messages and need no room in the mailbox. If further lives end before a
+    /// notice is handled, it tells of the latest.
+    pub fn watch<V: Worker>(&self, other: &Mailbox<V>)
+    where
+        W: Handle<Ended>,
+    {
+        let watchers = &other.shared.watchers;
+        if !watchers.has(WatchId::new(&self.shared, self.generation)) {
+            watchers.add(Arc::new(Notice::new(&self.shared, self.generation)));
+        }
+    }
+
+    /// Ends a [`watch`](Self::watch).
+    pub fn unwatch<V: Worker>(&self, other: &Mailbox<V>) {
+        other.shared.watchers.remove(WatchId::new(&self.shared, self.generation));
+    }
+
+    /// Lets this life and the other worker's present one end together: when either ends, for whatever reason, the other ends after its
+    /// current message as [`Exit::Linked`]. Each is then treated by its own supervisor, for which such an end is the failure, or the
+    /// orderly end, that the first one was. A fresh life links anew.
+    pub fn link<V: Worker>(&self, other: &Mailbox<V>) {
+        let broken = Arc::new(AtomicBool::new(false));
+        other.shared.watchers.add(Arc::new(Link::new(&self.shared, &broken)));
+        self.shared.watchers.add(Arc::new(Link::new(&other.shared, &broken)));
     }
 
     /// Ends the worker in order once this message is handled; what waits in the mailbox is not handled.
@@ -87,6 +154,61 @@ impl<W: Worker> Cx<W> {
     /// Ends the worker because its device can no longer be trusted.
     pub fn device_lost(&mut self, what: impl Into<Arc<str>>) {
         self.exit = Some(Exit::DeviceLost(what.into()));
+    }
+
+    /// Takes further messages that are `alike` out of the mailbox; they count as being handled.
+    pub(super) fn take_alike(&self, most: usize, alike: TypeId) -> Vec<Envelope<W>> {
+        // Under one lock, so that a life left behind either has them in hand or has not taken them.
+        let mut in_hand = self.shared.in_hand.lock();
+        let taken = self.shared.queue.take_alike(self.generation, most, |envelope| envelope.is(alike));
+        in_hand.held.extend(taken.iter().cloned());
+        taken
+    }
+
+    /// Keeps the present message in hand when its handler returns: it is in progress. Nothing if the life was left behind.
+    pub(super) fn keep_in_hand(&self) -> Option<Envelope<W>> {
+        let mut in_hand = self.shared.in_hand.lock();
+        let envelope = Arc::clone(in_hand.held.first()?);
+        in_hand.flying.push((self.generation, Arc::clone(&envelope)));
+        Some(envelope)
+    }
+
+    /// When what begins now began, if spans are kept.
+    pub(super) fn begin_span(&self) -> Option<Duration> {
+        self.shared.core.timeline.begin()
+    }
+
+    pub(super) fn spec(&self) -> &Spec {
+        &self.shared.spec
+    }
+
+    /// Notes what came of a message.
+    pub(super) fn book(&mut self, ran: Ran, envelope: &dyn Run<W>) {
+        let handled = || self.shared.vitals.handled.fetch_add(1, Ordering::Relaxed);
+        match ran {
+            Ran::Skipped | Ran::Flying => {}
+            Ran::Dead(reason) => self.shared.bury(envelope, reason),
+            Ran::Done => {
+                handled();
+            }
+            Ran::Late => {
+                handled();
+                self.shared.core.late_reply();
+            }
+            Ran::Unheard(error) => {
+                handled();
+                // The handler may have said more precisely what is wrong.
+                if !self.exit.as_ref().is_some_and(Exit::is_failure) {
+                    self.exit = Some(Exit::failed(error));
+                }
+            }
+        }
+    }
+
+    /// Ends what goes on beside the handlers.
+    pub(super) fn end(&mut self) {
+        self.timers = Timers::default();
+        self.flights = Flights::new(&self.shared.spec);
     }
 
     pub(super) fn set_deadline(&mut self, deadline: Option<Duration>) {

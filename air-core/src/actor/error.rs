@@ -15,6 +15,11 @@ pub enum Reason {
     Full,
     /// Its deadline passed first.
     Expired,
+    /// The worker has as many unanswered asks as its [`Spec::max_pending`](super::Spec::max_pending) allows.
+    TooManyPending {
+        /// How many that is.
+        limit: usize,
+    },
     /// Its sender withdrew it.
     Cancelled,
     /// The worker has ended for good.
@@ -26,6 +31,9 @@ impl fmt::Display for Reason {
         match self {
             Self::Full => write!(f, "the mailbox is full"),
             Self::Expired => write!(f, "its deadline passed before it was handled"),
+            Self::TooManyPending { limit } => {
+                write!(f, "the worker has {limit} unanswered asks, as many as its `max_pending` allows")
+            }
             Self::Cancelled => write!(f, "its sender withdrew it"),
             Self::Closed(exit) => write!(f, "the worker is gone: it {exit}"),
         }

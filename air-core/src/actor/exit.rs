@@ -24,6 +24,15 @@ pub enum Exit {
     },
     /// The device it computed on failed; a CUDA error is sticky, so nothing on that context can be trusted.
     DeviceLost(Arc<str>),
+    /// It was killed: what waited went back, and nobody waits for what it was doing.
+    Killed,
+    /// A worker it was linked with ended.
+    Linked {
+        /// The other worker's name.
+        name: Arc<str>,
+        /// Why the other ended.
+        cause: Arc<Exit>,
+    },
     /// Its supervisor stopped it because a sibling ended.
     Sibling {
         /// The sibling's name.
@@ -57,9 +66,18 @@ impl Exit {
         Self::Panicked(text.into())
     }
 
-    /// Whether this is anything but a wished-for end.
+    /// Whether this is anything but a wished-for end. The end of a linked worker is what the other's end was.
     pub fn is_failure(&self) -> bool {
-        !matches!(self, Self::Normal)
+        match self {
+            Self::Normal | Self::Killed => false,
+            Self::Linked { cause, .. } => cause.is_failure(),
+            _ => true,
+        }
+    }
+
+    /// Whether the worker's state can be trusted to its end.
+    pub(super) fn is_orderly(&self) -> bool {
+        matches!(self, Self::Normal | Self::Failed(_) | Self::Linked { .. })
     }
 }
 
@@ -79,6 +97,10 @@ impl fmt::Display for Exit {
             Self::Panicked(message) => write!(f, "panicked: {message}"),
             Self::Stalled { limit } => write!(f, "stalled: one message took longer than {limit:?}"),
             Self::DeviceLost(what) => write!(f, "lost its device: {what}"),
+            Self::Killed => write!(f, "was killed"),
+            Self::Linked { name, cause } => {
+                write!(f, "ended with {name}, to which it was linked and which {cause}")
+            }
             Self::Sibling { name, cause } => write!(f, "stopped with its sibling {name}, which {cause}"),
             Self::Escalated { name, restarts, cause } => {
                 let plural = if *restarts == 1 { "" } else { "s" };

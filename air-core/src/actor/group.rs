@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::call::Pending;
 use super::error::AskError;
+use super::how::Takes;
 use super::mailbox::Mailbox;
-use super::message::{Handle, Message, Worker};
+use super::message::{Message, Worker};
+use super::pending::Pending;
 
 /// A worker's place in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,17 +45,17 @@ impl<W: Worker> Group<W> {
     }
 
     /// Asks every rank the same; waits for room, not for answers.
-    pub fn broadcast<M: Message + Clone>(&self, message: &M) -> Vec<Pending<M>>
+    pub fn broadcast<M: Message + Clone, How: 'static>(&self, message: &M) -> Vec<Pending<M>>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
         self.ranks.iter().map(|rank| rank.send_blocking(message.clone())).collect()
     }
 
     /// Asks rank `i` the `i`-th message. `messages` must be as many as the group has ranks; else they come back.
-    pub fn scatter<M: Message>(&self, messages: Vec<M>) -> Result<Vec<Pending<M>>, Vec<M>>
+    pub fn scatter<M: Message, How: 'static>(&self, messages: Vec<M>) -> Result<Vec<Pending<M>>, Vec<M>>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
         if messages.len() != self.ranks.len() {
             return Err(messages);

@@ -8,26 +8,30 @@ use std::time::Duration;
 
 use futures::future::{Either, select};
 
-use super::call::{Call, Pending};
+use super::call::Call;
 use super::error::{AskError, Reason, SendError};
-use super::exit::{Exit, ExitRecord};
-use super::message::{Handle, Message, Worker};
+use super::exit::Exit;
+use super::how::Takes;
+use super::message::{Message, Worker};
 use super::park::block_on;
-use super::queue::Refused;
+use super::pending::Pending;
+use super::queue::{Lane, Refused};
 use super::shared::{Envelope, Shared};
 
 /// The way to one worker. Cheap to clone; it outlives restarts, and so do the messages in it.
 ///
 /// Room is bounded: `ask` and `tell` wait for it, `try_tell` gives the message back. Every verb of a mailbox made by
-/// [`within`](Self::within) carries a deadline, and a message whose deadline has passed is never handled.
+/// [`within`](Self::within) carries a deadline, and a message whose deadline has passed is never handled. Messages are handled in the
+/// order they were let in; those of a mailbox made by [`urgent`](Self::urgent) go before the others.
 pub struct Mailbox<W: Worker> {
-    shared: Arc<Shared<W>>,
+    pub(super) shared: Arc<Shared<W>>,
     limit: Option<Duration>,
+    urgent: bool,
 }
 
 impl<W: Worker> Clone for Mailbox<W> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), limit: self.limit }
+        Self { shared: Arc::clone(&self.shared), limit: self.limit, urgent: self.urgent }
     }
 }
 
@@ -42,85 +46,92 @@ impl<W: Worker> fmt::Debug for Mailbox<W> {
 
 impl<W: Worker> Mailbox<W> {
     pub(super) fn new(shared: Arc<Shared<W>>) -> Self {
-        Self { shared, limit: None }
+        Self { shared, limit: None, urgent: false }
     }
 
     /// The same mailbox, every verb of which gives up after `limit`.
     pub fn within(&self, limit: Duration) -> Self {
-        Self { shared: Arc::clone(&self.shared), limit: Some(limit) }
+        Self { limit: Some(limit), ..self.clone() }
+    }
+
+    /// The same mailbox, whose messages go before normal ones, in order among themselves. They have as much room of their own.
+    ///
+    /// After 16 urgent messages in a row a normal one that waits has its turn: urgent messages slow the others down, and cannot stop
+    /// them.
+    pub fn urgent(&self) -> Self {
+        Self { urgent: true, ..self.clone() }
     }
 
     /// Sends a message and waits for the answer.
-    pub async fn ask<M: Message>(&self, message: M) -> Result<M::Reply, AskError<M>>
+    pub async fn ask<M: Message, How: 'static>(&self, message: M) -> Result<M::Reply, AskError<M>>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
         self.send(message).await.await
     }
 
     /// [`ask`](Self::ask) for threads without an executor.
-    pub fn ask_blocking<M: Message>(&self, message: M) -> Result<M::Reply, AskError<M>>
+    pub fn ask_blocking<M: Message, How: 'static>(&self, message: M) -> Result<M::Reply, AskError<M>>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
         block_on(self.ask(message))
     }
 
     /// Sends a message, waiting for room but not for the answer: the way to keep several asks in flight.
-    pub async fn send<M: Message>(&self, message: M) -> Pending<M>
+    pub async fn send<M: Message, How: 'static>(&self, message: M) -> Pending<M>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
-        let (call, envelope) = self.call(message, true);
+        let slot = match self.shared.slot() {
+            Ok(slot) => slot,
+            Err(reason) => return Pending::refused(message, reason),
+        };
+        let (call, envelope) = Self::share(Call::ask(message, self.deadline(), slot));
         let pending = Pending::new(call, &self.shared.core.clock);
-        if let Err((envelope, reason)) = self.put(envelope).await {
+        if let Err((envelope, reason)) = self.put(self.lane::<M, How>(), envelope).await {
             envelope.undelivered(reason);
         }
         pending
     }
 
     /// [`send`](Self::send) for threads without an executor.
-    pub fn send_blocking<M: Message>(&self, message: M) -> Pending<M>
+    pub fn send_blocking<M: Message, How: 'static>(&self, message: M) -> Pending<M>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
         block_on(self.send(message))
     }
 
     /// Sends a message without an answer, waiting for room.
-    pub async fn tell<M: Message>(&self, message: M) -> Result<(), SendError<M>>
+    pub async fn tell<M: Message, How: 'static>(&self, message: M) -> Result<(), SendError<M>>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
-        let (call, envelope) = self.call(message, false);
-        let put = self.put(envelope).await;
-        put.or_else(|(_, reason)| call.give_back(reason))
+        let (call, envelope) = Self::share(Call::tell(message, self.deadline()));
+        let put = self.put(self.lane::<M, How>(), envelope).await;
+        put.or_else(|(_, reason)| call.letter().give_back(reason))
     }
 
     /// [`tell`](Self::tell) for threads without an executor.
-    pub fn tell_blocking<M: Message>(&self, message: M) -> Result<(), SendError<M>>
+    pub fn tell_blocking<M: Message, How: 'static>(&self, message: M) -> Result<(), SendError<M>>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
         block_on(self.tell(message))
     }
 
     /// Sends a message without an answer if there is room now.
-    pub fn try_tell<M: Message>(&self, message: M) -> Result<(), SendError<M>>
+    pub fn try_tell<M: Message, How: 'static>(&self, message: M) -> Result<(), SendError<M>>
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
-        let (call, envelope) = self.call(message, false);
-        match self.shared.queue.offer(envelope) {
+        let (call, envelope) = Self::share(Call::tell(message, self.deadline()));
+        match self.shared.queue.offer(self.lane::<M, How>(), envelope) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(_)) => call.give_back(Reason::Full),
-            Err(Refused::Closed(_)) => call.give_back(self.closed()),
+            Err(Refused::Full(_)) => call.letter().give_back(Reason::Full),
+            Err(Refused::Closed(_)) => call.letter().give_back(self.closed()),
         }
-    }
-
-    /// Ends the worker once it has handled what waits; nothing new is let in, and it is not restarted.
-    pub fn stop(&self) {
-        self.shared.queue.finish();
     }
 
     /// The worker's name.
@@ -143,16 +154,6 @@ impl<W: Worker> Mailbox<W> {
         self.shared.vitals.generation.load(Ordering::Relaxed).saturating_sub(1)
     }
 
-    /// Its last ends, oldest first (at most 16).
-    pub fn exits(&self) -> Vec<ExitRecord> {
-        self.shared.exits()
-    }
-
-    /// Why there will be no further life, once that is so.
-    pub fn ended(&self) -> Option<Exit> {
-        self.shared.queue.closed()
-    }
-
     /// Whether both lead to the same worker.
     pub fn same_worker(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
@@ -171,28 +172,36 @@ impl<W: Worker> Mailbox<W> {
         Reason::Closed(self.shared.queue.closed().unwrap_or(Exit::Normal))
     }
 
-    fn call<M: Message>(&self, message: M, asked: bool) -> (Arc<Call<M>>, Envelope<W>)
+    /// The lane a kind of message goes in.
+    fn lane<M: Message, How: 'static>(&self) -> Lane
     where
-        W: Handle<M>,
+        W: Takes<M, How>,
     {
-        let call = Call::new(message, asked, self.deadline());
-        let envelope: Envelope<W> = Arc::<Call<M>>::clone(&call);
+        Lane { group: W::group(&self.shared.spec), urgent: self.urgent }
+    }
+
+    /// A call's two ends.
+    fn share<M: Message, How: 'static>(call: Arc<Call<M, How>>) -> (Arc<Call<M, How>>, Envelope<W>)
+    where
+        W: Takes<M, How>,
+    {
+        let envelope: Envelope<W> = Arc::<Call<M, How>>::clone(&call);
         (call, envelope)
     }
 
     /// Puts an envelope in, waiting for room; it comes back with the reason if that cannot be.
-    async fn put(&self, envelope: Envelope<W>) -> Result<(), (Envelope<W>, Reason)> {
+    async fn put(&self, lane: Lane, envelope: Envelope<W>) -> Result<(), (Envelope<W>, Reason)> {
         // The usual case first: no future, no timer.
-        let envelope = match self.shared.queue.offer(envelope) {
+        let envelope = match self.shared.queue.offer(lane, envelope) {
             Ok(()) => return Ok(()),
             Err(Refused::Closed(envelope)) => return Err((envelope, self.closed())),
             Err(Refused::Full(envelope)) => envelope,
         };
         let room = match envelope.deadline() {
-            None => self.shared.queue.room().await,
+            None => self.shared.queue.room(lane).await,
             Some(at) => {
                 let timer = pin!(self.shared.core.clock.sleep_until(at));
-                match select(pin!(self.shared.queue.room()), timer).await {
+                match select(pin!(self.shared.queue.room(lane)), timer).await {
                     Either::Left((room, _)) => room,
                     Either::Right(_) => return Err((envelope, Reason::Expired)),
                 }

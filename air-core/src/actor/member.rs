@@ -41,7 +41,8 @@ enum Kind {
 
 impl Member {
     pub(super) fn worker(child: ChildId, worker: Arc<dyn Child>, lease: Option<Share>, core: &Core) -> Self {
-        let listed = Some(core.list(Arc::clone(&worker)));
+        core.list(Arc::clone(&worker));
+        let listed = Some(worker.number());
         Self { lease, ..Self::new(child, Kind::Worker(worker), listed) }
     }
 
@@ -169,13 +170,30 @@ impl Member {
             Kind::Supervisor(supervisor, _) => supervisor.do_send(Order::Halt),
             Kind::Worker(worker) => {
                 worker.interrupt();
-                let over = core.clock.sleep(limit);
-                let overdue = Order::Overdue { child: self.child, generation: self.generation, limit };
-                self.watches.push(actix::spawn(async move {
-                    over.await;
-                    address.do_send(overdue);
-                }));
+                self.overdue_after(limit, address, core);
             }
+        }
+    }
+
+    /// Whether it is the worker of this number.
+    pub(super) fn is_number(&self, number: u64) -> bool {
+        matches!(&self.kind, Kind::Worker(worker) if worker.number() == number)
+    }
+
+    /// If the present life is not over within the limit, it is overdue.
+    pub(super) fn overdue_after(&mut self, limit: Duration, address: Addr<SupervisorActor>, core: &Core) {
+        let over = core.clock.sleep(limit);
+        let overdue = Order::Overdue { child: self.child, generation: self.generation, limit };
+        self.watches.push(actix::spawn(async move {
+            over.await;
+            address.do_send(overdue);
+        }));
+    }
+
+    /// Tells who watches that a life has ended and another may follow.
+    pub(super) fn tell_watchers(&self, exit: &Exit) {
+        if let Kind::Worker(worker) = &self.kind {
+            worker.tell_watchers(exit);
         }
     }
 

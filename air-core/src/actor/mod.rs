@@ -3,12 +3,16 @@
 //! | file | idea |
 //! |---|---|
 //! | `message` | what users write: `Message`, `Worker`, `Handle` |
-//! | `mailbox` | how a worker is reached |
-//! | `call` | one message on its way, and the answer on its way back |
+//! | `mailbox` | how a worker is reached; `ending`: how it is ended |
+//! | `call` | one message on its way, and the answer on its way back; `pending`: as its sender holds it |
+//! | `how` | the ways a worker handles a message: one by one, in batches, concurrently; `flight`: calls in progress |
 //! | `queue` | what waits for a worker, older than any one life of it |
 //! | `awake` | waiting awake for a moment before parking |
 //! | `cell` | one life of a worker: the actix actor |
 //! | `exit` | why it ended |
+//! | `watch` | being told of another worker's end: monitors and links |
+//! | `names` | finding a worker by name |
+//! | `timer` | messages a worker sends itself |
 //! | `restart` | what to do about it: pure decisions |
 //! | `supervisor` | doing it; `order`: what it is told, `member`: the lives of whom it supervises |
 //! | `places` | the threads workers live on |
@@ -32,14 +36,19 @@ mod cell;
 mod child;
 mod core;
 mod cx;
+mod ending;
 mod error;
 mod exit;
+mod flight;
 mod group;
+mod how;
 mod mailbox;
 mod member;
 mod message;
+mod names;
 mod order;
 mod park;
+mod pending;
 mod places;
 mod queue;
 #[cfg(test)]
@@ -49,6 +58,8 @@ mod shared;
 mod spec;
 mod supervisor;
 mod system;
+mod timer;
+mod watch;
 
 /// What the model checker replaces.
 mod sync {
@@ -56,17 +67,20 @@ mod sync {
     pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
 }
 
-pub use call::Pending;
 pub use child::{ExitState, WorkerPhase, WorkerState};
 pub use core::{Counters, DeadLetter};
 pub use cx::Cx;
 pub use error::{AskError, Reason, SendError};
 pub use exit::{Exit, ExitRecord};
 pub use group::{Group, Rank};
+pub use how::{Concurrently, InBatches, OneByOne, Takes};
 pub use mailbox::Mailbox;
-pub use message::{Handle, Message, Worker};
+pub use message::{Handle, HandleAsync, HandleBatch, Message, Worker};
 pub use park::block_on;
+pub use pending::Pending;
 pub use restart::{Backoff, Restart, Strategy};
 pub use spec::{GroupSpec, Spec, SupervisorSpec};
 pub use system::Supervisor;
 pub(crate) use system::{System, SystemHandle};
+pub use timer::Timer;
+pub use watch::Ended;

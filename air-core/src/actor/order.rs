@@ -37,6 +37,8 @@ pub(super) enum Order {
         child: ChildId,
         ticket: u64,
     },
+    /// The worker of this number was killed.
+    Kill(u64),
     /// Stop everyone; [`Order::Revive`] starts them again.
     Halt,
     Revive,

@@ -1,17 +1,23 @@
 //! What all lives of one worker have in common; it outlives each of them.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::call::Run;
+use actix::WeakAddr;
+use tokio::sync::Notify;
+
+use super::call::{Run, Slot};
 use super::core::Core;
 use super::error::Reason;
 use super::exit::{Exit, ExitRecord};
 use super::message::Worker;
+use super::order::Order;
 use super::queue::Queue;
 use super::spec::Spec;
+use super::supervisor::SupervisorActor;
+use super::watch::{Ended, Watchers};
 use crate::device::Device;
 use parking_lot::Mutex;
 
@@ -24,12 +30,34 @@ pub(super) struct Shared<W: Worker> {
     pub(super) spec: Spec,
     pub(super) core: Arc<Core>,
     pub(super) queue: Queue<Envelope<W>, Exit>,
-    /// What is being handled, so that it can be answered for a worker that never returns.
-    pub(super) current: Mutex<Option<Envelope<W>>>,
+    /// What is being handled, so that it can be answered for a worker that never returns. Locked before the queue.
+    pub(super) in_hand: Mutex<InHand<W>>,
     pub(super) vitals: Vitals,
+    pub(super) watchers: Watchers,
     exits: Mutex<VecDeque<ExitRecord>>,
     /// The GPUs it was given before its first life.
     pub(super) devices: OnceLock<Vec<Device>>,
+    /// Who supervises it, and the number it is known by there.
+    supervisor: WeakAddr<SupervisorActor>,
+    pub(super) number: u64,
+    /// Asks not yet answered, where they are limited.
+    pending: Option<Arc<AtomicUsize>>,
+    /// Told once there will be no further life.
+    gone: Notify,
+}
+
+/// What is being handled.
+pub(super) struct InHand<W: Worker> {
+    /// The message, or batch, that the worker has been given.
+    pub(super) held: Vec<Envelope<W>>,
+    /// The calls in progress, each with the life it belongs to.
+    pub(super) flying: Vec<(u64, Envelope<W>)>,
+}
+
+impl<W: Worker> Default for InHand<W> {
+    fn default() -> Self {
+        Self { held: Vec::new(), flying: Vec::new() }
+    }
 }
 
 /// What is known of a worker without knowing its type.
@@ -60,15 +88,36 @@ impl Vitals {
 }
 
 impl<W: Worker> Shared<W> {
-    pub(super) fn new(spec: Spec, core: Arc<Core>) -> Self {
+    pub(super) fn new(spec: Spec, core: Arc<Core>, supervisor: WeakAddr<SupervisorActor>) -> Self {
         Self {
-            queue: Queue::new(spec.capacity),
+            queue: Queue::new(spec.capacity, 1 + spec.concurrency_groups.len()),
+            pending: spec.max_pending.map(|_| Arc::default()),
+            number: core.next_number(),
             spec,
             core,
-            current: Mutex::new(None),
+            in_hand: Mutex::default(),
             vitals: Vitals::default(),
+            watchers: Watchers::default(),
             exits: Mutex::new(VecDeque::new()),
             devices: OnceLock::new(),
+            supervisor,
+            gone: Notify::new(),
+        }
+    }
+
+    /// Whether it handles something.
+    pub(super) fn is_busy(&self) -> bool {
+        let in_hand = self.in_hand.lock();
+        !in_hand.held.is_empty() || !in_hand.flying.is_empty()
+    }
+
+    /// Counts an ask against the worker's limit, if it has one.
+    pub(super) fn slot(&self) -> Result<Option<Slot>, Reason> {
+        match (&self.pending, self.spec.max_pending) {
+            (Some(pending), Some(limit)) => {
+                Slot::take(pending, limit).map(Some).ok_or(Reason::TooManyPending { limit })
+            }
+            _ => Ok(None),
         }
     }
 
@@ -84,23 +133,78 @@ impl<W: Worker> Shared<W> {
         self.exits.lock().iter().cloned().collect()
     }
 
-    /// Answers whoever waits for the message in hand, if the worker never did.
+    /// Answers whoever waits for what is in hand, if the worker never did.
     pub(super) fn abort_current(&self, exit: &Exit) {
-        let current = self.current.lock().take();
-        if let Some(envelope) = current {
+        let in_hand = std::mem::take(&mut *self.in_hand.lock());
+        for envelope in
+            in_hand.held.into_iter().chain(in_hand.flying.into_iter().map(|(_, envelope)| envelope))
+        {
             envelope.died(exit);
         }
     }
 
-    /// Closes the mailbox; every waiting ask learns why, every waiting tell becomes a dead letter.
+    /// Answers whoever waits for a call in progress of a life that has ended.
+    pub(super) fn abort_flying(&self, generation: u64, exit: &Exit) {
+        let mut in_hand = self.in_hand.lock();
+        let ended = in_hand.flying.extract_if(.., |(life, _)| *life == generation).collect::<Vec<_>>();
+        drop(in_hand);
+        for (_, envelope) in ended {
+            envelope.died(exit);
+        }
+    }
+
+    /// A call is no longer in progress.
+    pub(super) fn landed(&self, envelope: &Envelope<W>) {
+        let mut in_hand = self.in_hand.lock();
+        let is_it =
+            |(_, flying): &(u64, Envelope<W>)| std::ptr::addr_eq(Arc::as_ptr(flying), Arc::as_ptr(envelope));
+        if let Some(place) = in_hand.flying.iter().position(is_it) {
+            in_hand.flying.swap_remove(place);
+        }
+    }
+
+    /// Tells who watches that the present life has ended.
+    pub(super) fn tell_watchers(&self, exit: &Exit, last: bool) {
+        let (name, generation) =
+            (Arc::clone(&self.spec.name), self.vitals.generation.load(Ordering::Relaxed));
+        self.watchers.tell(&Ended { name, exit: exit.clone(), generation, last });
+    }
+
+    /// Closes the mailbox: the name is free, every waiting ask learns why, every waiting tell becomes a dead letter.
     pub(super) fn close(&self, exit: &Exit) {
+        self.core.names.free(&self.spec.name, self);
         for envelope in self.queue.close(exit.clone()) {
-            self.bury(&envelope, Reason::Closed(exit.clone()));
+            self.bury(&*envelope, Reason::Closed(exit.clone()));
+        }
+        self.tell_watchers(exit, true);
+        self.gone.notify_waiters();
+    }
+
+    /// Ends the worker for good without waiting for it. Its supervisor waits for the thread, and leaves it behind if it must.
+    pub(super) fn kill(&self) {
+        self.queue.finish();
+        self.close(&Exit::Killed);
+        self.abort_current(&Exit::Killed);
+        if let Some(supervisor) = self.supervisor.upgrade() {
+            supervisor.do_send(Order::Kill(self.number));
+        }
+    }
+
+    /// Waits until there will be no further life.
+    pub(super) async fn gone(&self) -> Exit {
+        loop {
+            let mut gone = std::pin::pin!(self.gone.notified());
+            // From here on a notification is not missed.
+            gone.as_mut().enable();
+            if let Some(exit) = self.queue.closed() {
+                return exit;
+            }
+            gone.await;
         }
     }
 
     /// An envelope that will not be handled: back to its sender, or to the dead letters.
-    pub(super) fn bury(&self, envelope: &Envelope<W>, reason: Reason) {
+    pub(super) fn bury(&self, envelope: &dyn Run<W>, reason: Reason) {
         if !envelope.undelivered(reason.clone()) {
             self.core.dead_letter(&self.spec.name, envelope.message_type(), reason);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::queue::Full;
 use super::restart::{Backoff, Restart, Strategy};
 use crate::error::{CoreError, Result};
 use crate::resource::Resources;
@@ -16,8 +17,15 @@ const MAX_CAPACITY: usize = 1 << 20;
 pub struct Spec {
     /// What it is called in errors, logs and listings.
     pub name: Arc<str>,
-    /// Messages that may wait, not counting the one being handled (default 64).
+    /// Messages that may wait, not counting the one being handled; as many urgent ones besides (default 64).
     pub capacity: usize,
+    /// Asks that may be unanswered at any time, waiting for room included; one more is refused at once (default: no limit, asks wait for
+    /// room).
+    pub max_pending: Option<usize>,
+    /// Calls of [`HandleAsync`](super::HandleAsync) that may be in progress, those of groups aside (default 1000).
+    pub max_concurrency: usize,
+    /// The same for those of each concurrency group (default: no groups).
+    pub concurrency_groups: Vec<(Arc<str>, usize)>,
     /// Whether it shares a pool of threads with other light workers, whose handlers must not block (default: a thread of its own).
     pub shared: bool,
     /// How long one message, or the start, may take before the worker is abandoned and replaced (default: for ever).
@@ -34,6 +42,9 @@ impl Spec {
         Self {
             name: name.into(),
             capacity: 64,
+            max_pending: None,
+            max_concurrency: 1000,
+            concurrency_groups: Vec::new(),
             shared: false,
             stall: None,
             restart: Restart::default(),
@@ -44,6 +55,26 @@ impl Spec {
     /// Sets how many messages may wait.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
+        self
+    }
+
+    /// Refuses asks at once when so many are unanswered, with [`Reason::TooManyPending`](super::Reason::TooManyPending) and the message
+    /// back, instead of letting them wait.
+    pub fn max_pending(mut self, asks: usize) -> Self {
+        self.max_pending = Some(asks);
+        self
+    }
+
+    /// Sets how many async calls of no group may be in progress.
+    pub fn max_concurrency(mut self, calls: usize) -> Self {
+        self.max_concurrency = calls;
+        self
+    }
+
+    /// Adds a concurrency group: up to `calls` async calls of the messages that name it may be in progress, and as many of them may wait
+    /// as the capacity says, whatever the others do.
+    pub fn concurrency_group(mut self, name: impl Into<Arc<str>>, calls: usize) -> Self {
+        self.concurrency_groups.push((name.into(), calls));
         self
     }
 
@@ -77,6 +108,16 @@ impl Spec {
             |what: &str| Err(CoreError::Config { message: format!("worker `{}`: {what}", self.name) });
         if self.capacity == 0 || self.capacity > MAX_CAPACITY {
             return refuse(&format!("capacity {} is not within 1..={MAX_CAPACITY}", self.capacity));
+        }
+        if self.max_pending == Some(0) {
+            return refuse("a `max_pending` of zero would refuse every ask");
+        }
+        if self.concurrency_groups.len() >= Full::GROUPS {
+            return refuse(&format!("more than {} concurrency groups", Full::GROUPS - 1));
+        }
+        let limits = self.concurrency_groups.iter().map(|(_, limit)| *limit);
+        if limits.chain([self.max_concurrency]).any(|limit| limit == 0) {
+            return refuse("a concurrency limit of zero would let no async call begin");
         }
         match self.stall {
             Some(_) if self.shared => refuse(

@@ -78,7 +78,21 @@ impl SupervisorActor {
         }
         // It waits out a back-off: it has ended already, and starts with the others now.
         member.call_off();
-        self.decide(child, &Exit::Normal, ctx);
+        self.decide(child, &Exit::Normal, false, ctx);
+    }
+
+    /// A worker was killed: its mailbox is closed already, and its life ends when it sees that.
+    fn killed(&mut self, number: u64, ctx: &mut Context<Self>) {
+        let Some(child) = self.members.iter().position(|member| member.is_number(number)) else { return };
+        let member = &mut self.members[child];
+        if member.is_running() {
+            return member.overdue_after(self.spec.stop_limit, ctx.address(), &self.core);
+        }
+        member.call_off();
+        if matches!(self.phase, Phase::Live) {
+            self.decide(child, &Exit::Killed, false, ctx);
+            self.end_if_solo(ctx);
+        }
     }
 
     /// A life has ended, by itself or left behind.
@@ -86,7 +100,7 @@ impl SupervisorActor {
         let member = &mut self.members[child];
         let (name, swept) = (member.name(), member.is_swept());
         let exit = match (&self.cause, swept) {
-            (Some((name, cause)), true) if !exit.is_failure() => {
+            (Some((name, cause)), true) if matches!(exit, Exit::Normal) => {
                 Exit::Sibling { name: Arc::clone(name), cause: Arc::clone(cause) }
             }
             _ => exit,
@@ -99,13 +113,22 @@ impl SupervisorActor {
         }
         match &self.phase {
             Phase::Live => {}
-            Phase::Halting { .. } => return self.halt_if_all_ended(ctx),
+            Phase::Halting { closing, .. } => {
+                if !closing {
+                    self.members[child].tell_watchers(&exit);
+                }
+                return self.halt_if_all_ended(ctx);
+            }
             Phase::Halted | Phase::Closed => return,
         }
         if !swept {
             self.cause = Some((name, Arc::new(exit.clone())));
         }
-        self.decide(child, &exit, ctx);
+        self.decide(child, &exit, true, ctx);
+        self.end_if_solo(ctx);
+    }
+
+    fn end_if_solo(&mut self, ctx: &mut Context<Self>) {
         // A worker spawned by itself brought a supervisor of its own, which ends with it.
         let over = self.spec.solo && !self.members.iter().any(Member::is_listed);
         if over && matches!(self.phase, Phase::Live) {
@@ -114,10 +137,14 @@ impl SupervisorActor {
         }
     }
 
-    /// Asks the policy what follows from an end, and does it.
-    fn decide(&mut self, child: ChildId, exit: &Exit, ctx: &mut Context<Self>) {
+    /// Asks the policy what follows from an end, and does it. `lived` tells the end of a life from one of a pause between two.
+    fn decide(&mut self, child: ChildId, exit: &Exit, lived: bool, ctx: &mut Context<Self>) {
         let asked = self.members[child].asked_to_end();
-        for action in self.policy.on_exit(self.core.clock.now(), child, exit.is_failure(), asked) {
+        let actions = self.policy.on_exit(self.core.clock.now(), child, exit.is_failure(), asked);
+        if lived && !actions.contains(&Action::Close(child)) {
+            self.members[child].tell_watchers(exit);
+        }
+        for action in actions {
             match action {
                 Action::Stop(child) => self.stop_member(child, ctx),
                 Action::Start { child, after } if after.is_zero() => self.start(child, ctx),
@@ -278,6 +305,7 @@ impl Handler<Order> for SupervisorActor {
                     self.start(child, ctx);
                 }
             }
+            Order::Kill(number) => self.killed(number, ctx),
             Order::Halt => {
                 if matches!(self.phase, Phase::Live) {
                     self.cause = None;

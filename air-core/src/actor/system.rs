@@ -10,9 +10,10 @@ use actix::{Actor, Addr, ArbiterHandle};
 use tokio::sync::oneshot;
 
 use super::cell::Factory;
-use super::child::{Child, WorkerChild, WorkerState};
+use super::child::{WorkerChild, WorkerState};
 use super::core::{Core, Counters, DeadLetter};
 use super::cx::Cx;
+use super::exit::Exit;
 use super::group::{Group, Rank};
 use super::mailbox::Mailbox;
 use super::message::Worker;
@@ -107,12 +108,12 @@ impl Drop for System {
             (Arc::clone(&self.handle.places), Arc::clone(&self.handle.core), self.grace);
         self.handle.arbiter.spawn(async move {
             let abandoned = core.counters().abandoned;
-            if !ended_within(grace, top.values().map(shutdown)).await {
+            if tokio::time::timeout(grace, ended(top.values().map(shutdown))).await.is_err() {
                 for supervisor in top.values() {
                     supervisor.do_send(Order::AbandonAll(grace));
                 }
-                // Nested supervisors pass it on by message; all of them are on this thread, so a turn each is enough.
-                ended_within(Duration::from_secs(1), top.values().map(shutdown)).await;
+                // Nobody runs any more, and supervisors run nothing that could hold them up: each has ended when those under it say so.
+                ended(top.values().map(shutdown)).await;
             }
             places.close(core.counters().abandoned > abandoned);
             actix::System::current().stop();
@@ -132,10 +133,9 @@ fn shutdown(supervisor: &Addr<SupervisorActor>) -> oneshot::Receiver<()> {
     is_done
 }
 
-async fn ended_within(limit: Duration, ends: impl Iterator<Item = oneshot::Receiver<()>>) -> bool {
-    let all: Vec<_> = ends.collect();
-    // A supervisor that has ended already drops the sender, which is an answer too.
-    tokio::time::timeout(limit, futures::future::join_all(all)).await.is_ok()
+/// A supervisor that has ended already drops the sender, which is an answer too.
+async fn ended(ends: impl Iterator<Item = oneshot::Receiver<()>>) {
+    futures::future::join_all(ends).await;
 }
 
 impl SystemHandle {
@@ -180,6 +180,28 @@ impl SystemHandle {
     pub(crate) fn spawn<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<Mailbox<W>> {
         self.validate(&spec, 1)?;
         Ok(self.supervisor(SupervisorSpec::solo(Arc::clone(&spec.name)))?.adopt(spec, factory))
+    }
+
+    pub(crate) fn get_or_start<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<Mailbox<W>> {
+        self.validate(&spec, 1)?;
+        if let Some(worker) = self.core.names.find(&spec.name)? {
+            return Ok(Mailbox::new(worker));
+        }
+        let supervisor = self.supervisor(SupervisorSpec::solo(Arc::clone(&spec.name)))?;
+        let claimed = supervisor.claim(spec, factory);
+        if !matches!(claimed, Ok((_, true))) {
+            // Someone else was faster: there is nothing to supervise.
+            supervisor.address.do_send(Order::Close(Exit::Normal));
+        }
+        claimed.map(|(mailbox, _)| mailbox)
+    }
+
+    pub(crate) fn find<W: Worker>(&self, name: &str) -> Result<Option<Mailbox<W>>> {
+        Ok(self.core.names.find(name)?.map(Mailbox::new))
+    }
+
+    pub(crate) fn names(&self, prefix: &str) -> Vec<Arc<str>> {
+        self.core.names.within(prefix)
     }
 
     pub(crate) fn supervisor(&self, spec: SupervisorSpec) -> Result<Supervisor> {
@@ -286,6 +308,27 @@ impl Supervisor {
         &self.name
     }
 
+    /// [`RuntimeHandle::get_or_start`](crate::RuntimeHandle::get_or_start), under this supervisor if it is to be started.
+    pub fn get_or_start<W: Worker>(
+        &self,
+        spec: Spec,
+        factory: impl Fn(&mut Cx<W>) -> Result<W, BoxError> + Send + Sync + 'static,
+    ) -> Result<Mailbox<W>> {
+        self.system.validate(&spec, 1)?;
+        self.claim(spec, Arc::new(factory)).map(|(mailbox, _)| mailbox)
+    }
+
+    /// The worker of this name, started if nobody has it; says whether it was.
+    fn claim<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Result<(Mailbox<W>, bool)> {
+        let name = Arc::clone(&spec.name);
+        let (shared, is_new) = self.system.core.names.claim(&name, || self.shared(spec))?;
+        if is_new {
+            let resources = shared.spec.resources.clone();
+            self.enlist(vec![Self::adoption(Arc::clone(&shared), factory)], resources.as_ref());
+        }
+        Ok((Mailbox::new(shared), is_new))
+    }
+
     fn adopt<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> Mailbox<W> {
         let resources = spec.resources.clone();
         let (mailbox, adoption) = self.ready(spec, factory);
@@ -295,9 +338,13 @@ impl Supervisor {
 
     /// A worker that is not under the supervisor yet.
     fn ready<W: Worker>(&self, spec: Spec, factory: Factory<W>) -> (Mailbox<W>, Adoption) {
-        let shared = Arc::new(Shared::new(spec, Arc::clone(&self.system.core)));
-        let child: Arc<dyn Child> = Arc::new(WorkerChild { shared: Arc::clone(&shared), factory });
-        (Mailbox::new(shared), Adoption::new(child))
+        let shared = Arc::new(self.shared(spec));
+        let adoption = Self::adoption(Arc::clone(&shared), factory);
+        (Mailbox::new(shared), adoption)
+    }
+
+    fn adoption<W: Worker>(shared: Arc<Shared<W>>, factory: Factory<W>) -> Adoption {
+        Adoption::new(Arc::new(WorkerChild { shared, factory }))
     }
 
     /// Puts workers under the supervisor once they have their resources: all of them at once, so that no two groups that have half of
@@ -315,6 +362,10 @@ impl Supervisor {
             }
         };
         self.system.core.resources.when_free(Arc::clone(&self.name), resources, workers, granted);
+    }
+
+    fn shared<W: Worker>(&self, spec: Spec) -> Shared<W> {
+        Shared::new(spec, Arc::clone(&self.system.core), self.address.downgrade())
     }
 }
 

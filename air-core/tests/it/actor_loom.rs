@@ -24,11 +24,14 @@ mod queue;
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
-use queue::{Queue, Refused};
+use queue::{Full, Lane, Queue, Refused};
 use std::task::{Context, Poll, Waker};
 
+const NORMAL: Lane = Lane { group: 0, urgent: false };
+const URGENT: Lane = Lane { group: 0, urgent: true };
+
 fn take(queue: &Queue<usize, ()>, generation: u64) -> Option<usize> {
-    match queue.poll_take(generation, &mut Context::from_waker(Waker::noop())) {
+    match queue.poll_take(generation, Full::default(), &mut Context::from_waker(Waker::noop())) {
         Poll::Ready(item) => item,
         Poll::Pending => None,
     }
@@ -38,14 +41,14 @@ fn take(queue: &Queue<usize, ()>, generation: u64) -> Option<usize> {
 #[test]
 fn putting_against_taking_and_closing_loses_and_doubles_nothing() {
     loom::model(|| {
-        let queue = Arc::new(Queue::<usize, ()>::new(2));
+        let queue = Arc::new(Queue::<usize, ()>::new(2, 1));
         let given_back = Arc::new(AtomicUsize::new(0));
         queue.own(1);
         let putters: Vec<_> = [1, 2]
             .map(|item| {
                 let (queue, given_back) = (queue.clone(), given_back.clone());
                 loom::thread::spawn(move || {
-                    if let Err(Refused::Closed(item) | Refused::Full(item)) = queue.offer(item) {
+                    if let Err(Refused::Closed(item) | Refused::Full(item)) = queue.offer(NORMAL, item) {
                         given_back.fetch_add(item, Ordering::SeqCst);
                     }
                 })
@@ -65,16 +68,16 @@ fn putting_against_taking_and_closing_loses_and_doubles_nothing() {
 #[test]
 fn two_lives_share_the_queue_without_sharing_an_item() {
     loom::model(|| {
-        let queue = Arc::new(Queue::<usize, ()>::new(2));
+        let queue = Arc::new(Queue::<usize, ()>::new(2, 1));
         queue.own(1);
-        queue.offer(1).unwrap();
+        queue.offer(NORMAL, 1).unwrap();
         let old = {
             let queue = queue.clone();
             loom::thread::spawn(move || take(&queue, 1).unwrap_or(0))
         };
         let putter = {
             let queue = queue.clone();
-            loom::thread::spawn(move || queue.offer(2).unwrap())
+            loom::thread::spawn(move || queue.offer(NORMAL, 2).unwrap())
         };
         queue.own(2);
         let new = take(&queue, 2).unwrap_or(0);
@@ -89,13 +92,13 @@ fn two_lives_share_the_queue_without_sharing_an_item() {
 #[test]
 fn a_line_against_taking_and_closing_loses_and_doubles_nothing() {
     loom::model(|| {
-        let queue = Arc::new(Queue::<usize, ()>::new(1));
+        let queue = Arc::new(Queue::<usize, ()>::new(1, 1));
         queue.own(1);
-        queue.offer(1).unwrap();
+        queue.offer(NORMAL, 1).unwrap();
         let waiter = {
             let queue = queue.clone();
             loom::thread::spawn(move || {
-                let mut room = std::pin::pin!(queue.room());
+                let mut room = std::pin::pin!(queue.room(NORMAL));
                 let polled = room.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 match polled {
                     Poll::Ready(Ok(slot)) => slot.put(2).err().unwrap_or(0),
@@ -108,7 +111,34 @@ fn a_line_against_taking_and_closing_loses_and_doubles_nothing() {
         let given_back = waiter.join().unwrap();
         let rest: usize = std::iter::from_fn(|| take(&queue, 1)).sum();
         assert_eq!(taken + given_back + rest, 3);
-        queue.offer(5).unwrap();
-        assert!(queue.offer(6).is_err(), "room for exactly one");
+        queue.offer(NORMAL, 5).unwrap();
+        assert!(queue.offer(NORMAL, 6).is_err(), "room for exactly one");
+    });
+}
+
+/// A batch on a dying mailbox, over two lanes: each item is in the batch, handed to the closer or given back; one of these, once.
+#[test]
+fn taking_a_batch_against_putting_and_closing_loses_and_doubles_nothing() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::<usize, ()>::new(4, 1));
+        queue.own(1);
+        queue.offer(NORMAL, 1).unwrap();
+        queue.offer(NORMAL, 2).unwrap();
+        let putter = {
+            let queue = queue.clone();
+            loom::thread::spawn(move || if queue.offer(URGENT, 4).is_err() { 4 } else { 0 })
+        };
+        let taker = {
+            let queue = queue.clone();
+            loom::thread::spawn(move || {
+                let first = take(&queue, 1).unwrap_or(0);
+                let batch: usize = queue.take_alike(1, 2, |_| true).into_iter().sum();
+                first + batch
+            })
+        };
+        let closed: usize = queue.close(()).into_iter().sum();
+        let given_back = putter.join().unwrap();
+        assert_eq!(taker.join().unwrap() + closed + given_back, 7);
+        assert_eq!(queue.len(), 0);
     });
 }

@@ -148,9 +148,7 @@ fn stopping_drains_and_is_not_a_failure() {
     release.send(()).unwrap();
     assert!(waiting.into_iter().map(|ask| ask.wait().unwrap()).eq(1..=3));
     assert_eq!(has_stopped.recv().unwrap(), 3);
-    while probe.ended().is_none() {
-        std::thread::yield_now();
-    }
+    assert!(matches!(probe.wait_ended_blocking(), Exit::Normal));
     assert!(matches!(probe.ended(), Some(Exit::Normal)));
     assert_eq!(probe.restarts(), 0);
 }

@@ -1,9 +1,13 @@
 //! Workers and supervision; here is the worker that all these tests use.
 #![allow(clippy::unwrap_used)]
 
+mod concurrent;
 mod mailbox;
+mod messages;
+mod names;
 mod runtime;
 mod supervision;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -84,4 +88,11 @@ fn hold(mailbox: &Mailbox<Probe>) -> mpsc::Sender<()> {
 /// A runtime whose restarts are immediate.
 fn eager(runtime: &Runtime) -> air_core::Supervisor {
     runtime.supervisor(SupervisorSpec::new("eager").backoff(Backoff::NONE)).unwrap()
+}
+
+/// Waits for what nobody is told of, such as a counter.
+fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::yield_now();
+    }
 }
