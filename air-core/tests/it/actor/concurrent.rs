@@ -273,11 +273,11 @@ fn a_poll_that_does_not_return_is_a_stall() {
             Block(entered, released): Block,
             _: &mut Cx<Self>,
         ) -> impl Future<Output = Result<(), BoxError>> + 'static {
-            async move {
+            futures::future::lazy(move |_| {
                 entered.send(())?;
                 let _ = released.recv();
                 Ok(())
-            }
+            })
         }
     }
     let worker = eager(&runtime).spawn(Spec::new("stuck").stall(SECOND), |_| Ok(Stuck)).unwrap();
