@@ -28,6 +28,9 @@ pub enum CoreError {
     /// Columns do not make a batch.
     #[error(transparent)]
     Batch(#[from] crate::data::BatchError),
+    /// An object has no value.
+    #[error(transparent)]
+    Object(#[from] crate::object::ObjectError),
     /// A file or object could not be read or written.
     #[error(transparent)]
     Storage(#[from] crate::storage::StorageError),

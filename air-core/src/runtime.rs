@@ -15,8 +15,10 @@ use crate::clock::Clock;
 use crate::device;
 use crate::error::Result;
 use crate::metrics::Metrics;
+use crate::object::{ObjectConfig, Store};
 use crate::resource::{Acquire, Placement, PlacementGroup, ResourcePool, ResourceState, Resources};
 use crate::state::{self, Events, Services, State, StateConfig, StateServer};
+use crate::task::{Pool, Shared, TaskConfig};
 use crate::trace::{self, Timeline};
 
 /// How a runtime is set up.
@@ -33,6 +35,10 @@ pub struct RuntimeConfig {
     pub resources: Option<Resources>,
     /// The most spans the timeline keeps (default 65 536, about 6 MiB once it is full).
     pub timeline_spans: usize,
+    /// The threads tasks run on.
+    pub tasks: TaskConfig,
+    /// The memory objects may have.
+    pub objects: ObjectConfig,
 }
 
 impl Default for RuntimeConfig {
@@ -45,6 +51,8 @@ impl Default for RuntimeConfig {
             clock: Clock::system(),
             resources: None,
             timeline_spans: trace::DEFAULT_SPANS,
+            tasks: TaskConfig::default(),
+            objects: ObjectConfig::default(),
         }
     }
 }
@@ -79,11 +87,24 @@ impl RuntimeConfig {
         self.shutdown_grace = grace;
         self
     }
+
+    /// Sets the threads tasks run on.
+    pub fn tasks(mut self, tasks: TaskConfig) -> Self {
+        self.tasks = tasks;
+        self
+    }
+
+    /// Sets the memory objects may have.
+    pub fn objects(mut self, objects: ObjectConfig) -> Self {
+        self.objects = objects;
+        self
+    }
 }
 
 /// Runs workers. There may be several in a process; they share nothing.
 ///
-/// Dropping it ends every worker after its current message, answers every waiting caller, and joins every thread.
+/// Dropping it ends every worker after its current message and every task that has not begun, answers every waiting caller, and joins
+/// every thread.
 ///
 /// ```
 /// use air_core::{BoxError, Cx, Handle, Message, Runtime, Spec, Worker};
@@ -110,6 +131,7 @@ impl RuntimeConfig {
 /// ```
 pub struct Runtime {
     system: System,
+    pool: Pool,
     handle: RuntimeHandle,
 }
 
@@ -121,9 +143,15 @@ impl Runtime {
 
     /// Starts a runtime.
     pub fn with(config: RuntimeConfig) -> Result<Self> {
+        let (tasks, objects, grace) = (config.tasks.clone(), config.objects.clone(), config.shutdown_grace);
         let system = System::start(config)?;
-        let handle = RuntimeHandle { system: system.handle().clone(), services: Arc::new(Services::new()) };
-        Ok(Self { system, handle })
+        let pool = Pool::new(tasks, system.handle().clock().clone(), Store::new(objects), grace);
+        let handle = RuntimeHandle {
+            system: system.handle().clone(),
+            services: Arc::new(Services::new()),
+            tasks: Arc::clone(pool.shared()),
+        };
+        Ok(Self { system, pool, handle })
     }
 
     /// A handle with the same verbs, for use inside workers. It does not keep the runtime alive.
@@ -134,8 +162,10 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        // Whoever looks on goes first; the workers end with the system.
+        // Whoever looks on goes first.
         self.handle.services.close();
+        // Before workers and threads are waited for: they may wait for tasks that would never begin.
+        self.pool.close();
     }
 }
 
@@ -160,6 +190,7 @@ impl fmt::Debug for Runtime {
 pub struct RuntimeHandle {
     system: SystemHandle,
     services: Arc<Services>,
+    tasks: Arc<Shared>,
 }
 
 impl RuntimeHandle {
@@ -217,6 +248,10 @@ impl RuntimeHandle {
         factory: impl Fn(Rank) -> Result<W, BoxError> + Send + Sync + 'static,
     ) -> Result<Group<W>> {
         self.system.group(spec, factory)
+    }
+
+    pub(crate) fn tasks(&self) -> &Arc<Shared> {
+        &self.tasks
     }
 
     /// The runtime's clock.

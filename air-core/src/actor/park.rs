@@ -58,6 +58,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             break output;
         }
         if !own.patience.wait(|| parker.woken.load(Ordering::Acquire)) {
+            // A task that waits keeps no thread from the others.
+            let _blocked = crate::task::blocked();
             asleep(|| {
                 while !parker.woken.load(Ordering::Acquire) {
                     thread::park();

@@ -64,7 +64,7 @@ impl Backoff {
     pub const NONE: Self = Self { first: Duration::ZERO, factor: 1.0, max: Duration::ZERO, jitter: 0.0 };
 
     /// The delay before restart number `n` (from 1) in the window.
-    fn delay(&self, n: usize, rng: &mut Pcg64) -> Duration {
+    pub(crate) fn delay(&self, n: usize, rng: &mut Pcg64) -> Duration {
         let exponent = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.first.as_secs_f64() * self.factor.max(1.0).powi(exponent);
         let capped = grown.min(self.max.as_secs_f64());

@@ -35,6 +35,7 @@ mod interop;
 mod join;
 mod layout;
 mod read;
+mod spill;
 mod storage;
 mod transfer;
 pub mod wire;
