@@ -24,7 +24,7 @@ impl Handle<Call> for Echo {
 
 /// Calls per second in batches of so many: all of a batch are asked for, then all waited for, as Ray's own microbenchmark does.
 /// `start` begins a call and returns how to wait for its reply.
-fn rate<W: FnOnce() -> u64>(calls: u64, batch: usize, mut start: impl FnMut() -> W) -> f64 {
+pub(super) fn rate<W: FnOnce() -> u64>(calls: u64, batch: usize, mut start: impl FnMut() -> W) -> f64 {
     let mut waiting = Vec::with_capacity(batch);
     let (mut asked, mut replies) = (0, 0);
     let began = Instant::now();

@@ -4,6 +4,8 @@
 
 mod calls;
 mod memory;
+mod objects;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -66,6 +68,11 @@ pub fn run() -> Result<BTreeMap<&'static str, Figure>> {
     add("runtime_start", median(runtime_start)?, "s", None);
     add("worker_start", median(|| worker_start(200))?, "s", None);
     add("shared_worker_start", median(|| shared_worker_start(5_000))?, "s", None);
+    add("tasks_sync", median(|| tasks::tasks(20_000, 1))?, "tasks/s", None);
+    add("tasks_async_64", median(|| tasks::tasks(500_000, 64))?, "tasks/s", None);
+    // Beside the same with 8 bytes: what is put is not copied, so its size does not matter.
+    let small = median(|| objects::put_get(1, 20_000))?;
+    add("put_get_800mb", median(|| objects::put_get(100_000_000, 20_000))?, "s", Some(small));
     let copy = median(memory::copy)?;
     add("copy_64mib", copy, "GiB/s", None);
     add(
@@ -125,6 +132,10 @@ mod tests {
         }
         assert!(calls::ask_parked(3).unwrap().is_finite());
         assert!(calls::bare_actix_parked(3).unwrap().is_finite());
+        for in_flight in [1, 7] {
+            assert!(tasks::tasks(20, in_flight).unwrap() > 0.0);
+        }
+        assert!(objects::put_get(8, 2).unwrap() < 1.0);
         assert!(memory::all_reduce(2).unwrap() > 0.0);
         assert!(worker_start(2).unwrap() > 0.0);
         assert!(shared_worker_start(2).unwrap() > 0.0);
