@@ -29,10 +29,10 @@ pub mod trace;
 pub mod wire;
 
 pub use actor::{
-    AskError, Backoff, Concurrently, Counters, Cx, DeadLetter, Ended, Exit, ExitRecord, ExitState, Group,
-    GroupSpec, Handle, HandleAsync, HandleBatch, InBatches, Mailbox, Message, OneByOne, Pending, Rank,
-    Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec, Takes, Timer, Worker,
-    WorkerPhase, WorkerState, block_on,
+    AsCompleted, AskError, Backoff, Concurrently, Counters, Cx, DeadLetter, Ended, Exit, ExitRecord,
+    ExitState, Group, GroupSpec, Handle, HandleAsync, HandleBatch, InBatches, Mailbox, Map, Message,
+    OneByOne, Pending, Rank, Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec, Takes,
+    Timer, Worker, WorkerPhase, WorkerState, block_on,
 };
 pub use clock::{Clock, ManualClock};
 pub use error::{BoxError, CoreError, Result};

@@ -1,6 +1,7 @@
 //! Ranked workers that are addressed together.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::AskError;
@@ -8,6 +9,7 @@ use super::how::Takes;
 use super::mailbox::Mailbox;
 use super::message::{Message, Worker};
 use super::pending::Pending;
+use crate::error::{CoreError, Result};
 
 /// A worker's place in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,11 +24,43 @@ pub struct Rank {
 pub struct Group<W: Worker> {
     ranks: Vec<Mailbox<W>>,
     next: AtomicUsize,
+    /// How many ranks there are, for lives that begin.
+    world: Arc<AtomicUsize>,
+    add: AddRank<W>,
 }
 
+/// Starts the worker of a rank.
+pub(super) type AddRank<W> = Box<dyn Fn(usize) -> Result<Mailbox<W>> + Send + Sync>;
+
 impl<W: Worker> Group<W> {
-    pub(super) fn new(ranks: Vec<Mailbox<W>>) -> Self {
-        Self { ranks, next: AtomicUsize::new(0) }
+    pub(super) fn new(ranks: Vec<Mailbox<W>>, world: Arc<AtomicUsize>, add: AddRank<W>) -> Self {
+        Self { ranks, next: AtomicUsize::new(0), world, add }
+    }
+
+    /// Adds ranks at the end, or takes them from there, until there are `size`. Those that leave are returned: they handle what waits
+    /// and end. The others go on as they are, under their numbers; [`Rank::world`] is the new size for lives that begin from now on.
+    ///
+    /// # Errors
+    /// [`CoreError::Config`] if `size` is zero; if a worker cannot be started, in which case those started before it stay.
+    pub fn resize(&mut self, size: usize) -> Result<Vec<Mailbox<W>>> {
+        if size == 0 {
+            return Err(CoreError::Config {
+                message: "a group needs at least one worker; `stop` ends them all".into(),
+            });
+        }
+        self.world.store(size, Ordering::Relaxed);
+        let leaving = self.ranks.split_off(size.min(self.ranks.len()));
+        leaving.iter().for_each(Mailbox::stop);
+        for rank in self.ranks.len()..size {
+            match (self.add)(rank) {
+                Ok(worker) => self.ranks.push(worker),
+                Err(error) => {
+                    self.world.store(self.ranks.len(), Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(leaving)
     }
 
     /// How many workers.

@@ -17,7 +17,7 @@
 //! | `supervisor` | doing it; `order`: what it is told, `member`: the lives of whom it supervises |
 //! | `places` | the threads workers live on |
 //! | `system` | the thread supervisors live on |
-//! | `group` | ranked workers |
+//! | `group` | ranked workers; `map`: work streamed over them |
 //! | `bare` | plain actix, the floor of the measurements |
 //!
 //! Invariants:
@@ -43,6 +43,7 @@ mod flight;
 mod group;
 mod how;
 mod mailbox;
+mod map;
 mod member;
 mod message;
 mod names;
@@ -75,6 +76,7 @@ pub use exit::{Exit, ExitRecord};
 pub use group::{Group, Rank};
 pub use how::{Concurrently, InBatches, OneByOne, Takes};
 pub use mailbox::Mailbox;
+pub use map::{AsCompleted, Map};
 pub use message::{Handle, HandleAsync, HandleBatch, Message, Worker};
 pub use park::block_on;
 pub use pending::Pending;

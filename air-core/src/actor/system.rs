@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -228,15 +229,32 @@ impl SystemHandle {
         self.validate(&spec.worker, spec.size)?;
         let supervisor = self.supervisor(spec.supervisor)?;
         let factory = Arc::new(factory);
+        let world = Arc::new(AtomicUsize::new(spec.size));
+        let resources = spec.worker.resources.clone();
+        let member = {
+            let world = Arc::clone(&world);
+            move |rank: usize| {
+                let worker =
+                    Spec { name: format!("{}/{rank}", spec.worker.name).into(), ..spec.worker.clone() };
+                let (factory, world) = (Arc::clone(&factory), Arc::clone(&world));
+                let build: Factory<W> = Arc::new(move |_: &mut Cx<W>| {
+                    factory(Rank { rank, world: world.load(Ordering::Relaxed) })
+                });
+                (worker, build)
+            }
+        };
         let ranks = (0..spec.size).map(|rank| {
-            let factory = Arc::clone(&factory);
-            let place = Rank { rank, world: spec.size };
-            let worker = Spec { name: format!("{}/{rank}", spec.worker.name).into(), ..spec.worker.clone() };
-            supervisor.ready(worker, Arc::new(move |_: &mut Cx<W>| factory(place)))
+            let (worker, build) = member(rank);
+            supervisor.ready(worker, build)
         });
         let (ranks, adoptions) = ranks.unzip();
-        supervisor.enlist(adoptions, spec.worker.resources.as_ref());
-        Ok(Group::new(ranks))
+        supervisor.enlist(adoptions, resources.as_ref());
+        let add = move |rank| {
+            let (worker, build) = member(rank);
+            supervisor.system.validate(&worker, 1)?;
+            Ok(supervisor.adopt(worker, build))
+        };
+        Ok(Group::new(ranks, world, Box::new(add)))
     }
 
     /// Refuses what cannot be run, and what so many of can never be given resources.

@@ -3,6 +3,7 @@
 mod actor;
 mod actor_loom;
 mod channel;
+mod chaos;
 mod checkpoint;
 mod cli;
 mod collective;

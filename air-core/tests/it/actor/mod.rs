@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod concurrent;
+mod group;
 mod mailbox;
 mod messages;
 mod names;

@@ -115,9 +115,7 @@ fn a_stalled_worker_is_replaced_and_its_late_reply_dropped() {
     assert_eq!(runtime.counters().abandoned, 1);
     assert_eq!(runtime.counters().late_replies, 0);
     release.send(()).unwrap();
-    while runtime.counters().late_replies == 0 {
-        std::thread::yield_now();
-    }
+    until(|| runtime.counters().late_replies == 1);
     assert_eq!(probe.ask_blocking(Add(0)).unwrap(), 1, "the abandoned life touched nothing");
     assert!(matches!(probe.exits()[0].exit, Exit::Stalled { .. }));
 }
@@ -131,9 +129,7 @@ fn one_for_all_restarts_every_rank_and_tells_them_why() {
     assert_eq!(ask(1), [1, 1, 1]);
     group.rank(1).unwrap().ask_blocking(boom("rank 1")).unwrap_err();
     // Ranks 0 and 2 may answer once more before they are stopped; then all are fresh.
-    while group.ranks().iter().any(|rank| rank.restarts() < 1) {
-        std::thread::yield_now();
-    }
+    until(|| group.ranks().iter().all(|rank| rank.restarts() == 1));
     assert_eq!(ask(1), [1, 1, 1]);
     let exit = group.rank(2).unwrap().exits().remove(0).exit.to_string();
     assert_eq!(exit, "stopped with its sibling ranks/1, which panicked: rank 1");
@@ -152,9 +148,7 @@ fn rest_for_one_spares_the_elder() {
         link.ask_blocking(Add(1)).unwrap();
     }
     chain[1].ask_blocking(boom("b")).unwrap_err();
-    while chain[2].restarts() < 1 {
-        std::thread::yield_now();
-    }
+    until(|| chain[2].restarts() == 1);
     let counts: Vec<_> = chain.iter().map(|link| link.ask_blocking(Add(1)).unwrap()).collect();
     assert_eq!(counts, [2, 1, 1]);
 }
@@ -209,4 +203,57 @@ fn a_worker_can_end_itself_fail_and_lose_its_device() {
         .unwrap();
     let gone = probe.ask_blocking(Add(1)).unwrap_err();
     assert!(matches!(gone.into_message(), Some(Add(1))));
+}
+
+#[test]
+fn a_thousand_restarts_leave_the_neighbours_alone() {
+    let runtime = Runtime::with(RuntimeConfig::default().shared_threads(1)).unwrap();
+    let spec = SupervisorSpec::new("tough").intensity(usize::MAX, SECOND).backoff(Backoff::NONE);
+    let supervisor = runtime.supervisor(spec).unwrap();
+    // One on the neighbour's thread, one on threads of its own, all under one supervisor.
+    let flapping = ["shared", "own"].map(|name| {
+        let spec = if name == "shared" { Spec::new(name).shared() } else { Spec::new(name) };
+        supervisor.spawn(spec.capacity(500), new_probe).unwrap()
+    });
+    let neighbour = supervisor.spawn(Spec::new("neighbour").shared(), new_probe).unwrap();
+    for probe in &flapping {
+        for _ in 0..500 {
+            let fail = act(|cx| {
+                cx.fail("again");
+                Ok(())
+            });
+            probe.try_tell(fail).unwrap();
+        }
+    }
+    for n in 1..=1000 {
+        assert_eq!(neighbour.ask_blocking(Add(1)).unwrap(), n);
+    }
+    // Behind all the failures, and handled by the last of the lives.
+    for probe in &flapping {
+        assert_eq!(probe.ask_blocking(Add(1)).unwrap(), 1);
+        assert_eq!(probe.restarts(), 500);
+    }
+    assert_eq!((neighbour.restarts(), runtime.counters().restarts), (0, 1000));
+}
+
+#[test]
+fn a_nested_supervisor_whose_workers_do_not_return_ends_with_the_runtime() {
+    let runtime = Runtime::with(RuntimeConfig::default().shutdown_grace(Duration::ZERO)).unwrap();
+    let outer = runtime.supervisor(SupervisorSpec::new("outer")).unwrap();
+    let inner = outer.supervisor(SupervisorSpec::new("inner")).unwrap();
+    let stuck = inner.spawn(Spec::new("stuck"), new_probe).unwrap();
+    let beside = outer.spawn(Spec::new("beside"), new_probe).unwrap();
+    beside.ask_blocking(Add(1)).unwrap();
+    let release = hold(&stuck);
+    let waiting = stuck.send_blocking(Add(1));
+    let handle = runtime.handle();
+    drop(runtime);
+    assert!(matches!(waiting.wait(), Err(AskError::Undelivered { reason: Reason::Closed(_), .. })));
+    assert!(
+        stuck.exits().iter().any(|record| matches!(record.exit, Exit::Stalled { .. })),
+        "{:?}",
+        stuck.exits()
+    );
+    assert!(beside.ended().is_some() && handle.counters().abandoned >= 1);
+    release.send(()).unwrap();
 }
