@@ -17,6 +17,7 @@ use super::exit::Exit;
 use super::how::Takes;
 use super::message::{Message, Worker};
 use crate::BoxError;
+use crate::trace::Origin;
 use parking_lot::Mutex;
 
 /// A call as the worker sees it.
@@ -74,6 +75,7 @@ pub(super) struct Letter<M: Message> {
     pub(super) deadline: Option<Duration>,
     /// Whether somebody waits for the answer (an ask); a tell has nobody.
     asked: bool,
+    pub(super) origin: Origin,
     state: Mutex<State<M>>,
 }
 
@@ -124,7 +126,10 @@ impl<M: Message, How> Call<M, How> {
 
     fn new(message: M, asked: bool, deadline: Option<Duration>, slot: Option<Slot>) -> Arc<Self> {
         let state = State { message: Some(message), settled: false, outcome: None, waker: None, slot };
-        Arc::new(Self { letter: Letter { deadline, asked, state: Mutex::new(state) }, how: PhantomData })
+        Arc::new(Self {
+            letter: Letter { deadline, asked, origin: Origin::here(), state: Mutex::new(state) },
+            how: PhantomData,
+        })
     }
 
     pub(super) fn letter(&self) -> &Letter<M> {
@@ -254,6 +259,7 @@ impl<M: Message, How: 'static> Sent<M> for Call<M, How> {
 
 impl<W: Takes<M, How>, M: Message, How: 'static> Run<W> for Call<M, How> {
     fn run(&self, worker: &mut W, cx: &mut Cx<W>) -> Ran {
+        let _span = self.letter.origin.handle(cx.name(), std::any::type_name::<M>()).entered();
         worker.take(self, cx)
     }
 

@@ -126,7 +126,9 @@ impl Core {
     }
 
     pub(super) fn states(&self) -> Vec<WorkerState> {
-        self.workers.lock().values().map(|worker| worker.state()).collect()
+        // Not under the lock: with ten thousand workers it takes a while, and supervisors need the list.
+        let workers: Vec<_> = self.workers.lock().values().cloned().collect();
+        workers.iter().map(|worker| worker.state()).collect()
     }
 
     pub(super) fn dead_letter(&self, worker: &Arc<str>, message_type: &'static str, reason: Reason) {

@@ -3,6 +3,8 @@
 use std::any::TypeId;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::call::{Call, Ran};
 use super::cx::Cx;
 use super::flight::fly;
@@ -106,6 +108,7 @@ impl<M: Message, W: HandleAsync<M>> Takes<M, Concurrently> for W {
         let Some(envelope) = cx.keep_in_hand() else { return Ran::Skipped };
         if let Some(Ok(call)) = Arc::clone(&envelope).into_any().map(Arc::downcast::<Call<M, Concurrently>>) {
             let group = Self::group(cx.spec());
+            let work = work.instrument(call.letter().origin.current());
             let flight = fly(call, work, cx.clock().clone(), cx.spec().stall);
             let began = cx.begin_span();
             cx.flights.start(group, envelope, began, flight);

@@ -3,6 +3,9 @@
 //! Off until it is started; then every message a worker handles is a span on the worker's line, and the last so many are kept. A
 //! program may add spans of its own.
 //!
+//! Apart from it, handling a message is a [`tracing`] span of level debug, `air.core.handle{worker, message}`, under the span the message
+//! was sent in: whoever subscribes sees one trace follow a request across workers. Of messages handled in a batch, the first one's.
+//!
 //! ```
 //! use std::time::Duration;
 //! use air_core::{Clock, trace::Timeline};
@@ -19,6 +22,7 @@
 //! ```
 
 mod chrome;
+mod origin;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -30,6 +34,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+
+pub(crate) use origin::Origin;
 
 /// Spans kept unless a program says otherwise.
 pub const DEFAULT_SPANS: usize = 1 << 16;

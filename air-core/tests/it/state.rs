@@ -4,16 +4,24 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use air_core::resource::Resources;
 use air_core::state::{Event, EventKind, State, StateConfig};
 use air_core::{
-    Backoff, BoxError, Clock, Cx, Handle, Mailbox, Message, Runtime, RuntimeConfig, Spec, SupervisorSpec,
-    Worker, WorkerPhase,
+    Backoff, BoxError, Clock, Cx, Handle, HandleAsync, Mailbox, Message, Runtime, RuntimeConfig, Spec,
+    SupervisorSpec, Worker, WorkerPhase,
 };
+
+use tracing::Subscriber;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -193,6 +201,84 @@ fn the_timeline_has_each_message_on_its_workers_line_while_it_is_on() {
     let trace: serde_json::Value = serde_json::from_str(&runtime.timeline().chrome_trace()).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     assert_eq!(events.iter().filter(|event| event["ph"] == "X" && event["name"] == "Run").count(), 3);
+}
+
+/// Writes down each span's name, worker and parent.
+#[derive(Clone, Default)]
+struct Recorder(Arc<Mutex<Vec<Recorded>>>);
+
+type Recorded = (Id, Option<Id>, String);
+
+/// What `air.core.handle` says of itself.
+struct Named(String);
+
+impl Visit for Named {
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "worker" {
+            self.0.push_str(value);
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut named = Named(format!("{} ", attributes.metadata().name()));
+        attributes.record(&mut named);
+        let parent = context.span(id).unwrap().parent().map(|parent| parent.id());
+        self.0.lock().unwrap().push((id.clone(), parent, named.0));
+    }
+}
+
+/// Asks the next worker, without holding its thread.
+struct Relay(Mailbox<Doer>);
+impl Worker for Relay {}
+
+struct Pass;
+impl Message for Pass {
+    type Reply = ();
+}
+impl HandleAsync<Pass> for Relay {
+    fn handle_async(
+        &mut self,
+        _: Pass,
+        _: &mut Cx<Self>,
+    ) -> impl Future<Output = Result<(), BoxError>> + 'static {
+        let next = self.0.clone();
+        async move { next.ask(nothing()).await.map_err(|error| error.to_string().into()) }
+    }
+}
+
+#[test]
+fn one_trace_follows_a_request_across_workers() {
+    // A subscriber for all threads can be set once in a process, so this has one of its own.
+    if std::env::var_os("AIR_TEST_SPANS").is_none() {
+        let run = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "state::one_trace_follows_a_request_across_workers", "--test-threads=1"])
+            .env("AIR_TEST_SPANS", "1")
+            .output()
+            .unwrap();
+        return assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+    }
+    let spans = Recorder::default();
+    tracing_subscriber::registry().with(spans.clone()).init();
+    let runtime = Runtime::start().unwrap();
+    let third = spawn(&runtime, "third");
+    let second = runtime.spawn(Spec::new("second"), move |_| Ok(Relay(third.clone()))).unwrap();
+    let first = spawn(&runtime, "first");
+    tracing::info_span!("request").in_scope(|| {
+        let ask = move || second.ask_blocking(Pass).map_err(|error| error.to_string().into());
+        first.ask_blocking(run(ask)).unwrap();
+    });
+    let spans = spans.0.lock().unwrap();
+    let find = |id: &Id| spans.iter().find(|(other, ..)| other == id).unwrap();
+    let last = spans.iter().find(|(.., name)| name == "air.core.handle third").unwrap();
+    let chain: Vec<&str> = std::iter::successors(Some(last), |(_, parent, _)| parent.as_ref().map(find))
+        .map(|(.., name)| &**name)
+        .collect();
+    let expected = ["air.core.handle third", "air.core.handle second", "air.core.handle first", "request "];
+    assert_eq!(chain, expected);
 }
 
 /// Sends a request as it is written and returns the whole answer.
