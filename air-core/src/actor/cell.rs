@@ -27,6 +27,8 @@ pub(super) type Report = Box<dyn FnOnce(u64, Exit) + Send>;
 
 /// How long a worker on a shared thread goes on before its neighbours get a turn.
 const TURN: Duration = Duration::from_micros(200);
+/// How many messages a worker with a thread of its own handles before its timers get a turn.
+const BURST: usize = 256;
 
 pub(super) struct Cell<W: Worker> {
     shared: Arc<Shared<W>>,
@@ -235,7 +237,7 @@ impl<W: Worker> Cell<W> {
     /// Handles what is there and, the thread being its own, waits awake for more before it lets the thread sleep.
     fn work(&mut self, patience: &mut Patience, task: &mut Context<'_>) -> Poll<Exit> {
         let _awake = Awake::enter();
-        loop {
+        for _ in 0..BURST {
             if let Some(exit) = self.land(task) {
                 return Poll::Ready(exit);
             }
@@ -254,6 +256,9 @@ impl<W: Worker> Cell<W> {
                 return Poll::Ready(exit);
             }
         }
+        // The worker's timers live on this thread too.
+        task.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// There is nothing more to take: why, unless calls in progress may still finish.

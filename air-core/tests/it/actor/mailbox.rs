@@ -171,3 +171,39 @@ fn a_message_can_be_sent_later() {
         std::thread::yield_now();
     }
 }
+
+/// Messages that never stop coming must not keep a delayed one from its turn.
+#[test]
+fn a_flood_does_not_hold_up_a_workers_own_timers() {
+    struct Flood(Arc<AtomicBool>);
+    impl Message for Flood {
+        type Reply = ();
+    }
+    impl Handle<Flood> for Probe {
+        fn handle(&mut self, Flood(on): Flood, cx: &mut Cx<Self>) -> Result<(), BoxError> {
+            if on.load(Ordering::SeqCst) {
+                cx.mailbox().try_tell(Flood(on))?;
+            }
+            Ok(())
+        }
+    }
+    let (clock, manual) = Clock::manual();
+    let runtime = Runtime::with(RuntimeConfig::default().clock(clock)).unwrap();
+    let probe = runtime.spawn(Spec::new("probe"), new_probe).unwrap();
+    let on = Arc::new(AtomicBool::new(true));
+    probe.try_tell(Flood(Arc::clone(&on))).unwrap();
+    let (ended, has_ended) = mpsc::channel();
+    probe
+        .ask_blocking(act(move |cx| {
+            let end = act(move |_| {
+                on.store(false, Ordering::SeqCst);
+                Ok(ended.send(())?)
+            });
+            cx.tell_after(SECOND, end);
+            Ok(())
+        }))
+        .unwrap();
+    manual.wait_for_sleepers(1);
+    manual.advance(SECOND);
+    has_ended.recv_timeout(SECOND * 60).unwrap();
+}
