@@ -1,4 +1,4 @@
-"""Calls to a worker per second, beside Ray's actors and tasks and beside what our own runtime stands on."""
+"""Ray's own microbenchmark, test for test; and calls beside what our own runtime stands on."""
 
 from pathlib import Path
 
@@ -8,32 +8,59 @@ HERE = Path(__file__).parent
 
 
 def ours():
-    return {name: measured["value"] for name, measured in run_json([built("air-core"), "bench", "--json"]).items()}
+    bench = {name: measured["value"] for name, measured in run_json([built("air-core"), "bench", "--json"]).items()}
+    return bench | run_measures([built("ray_perf")])
 
 
 def ray():
     version("ray")
-    return run_measures([python(), HERE / "ray_core.py"])
+    return run_measures([python(), HERE / "ray_core.py"]) | run_measures([python(), HERE / "ray_perf.py"])
 
 
-def rows():
-    for ours, many in (("sync", "one at a time"), ("async_64", "64 in flight")):
-        for what, name in (("actor", "actor calls"), ("task", "tasks")):
-            yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"{what}_{ours}", "Ray", against=name)
-        for bare in ("actix", "tokio", "crossbeam"):
-            yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"bare_{bare}_{ours}", against=f"bare {bare}", floor=0.8, note=BARE[bare])
-
-
+# Ray's name of each test, and the ratio we claim.
+TESTS = {
+    "1:1 actor calls sync": 50,
+    "1:1 actor calls async": 300,
+    "1:n actor calls async": 300,
+    "n:n actor calls async": 100,
+    "n:n actor calls with arg async": 100,
+    "multi client tasks async": 100,
+    "single client tasks sync": 50,
+    "single client tasks async": 200,
+    "single client tasks and get batch": 100,
+    "single client wait 1k refs": 100,
+    "single client get object containing 10k refs": 100,
+    "single client get calls (Plasma Store)": 100,
+    "single client put calls (Plasma Store)": 100,
+    "multi client put calls (Plasma Store)": 100,
+    "single client put gigabytes": 100,
+    "multi client put gigabytes": 5,
+    "placement group create/removal": 100,
+}
 BARE = {
     "actix": "an actix mailbox: what our workers stand on, without exits, restarts, deadlines or a bound on asks",
     "tokio": "tokio's mpsc channel with a oneshot for the reply",
     "crossbeam": "a crossbeam channel with another for the reply: two threads and nothing else",
 }
+
+
+def rows():
+    for test, floor in TESTS.items():
+        unit = "GB/s" if "gigabytes" in test else "1/s"
+        yield Row(test, unit, test, test, "Ray", floor=floor)
+    for ours, many in (("sync", "one at a time"), ("async_64", "64 in flight")):
+        yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"actor_{ours}", "Ray", against="actor calls", floor=50)
+        for bare, note in BARE.items():
+            yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"bare_{bare}_{ours}", against=f"bare {bare}", floor=0.8, note=note)
+    yield Row("ask, both sides asleep", "s", "ask_parked", "bare_actix_parked", against="bare actix", higher_is_better=False, floor=0.95,
+              note="waking a thread twice; what is left is the kernel's")
+
+
 COMPARISON = Comparison(
-    title="Core: calls to a worker",
-    about="One caller, one worker on another thread whose handler does nothing. *One at a time* waits for each reply before the next "
-    "call; *64 in flight* keeps 64 asked for. Ray's workloads are those of its own `ray microbenchmark`. The bare libraries run the same "
-    "loop in our process (`air-core bench`): they are what lies underneath, so about 1× is the aim.",
+    title="Core: calls, tasks and objects",
+    about="The first rows are the tests of Ray's own microbenchmark (`ray microbenchmark`, `ray/_private/ray_perf.py`), named as there, with its loops: "
+    "*sync* waits for each reply, *async* has 1 000 in flight. The others: one caller, one worker on another thread whose handler does nothing; the bare "
+    "libraries run the same loop in our process (`air-core bench`). They are what lies underneath, so about 1× is the aim.",
     ours=ours,
     peers=[Peer("Ray", ray, package="ray")],
     rows=list(rows()),
