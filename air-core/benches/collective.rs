@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use air_core::collective::{self, Collective, ReduceOp};
+use air_core::collective::{self, Buffer, Collective, ReduceOp};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
@@ -16,54 +16,89 @@ fn main() {
 const SIZES: [usize; 4] = [4 << 10, 64 << 10, 4 << 20, 64 << 20];
 
 /// Times `call` on rank 0; the other ranks make the same calls until rank 0 leaves.
-fn on_ranks(
+fn on_ranks<V>(
     bencher: Bencher,
     world: usize,
     bytes: usize,
-    call: impl Fn(&mut Collective, &mut [f32]) -> bool + Sync,
+    values: impl Fn() -> V + Sync,
+    call: impl Fn(&mut Collective, &mut V) -> bool + Sync,
 ) {
     let mut ranks = collective::in_process(world);
     let mut first = ranks.remove(0);
-    let call = &call;
+    let (values, call) = (&values, &call);
     std::thread::scope(|scope| {
         for mut other in ranks {
             scope.spawn(move || {
-                let mut data = vec![1.0; bytes / 4];
+                let mut data = values();
                 while call(&mut other, &mut data) {}
             });
         }
-        let mut data = vec![1.0; bytes / 4];
+        let mut data = values();
         bencher.counter(BytesCount::new(bytes)).bench_local(|| assert!(call(&mut first, &mut data)));
         drop(first);
     });
 }
 
+fn ones(bytes: usize) -> Vec<f32> {
+    vec![1.0; bytes / 4]
+}
+
 #[divan::bench(args = SIZES)]
 fn all_reduce_mean_f32(bencher: Bencher, bytes: usize) {
-    on_ranks(bencher, 2, bytes, |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
+    on_ranks(bencher, 2, bytes, || ones(bytes), |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
+}
+
+#[divan::bench(args = SIZES)]
+fn all_reduce_owned_mean_f32(bencher: Bencher, bytes: usize) {
+    let values = || Buffer::from(&ones(bytes)[..]);
+    on_ranks(bencher, 2, bytes, values, |rank, data| {
+        let lent = std::mem::replace(data, Buffer::zeroed(0));
+        rank.all_reduce_owned(lent, ReduceOp::Mean).map(|reduced| *data = reduced).is_ok()
+    });
+}
+
+#[divan::bench(args = SIZES)]
+fn all_reduce_mean_bf16(bencher: Bencher, bytes: usize) {
+    let values = || vec![half::bf16::from_f32(1.0); bytes / 2];
+    on_ranks(bencher, 2, bytes, values, |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
 }
 
 #[divan::bench(args = SIZES)]
 fn broadcast_f32(bencher: Bencher, bytes: usize) {
-    on_ranks(bencher, 2, bytes, |rank, data| rank.broadcast(data, 0).is_ok());
+    on_ranks(bencher, 2, bytes, || ones(bytes), |rank, data| rank.broadcast(data, 0).is_ok());
+}
+
+#[divan::bench(args = SIZES)]
+fn all_to_all_f32(bencher: Bencher, bytes: usize) {
+    let values = || (ones(bytes), ones(bytes));
+    on_ranks(bencher, 2, bytes, values, |rank, (data, all)| rank.all_to_all(data, all).is_ok());
+}
+
+#[divan::bench(args = SIZES)]
+fn send_recv_f32(bencher: Bencher, bytes: usize) {
+    let values = || (ones(bytes), ones(bytes));
+    on_ranks(bencher, 2, bytes, values, |rank, (data, into)| {
+        let other = 1 - rank.rank();
+        rank.send_recv(data, other, into, other).is_ok()
+    });
 }
 
 #[divan::bench(args = [2, 4, 8])]
 fn barrier(bencher: Bencher, world: usize) {
-    on_ranks(bencher, world, 0, |rank, _| rank.barrier().is_ok());
+    on_ranks(bencher, world, 0, || (), |rank, ()| rank.barrier().is_ok());
 }
 
 /// As many ranks as the quick start of air-train has, on however many cores there are.
 #[divan::bench(args = [1 << 10, 2 << 20])]
 fn all_reduce_mean_f32_over_4_ranks(bencher: Bencher, bytes: usize) {
-    on_ranks(bencher, 4, bytes, |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
+    on_ranks(bencher, 4, bytes, || ones(bytes), |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
 }
 
 /// The floor of a copy: one thread, from one buffer to another.
 #[divan::bench(args = SIZES)]
 fn floor_memcpy(bencher: Bencher, bytes: usize) {
-    let from = vec![1.0_f32; bytes / 4];
-    let mut into = vec![0.0_f32; bytes / 4];
+    let from = ones(bytes);
+    let mut into = ones(bytes);
     bencher
         .counter(BytesCount::new(bytes))
         .bench_local(|| black_box(&mut into).copy_from_slice(black_box(&from)));
@@ -73,31 +108,12 @@ fn floor_memcpy(bencher: Bencher, bytes: usize) {
 /// all memory being writable by all.
 #[divan::bench(args = SIZES)]
 fn floor_reduce_in_place(bencher: Bencher, bytes: usize) {
-    let half = bytes / 8;
-    let mut ranks = collective::in_process(2);
-    let (mut other, mut first) = (ranks.pop().unwrap(), ranks.pop().unwrap());
-    let add = |one: &mut [f32], two: &mut [f32]| {
-        for (a, b) in one.iter_mut().zip(two) {
+    let values = || (ones(bytes / 2), ones(bytes / 2));
+    on_ranks(bencher, 2, bytes, values, |rank, (one, two)| {
+        for (a, b) in black_box(one).iter_mut().zip(black_box(two)) {
             let mean = (*a + *b) * 0.5;
             (*a, *b) = (mean, mean);
         }
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let (mut one, mut two) = (vec![1.0; half], vec![1.0; half]);
-            while other.barrier().is_ok() {
-                add(black_box(&mut one), black_box(&mut two));
-                if other.barrier().is_err() {
-                    break;
-                }
-            }
-        });
-        let (mut one, mut two) = (vec![1.0; half], vec![1.0; half]);
-        bencher.counter(BytesCount::new(bytes)).bench_local(|| {
-            first.barrier().unwrap();
-            add(black_box(&mut one), black_box(&mut two));
-            first.barrier().unwrap();
-        });
-        drop(first);
+        rank.barrier().is_ok()
     });
 }

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::channel::{Limit, bounded};
-use crate::collective::{ReduceOp, in_process};
+use crate::collective::{Buffer, Collective, CollectiveError, ReduceOp, in_process};
 use crate::error::{CoreError, Result};
 use crate::tensor::Tensor;
 
@@ -54,26 +54,63 @@ pub(super) fn bare_send(sends: u32) -> Result<f64> {
     if arrived == u64::from(sends) { Ok(f64::from(sends) / took) } else { Ok(0.0) }
 }
 
-/// GiB of a 64 MiB buffer reduced per second over so many ranks.
-pub(super) fn all_reduce(ranks: usize) -> Result<f64> {
-    const TIMES: usize = 3;
-    let began_and_took = in_process(ranks).into_iter().map(|mut rank| {
-        thread::spawn(move || {
-            let mut data = vec![1.0_f32; ELEMENTS];
-            rank.all_reduce(&mut data, ReduceOp::Sum)?;
-            rank.barrier()?;
-            let began = Instant::now();
-            for _ in 0..TIMES {
-                rank.all_reduce(&mut data, ReduceOp::Mean)?;
-            }
-            Ok::<_, crate::collective::CollectiveError>(began.elapsed().as_secs_f64() / TIMES as f64)
-        })
-    });
-    let threads: Vec<_> = began_and_took.collect();
-    let mut slowest: f64 = 0.0;
-    for thread in threads {
-        let took = thread.join().map_err(|_| CoreError::Stopped)??;
-        slowest = slowest.max(took);
-    }
-    Ok(SIZE_GIB / slowest)
+/// How often a buffer of so many bytes is reduced for one figure.
+fn repetitions(bytes: usize) -> u32 {
+    ((256 << 20) / bytes).clamp(4, 20_000) as u32
+}
+
+/// GiB of a buffer reduced per second over two ranks: of each rank's own buffer, as the slowest rank sees it.
+fn over_two_ranks<V: Send>(
+    bytes: usize,
+    values: impl Fn() -> V + Sync,
+    call: impl Fn(&mut Collective, V) -> std::result::Result<V, CollectiveError> + Sync,
+) -> Result<f64> {
+    let times = repetitions(bytes);
+    let run = |mut rank: Collective| {
+        let mut data = call(&mut rank, values())?;
+        rank.barrier()?;
+        let began = Instant::now();
+        for _ in 0..times {
+            data = call(&mut rank, data)?;
+        }
+        let took = began.elapsed().as_secs_f64();
+        std::hint::black_box(&data);
+        Ok::<_, CollectiveError>(took / f64::from(times))
+    };
+    let run = &run;
+    let took = thread::scope(|scope| {
+        let ranks: Vec<_> = in_process(2).into_iter().map(|rank| scope.spawn(move || run(rank))).collect();
+        ranks
+            .into_iter()
+            .map(|rank| Ok(rank.join().map_err(|_| CoreError::Stopped)??))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    Ok(bytes as f64 / GIB / took.into_iter().fold(0.0, f64::max))
+}
+
+/// [`Collective::all_reduce`], of borrowed slices.
+pub(super) fn all_reduce(bytes: usize) -> Result<f64> {
+    let values = || vec![1.0_f32; bytes / 4];
+    over_two_ranks(bytes, values, |rank, mut data| {
+        rank.all_reduce(&mut data, ReduceOp::Mean)?;
+        Ok(data)
+    })
+}
+
+/// [`Collective::all_reduce_owned`], of buffers handed over.
+pub(super) fn all_reduce_owned(bytes: usize) -> Result<f64> {
+    let values = || Buffer::<f32>::zeroed(bytes / 4);
+    over_two_ranks(bytes, values, |rank, data| rank.all_reduce_owned(data, ReduceOp::Mean))
+}
+
+/// What the memory allows: both ranks at once read and write a half of each buffer, every byte once, and never meet.
+pub(super) fn reduce_limit(bytes: usize) -> Result<f64> {
+    let values = || (vec![1.0_f32; bytes / 8], vec![1.0_f32; bytes / 8]);
+    over_two_ranks(bytes, values, |_, (mut one, mut two)| {
+        for (a, b) in std::hint::black_box(&mut one).iter_mut().zip(std::hint::black_box(&mut two)) {
+            let mean = (*a + *b) * 0.5;
+            (*a, *b) = (mean, mean);
+        }
+        Ok((one, two))
+    })
 }

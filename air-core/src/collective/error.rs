@@ -13,14 +13,38 @@ pub enum CollectiveError {
         /// Why, as far as it is known.
         reason: String,
     },
-    /// The ranks did not make the same call.
+    /// The ranks did not make the same call, or not on the same element type.
     #[error("the ranks made different calls: rank 0 called {expected}, rank {rank} called {found}")]
     Mismatch {
-        /// The lowest rank whose call differs from rank 0's.
+        /// The lowest rank whose call differs from rank 0's; for a message, the rank that received it.
         rank: usize,
-        /// What rank 0 called.
+        /// What rank 0 called; for a message, what was sent.
         expected: String,
         /// What that rank called.
         found: String,
+    },
+    /// A buffer has the wrong length.
+    #[error("rank {rank} called {verb} with {found} values where {expected} are expected")]
+    Length {
+        /// What was called.
+        verb: &'static str,
+        /// The rank whose buffer it is; where the ranks differ, the lowest that differs from rank 0.
+        rank: usize,
+        /// The values in its buffer.
+        found: usize,
+        /// The values there should be: as many as on rank 0, in what was sent, or as its other buffer asks for.
+        expected: usize,
+    },
+    /// A call named a root or a partner that it cannot have.
+    #[error("rank {rank} called {verb} with rank {named} in a group of {world}")]
+    NoSuchRank {
+        /// What was called.
+        verb: &'static str,
+        /// The rank that called.
+        rank: usize,
+        /// The rank it named.
+        named: usize,
+        /// The number of ranks.
+        world: usize,
     },
 }

@@ -8,6 +8,8 @@ mod checkpoint;
 mod cli;
 mod collective;
 mod collective_loom;
+mod collective_lost;
+mod collective_oracle;
 mod config;
 mod device;
 mod invariants;
