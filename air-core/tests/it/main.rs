@@ -7,6 +7,7 @@ mod chaos;
 mod checkpoint;
 mod cli;
 mod collective;
+mod collective_examples;
 mod collective_loom;
 mod collective_lost;
 mod collective_oracle;
