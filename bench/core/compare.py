@@ -17,6 +17,11 @@ def ray():
     return run_measures([python(), HERE / "ray_core.py"]) | run_measures([python(), HERE / "ray_perf.py"])
 
 
+def gloo():
+    version("torch")
+    return run_measures([python(), HERE / "gloo.py"])
+
+
 # Ray's name of each test, and the ratio we claim.
 TESTS = {
     "1:1 actor calls sync": 50,
@@ -54,6 +59,12 @@ def rows():
             yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"bare_{bare}_{ours}", against=f"bare {bare}", floor=0.8, note=note)
     yield Row("ask, both sides asleep", "s", "ask_parked", "bare_actix_parked", against="bare actix", higher_is_better=False, floor=0.95,
               note="waking a thread twice; what is left is the kernel's")
+    for size, name in (("4kib", "4 KiB"), ("4mib", "4 MiB"), ("64mib", "64 MiB")):
+        for form, what in (("all_reduce", "slices"), ("all_reduce_owned", "buffers handed over")):
+            reduced = (f"all-reduce of {name}, 2 ranks, {what}", "GiB/s", f"{form}_{size}_2_ranks")
+            yield Row(*reduced, f"gloo_{size}", "gloo", floor=1.0)
+            yield Row(*reduced, f"reduce_limit_{size}", against="what the memory allows", floor=0.6,
+                      note="both ranks read and write half of each buffer at once, and never meet")
 
 
 COMPARISON = Comparison(
@@ -62,6 +73,6 @@ COMPARISON = Comparison(
     "*sync* waits for each reply, *async* has 1 000 in flight. The others: one caller, one worker on another thread whose handler does nothing; the bare "
     "libraries run the same loop in our process (`air-core bench`). They are what lies underneath, so about 1× is the aim.",
     ours=ours,
-    peers=[Peer("Ray", ray, package="ray")],
+    peers=[Peer("Ray", ray, package="ray"), Peer("gloo", gloo, package="torch")],
     rows=list(rows()),
 )
