@@ -145,7 +145,8 @@ impl Runtime {
     pub fn with(config: RuntimeConfig) -> Result<Self> {
         let (tasks, objects, grace) = (config.tasks.clone(), config.objects.clone(), config.shutdown_grace);
         let system = System::start(config)?;
-        let pool = Pool::new(tasks, system.handle().clock().clone(), Store::new(objects), grace);
+        let (clock, resources) = (system.handle().clock().clone(), system.handle().resources().clone());
+        let pool = Pool::new(tasks, clock, Store::new(objects), resources, grace);
         let handle = RuntimeHandle {
             system: system.handle().clone(),
             services: Arc::new(Services::new()),
@@ -299,11 +300,13 @@ impl RuntimeHandle {
         self.system.timeline()
     }
 
-    /// What the runtime does now: workers, resources, devices, counters, what supervision did lately.
+    /// What the runtime does now: workers, tasks, objects, resources, devices, counters, what supervision did lately.
     pub fn state(&self) -> State {
         State {
             at: self.clock().now(),
             workers: self.workers(),
+            tasks: self.task_stats(),
+            objects: self.objects(),
             resources: self.resources(),
             devices: device::report(),
             counters: self.counters(),

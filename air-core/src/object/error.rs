@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::resource::ResourceError;
+
 /// The name of a task.
 pub(crate) type Name = Cow<'static, str>;
 
@@ -53,6 +55,13 @@ pub enum ObjectError {
         task: Cow<'static, str>,
         /// Why the argument has no value.
         source: Arc<ObjectError>,
+    },
+    /// The task cannot have the resources it asked for.
+    Resources {
+        /// The task.
+        task: Cow<'static, str>,
+        /// Why not.
+        source: Arc<ResourceError>,
     },
     /// The runtime ended before the task did.
     Stopped {
@@ -105,6 +114,7 @@ impl ObjectError {
             | Self::TimedOut { task, .. }
             | Self::Cancelled { task }
             | Self::Argument { task, .. }
+            | Self::Resources { task, .. }
             | Self::Stopped { task } => Some(task),
             _ => None,
         }
@@ -130,6 +140,9 @@ impl fmt::Display for ObjectError {
             Self::Cancelled { task } => write!(f, "task `{task}` was cancelled"),
             Self::Argument { task, .. } => {
                 write!(f, "task `{task}` did not run: an argument of it has no value")
+            }
+            Self::Resources { task, .. } => {
+                write!(f, "task `{task}` did not run: it cannot have its resources")
             }
             Self::Stopped { task } => write!(f, "the runtime ended before task `{task}` did"),
             Self::Expired { waited } => write!(f, "the object was not there within {waited:?}"),
@@ -158,6 +171,7 @@ impl Error for ObjectError {
         match self {
             Self::Failed { source, .. } => Some(&**source),
             Self::Argument { source, .. } => Some(&**source),
+            Self::Resources { source, .. } => Some(&**source),
             Self::Spill { source, .. } | Self::Restore { source, .. } => Some(&**source),
             _ => None,
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::config::ObjectConfig;
 use super::error::ObjectError;
@@ -16,7 +16,7 @@ use super::stored::{Evict, Stored};
 use super::{Outcome, PutError};
 
 /// How many bytes of objects are where. Only values that can spill are counted; others are just held.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ObjectStats {
     /// Above this the least recently used objects spill.

@@ -36,7 +36,9 @@ use serde::{Deserialize, Serialize};
 use crate::actor::{Counters, WorkerState};
 use crate::clock::seconds;
 use crate::device::DeviceReport;
+use crate::object::ObjectStats;
 use crate::resource::ResourceState;
+use crate::task::TaskStats;
 
 pub use event::{Event, EventKind};
 pub use serve::{StateConfig, StateServer};
@@ -56,6 +58,10 @@ pub struct State {
     pub at: Duration,
     /// Every worker that has not ended for good, in order of start.
     pub workers: Vec<WorkerState>,
+    /// How many tasks are under way.
+    pub tasks: TaskStats,
+    /// Where the bytes of objects are.
+    pub objects: ObjectStats,
     /// What there is to be had, and who has it.
     pub resources: ResourceState,
     /// The devices of the machine.

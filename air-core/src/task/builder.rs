@@ -14,6 +14,7 @@ use super::retry::Retry;
 use super::stream::{Out, TaskStream, start_stream};
 use crate::BoxError;
 use crate::object::{Name, Object};
+use crate::resource::Resources;
 
 /// A task that runs once.
 #[derive(Debug)]
@@ -43,6 +44,13 @@ impl<'r, A, K> Task<'r, A, K> {
     /// Sets which of the waiting tasks it goes before.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.plan.priority = priority;
+        self
+    }
+
+    /// Has it wait for so much of the runtime's [resources](crate::resource) once its arguments are there, and keep it until it is over, all
+    /// attempts included. [`devices`](super::devices) says which GPUs it has then. More than there is fails at once, with the reason.
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.extra().resources = Some(resources);
         self
     }
 

@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use crate::device::Device;
+
 /// A task, as its body sees it.
 pub(super) trait Running: Send + Sync {
     /// Whether nobody wants its result any more.
     fn is_over(&self) -> bool;
     fn attempt(&self) -> u32;
+    fn devices(&self) -> Vec<Device>;
 }
 
 thread_local! {
@@ -27,6 +30,11 @@ pub fn is_cancelled() -> bool {
 /// Which attempt of its task this thread runs, from 1; 0 outside a task.
 pub fn attempt() -> u32 {
     CURRENT.with_borrow(|current| current.as_ref().map_or(0, |task| task.attempt()))
+}
+
+/// The GPUs of the task that this thread runs, by its [resources](super::Task::resources); none outside a task.
+pub fn devices() -> Vec<Device> {
+    CURRENT.with_borrow(|current| current.as_ref().map_or_else(Vec::new, |task| task.devices()))
 }
 
 /// This thread runs the task until the guard is dropped.

@@ -22,9 +22,9 @@
 //! | `builder` | a task being described; `args`: what it is given, `parts`: several results, `stream`: results while it runs |
 //! | `node` | one task, from its start to its result |
 //! | `countdown`, `retry`, `config` | when it begins, whether it is tried again, how many threads: pure decisions |
-//! | `pool`, `thread`, `job` | threads that steal work from one another; `room`: how much may be under way |
+//! | `pool`, `thread`, `job`, `queues` | threads that steal work from one another; `room`: how much may be under way |
 //! | `blocked` | waiting inside a task |
-//! | `delay`, `alarm` | what waits for a clock |
+//! | `delay`, `alarm` | what waits for a clock; `leases`: what waits for resources |
 //! | `context` | what a task can ask about itself |
 //!
 //! Invariants:
@@ -45,9 +45,11 @@ mod context;
 mod countdown;
 mod delay;
 mod job;
+mod leases;
 mod node;
 mod parts;
 mod pool;
+mod queues;
 mod retry;
 mod room;
 mod stream;
@@ -58,7 +60,7 @@ pub use args::{Arg, Args, IntoArg};
 pub use blocked::blocking;
 pub use builder::{Again, Once, Task};
 pub use config::TaskConfig;
-pub use context::{attempt, is_cancelled};
+pub use context::{attempt, devices, is_cancelled};
 pub use job::Priority;
 pub use parts::Parts;
 pub use retry::Retry;

@@ -17,7 +17,9 @@ use super::pool::Shared;
 use super::retry::Retry;
 use crate::BoxError;
 use crate::clock::Clock;
+use crate::device::Device;
 use crate::object::{Cell, Dependant, Name, Object, ObjectError, ObjectSlot, Outcome, Slot, settle};
+use crate::resource::{Lease, ResourceError, Resources};
 
 /// What a task is besides its body and arguments.
 pub(super) struct Plan {
@@ -31,6 +33,7 @@ pub(super) struct Plan {
 pub(super) struct Extra {
     pub(super) retry: Option<Retry>,
     pub(super) timeout: Option<Duration>,
+    pub(super) resources: Option<Resources>,
 }
 
 pub(super) struct Node<B, A, T> {
@@ -49,11 +52,13 @@ struct Stage<B, A> {
     alarm: Option<Arc<Alarm>>,
     /// Whether its time was over while it ran, so that its thread does not count any more.
     overdue: bool,
+    /// What it may use until it is over, where it asked for something.
+    lease: Option<Lease>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
-    /// Waits for arguments, or to be tried again.
+    /// Waits for arguments, for resources, or to be tried again.
     Held,
     /// In a queue.
     Ready,
@@ -70,15 +75,17 @@ where
 {
     shared.enter();
     let count = args.count();
+    let waits = count > 0 || plan.extra.as_ref().is_some_and(|extra| extra.resources.is_some());
     let watched = (count > 0).then(|| args.clone());
     let node = Arc::new(Node {
         slot: Slot::empty(),
         stage: Mutex::new(Stage {
-            at: if count > 0 { At::Held } else { At::Ready },
+            at: if waits { At::Held } else { At::Ready },
             work: Some((body, args)),
             attempts: 0,
             alarm: None,
             overdue: false,
+            lease: None,
         }),
         // One more than there are arguments: nothing begins before all of them are watched.
         countdown: Countdown::new(count + 1),
@@ -86,6 +93,7 @@ where
         shared: Arc::clone(shared),
     });
     match watched {
+        None if waits => Arc::clone(&node).admit(),
         None => shared.push(Arc::clone(&node) as _),
         Some(args) => {
             let dependant: Arc<dyn Dependant> = node.clone();
@@ -112,8 +120,9 @@ where
         if self.slot.get().is_some() {
             // Cancelled: it is dropped here, outside the lock.
             stage.at = At::Over;
+            let lease = stage.lease.take();
             drop(stage);
-            drop(work);
+            drop((work, lease));
             return None;
         }
         stage.at = At::Running;
@@ -183,18 +192,54 @@ where
             return Ran::Again;
         }
         stage.at = At::Over;
-        let alarm = stage.alarm.take();
+        let (alarm, lease) = (stage.alarm.take(), stage.lease.take());
         drop(stage);
         if let Some(alarm) = alarm {
             alarm.put_off();
         }
         // What the closure and the arguments hold is gone before anybody sees the result.
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop((body, args))));
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop((body, args, lease))));
         settle(&self.slot, result.unwrap_or_else(Outcome::Failed));
         if dropped.is_err() {
             tracing::error!(task = %name, "what the task held panicked when it was dropped");
         }
         Ran::Done
+    }
+
+    /// Its arguments are there: it goes into the queue as soon as it has its resources.
+    fn admit(self: Arc<Self>) {
+        let shared = Arc::clone(&self.shared);
+        let Some(resources) = self.plan.extra.as_ref().and_then(|extra| extra.resources.clone()) else {
+            self.due();
+            return shared.push_next(self);
+        };
+        shared
+            .leases
+            .when_free(self.plan.name.as_ref().into(), &resources, move |granted| self.granted(granted));
+    }
+
+    /// Runs on the thread of whoever gave the resources back.
+    fn granted(self: Arc<Self>, granted: Result<Lease, ResourceError>) {
+        let task = self.plan.name.clone();
+        match granted {
+            Ok(lease) => {
+                let mut stage = self.stage.lock();
+                // One that was cancelled meanwhile needs nothing.
+                let unused = if stage.at == At::Held { stage.lease.replace(lease) } else { Some(lease) };
+                drop(stage);
+                drop(unused);
+            }
+            Err(ResourceError::Closed) => {
+                settle(&self.slot, Outcome::Failed(ObjectError::Stopped { task }));
+            }
+            Err(source) => {
+                let source = Arc::new(source);
+                settle(&self.slot, Outcome::Failed(ObjectError::Resources { task, source }));
+            }
+        }
+        self.due();
+        let shared = Arc::clone(&self.shared);
+        shared.push(self);
     }
 
     fn again(&self, attempts: u32, error: &ObjectError) -> Option<Duration> {
@@ -219,11 +264,13 @@ where
                 stage.at = At::Over;
             }
             let alarm = stage.alarm.take();
+            // A body that runs goes on with what it has.
+            let lease = if stage.at == At::Over { stage.lease.take() } else { None };
             drop(stage);
             if let Some(alarm) = alarm {
                 alarm.put_off();
             }
-            drop(work);
+            drop((work, lease));
         }
         open
     }
@@ -276,9 +323,13 @@ where
         if !self.countdown.arrive(failed) {
             return;
         }
-        self.due();
-        let shared = Arc::clone(&self.shared);
-        shared.push_next(self);
+        if failed {
+            // It will not run, so it needs no resources.
+            self.due();
+            let shared = Arc::clone(&self.shared);
+            return shared.push_next(self);
+        }
+        self.admit();
     }
 }
 
@@ -294,6 +345,10 @@ where
 
     fn attempt(&self) -> u32 {
         self.stage.lock().attempts
+    }
+
+    fn devices(&self) -> Vec<Device> {
+        self.stage.lock().lease.as_ref().map_or_else(Vec::new, Lease::devices)
     }
 }
 

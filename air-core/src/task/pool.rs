@@ -10,16 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering, fence};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_deque::{Injector, Steal, Stealer};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex};
 
 use super::config::TaskConfig;
 use super::delay::Delayed;
 use super::job::{Errand, JobRef, Priority};
+use super::leases::Leases;
+use super::queues::Queues;
 use super::room::Room;
 use super::thread::{on_local, run_thread};
 use crate::clock::Clock;
 use crate::object::Store;
+use crate::resource::ResourcePool;
 
 /// How long a thread without work stays.
 const KEEP: Duration = Duration::from_secs(10);
@@ -36,8 +38,8 @@ pub(crate) struct Shared {
     pub(super) clock: Clock,
     pub(super) store: Arc<Store>,
     pub(super) delayed: Delayed,
-    queues: [Injector<JobRef>; 3],
-    stealers: RwLock<Vec<(u64, Stealer<JobRef>)>>,
+    pub(super) leases: Leases,
+    pub(super) queues: Queues,
     pub(super) active: AtomicIsize,
     pub(super) searching: AtomicIsize,
     crew: Mutex<Crew>,
@@ -70,7 +72,13 @@ pub(super) enum Parked {
 }
 
 impl Pool {
-    pub(crate) fn new(config: TaskConfig, clock: Clock, store: Arc<Store>, grace: Duration) -> Self {
+    pub(crate) fn new(
+        config: TaskConfig,
+        clock: Clock,
+        store: Arc<Store>,
+        resources: ResourcePool,
+        grace: Duration,
+    ) -> Self {
         let config = config.in_range();
         let pending_max = config.pending_max;
         let shared = Arc::new(Shared {
@@ -78,8 +86,8 @@ impl Pool {
             clock,
             store,
             delayed: Delayed::default(),
-            queues: std::array::from_fn(|_| Injector::new()),
-            stealers: RwLock::default(),
+            leases: Leases::new(resources),
+            queues: Queues::default(),
             active: AtomicIsize::new(0),
             searching: AtomicIsize::new(0),
             crew: Mutex::default(),
@@ -112,6 +120,7 @@ impl Pool {
         shared.wake.notify_all();
         shared.room.close();
         shared.delayed.flush(shared);
+        shared.leases.close();
         shared.drain();
     }
 }
@@ -183,7 +192,7 @@ impl Shared {
             });
         }
         if let Some(job) = job {
-            self.queues[job.priority() as usize].push(job);
+            self.queues.push(job);
         }
         self.rouse();
         if self.closing() {
@@ -204,42 +213,6 @@ impl Shared {
         if let Some(job) = job {
             self.push(job);
         }
-    }
-
-    /// A job of this priority, some more of which may go to the deque.
-    pub(super) fn take(&self, priority: Priority, into: &crossbeam_deque::Worker<JobRef>) -> Option<JobRef> {
-        let queue = &self.queues[priority as usize];
-        loop {
-            let taken =
-                if priority == Priority::Normal { queue.steal_batch_and_pop(into) } else { queue.steal() };
-            match taken {
-                Steal::Success(job) => return Some(job),
-                Steal::Empty => return None,
-                Steal::Retry => {}
-            }
-        }
-    }
-
-    /// A job from the deque of another thread than this one.
-    pub(super) fn steal(&self, me: u64) -> Option<JobRef> {
-        let stealers = self.stealers.read();
-        let start = stealers.iter().position(|(id, _)| *id == me).map_or(0, |at| at + 1);
-        let others = (0..stealers.len()).map(|n| &stealers[(start + n) % stealers.len()]);
-        for (_, stealer) in others.filter(|(id, _)| *id != me) {
-            loop {
-                match stealer.steal() {
-                    Steal::Success(job) => return Some(job),
-                    Steal::Empty => break,
-                    Steal::Retry => {}
-                }
-            }
-        }
-        None
-    }
-
-    fn has_work(&self) -> bool {
-        self.queues.iter().any(|queue| !queue.is_empty())
-            || self.stealers.read().iter().any(|(_, stealer)| !stealer.is_empty())
     }
 
     /// Sees to it that somebody looks for work, unless enough threads run.
@@ -271,7 +244,7 @@ impl Shared {
     /// Whether there is work that somebody should be roused for.
     pub(super) fn rouse_if_work(self: &Arc<Self>) {
         fence(Ordering::SeqCst);
-        if self.has_work() {
+        if self.queues.has_work() {
             self.rouse();
         }
     }
@@ -285,8 +258,7 @@ impl Shared {
         }
         crew.next += 1;
         let (id, shared) = (crew.next, Arc::clone(self));
-        let deque = crossbeam_deque::Worker::new_lifo();
-        self.stealers.write().push((id, deque.stealer()));
+        let deque = self.queues.add(id);
         let thread = thread::Builder::new()
             .name(format!("air-task-{id}"))
             .spawn(move || run_thread(&shared, deque, id));
@@ -298,7 +270,7 @@ impl Shared {
                 self.searching.fetch_add(1, Ordering::SeqCst);
             }
             Err(error) => {
-                self.stealers.write().retain(|(other, _)| *other != id);
+                self.queues.remove(id);
                 tracing::error!(%error, threads = crew.total, "cannot start a thread for tasks");
             }
         }
@@ -310,7 +282,7 @@ impl Shared {
         self.active.fetch_sub(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let enough = self.active.load(Ordering::SeqCst) >= self.config.threads as isize;
-        if self.closing() || (!enough && self.has_work()) {
+        if self.closing() || (!enough && self.queues.has_work()) {
             self.active.fetch_add(1, Ordering::SeqCst);
             return Parked::Work;
         }
@@ -340,7 +312,7 @@ impl Shared {
 
     fn end(&self, crew: &mut Crew, id: u64) {
         crew.total -= 1;
-        self.stealers.write().retain(|(other, _)| *other != id);
+        self.queues.remove(id);
         if self.closing() {
             self.wake.notify_all();
         }
@@ -368,26 +340,13 @@ impl Shared {
 
     /// Ends every job that is queued, when the runtime does. Whatever these ends queue is ended by the same call, not by calls within it.
     pub(super) fn drain(&self) {
-        while self.has_work() {
+        while self.queues.has_work() {
             let Some(draining) = self.draining.try_lock() else { return };
-            while let Some(job) = self.take_any() {
+            while let Some(job) = self.queues.take_any() {
                 self.stop(job);
             }
             drop(draining);
         }
-    }
-
-    fn take_any(&self) -> Option<JobRef> {
-        for queue in &self.queues {
-            loop {
-                match queue.steal() {
-                    Steal::Success(job) => return Some(job),
-                    Steal::Empty => break,
-                    Steal::Retry => {}
-                }
-            }
-        }
-        self.steal(u64::MAX)
     }
 
     pub(super) fn stop(&self, job: JobRef) {

@@ -51,18 +51,19 @@ impl Local {
     fn take(&mut self) -> Option<JobRef> {
         self.tick = self.tick.wrapping_add(1);
         let Self { shared, deque, .. } = self;
+        let queues = &shared.queues;
         if self.tick.is_multiple_of(64)
             && let Some(job) =
-                shared.take(Priority::Low, deque).or_else(|| shared.take(Priority::Normal, deque))
+                queues.take(Priority::Low, deque).or_else(|| queues.take(Priority::Normal, deque))
         {
             return Some(job);
         }
-        shared
+        queues
             .take(Priority::High, deque)
             .or_else(|| deque.pop())
-            .or_else(|| shared.take(Priority::Normal, deque))
-            .or_else(|| shared.steal(self.id))
-            .or_else(|| shared.take(Priority::Low, deque))
+            .or_else(|| queues.take(Priority::Normal, deque))
+            .or_else(|| queues.steal(self.id))
+            .or_else(|| queues.take(Priority::Low, deque))
     }
 
     fn take_or_next(&mut self) -> Option<JobRef> {

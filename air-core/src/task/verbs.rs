@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::builder::Task;
 use crate::object::{self, Object, ObjectError, ObjectStats, PutError, Value};
 use crate::{RuntimeHandle, block_on};
 
 /// How many tasks and threads there are now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskStats {
     /// Tasks started and not ended.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use air_core::object::{ObjectConfig, Value};
+use air_core::resource::Resources;
 use air_core::task::{self, Priority, Retry, TaskConfig, Unheard};
 use air_core::{Backoff, Clock, ManualClock, Object, ObjectError, Runtime, RuntimeConfig, block_on};
 use allocation_counter::measure;
@@ -600,6 +601,45 @@ fn arguments_and_results_spill_like_any_object() {
     assert_eq!(last.get().unwrap(), vec![20_u8; 1000]);
     let stats = runtime.objects();
     assert_eq!((stats.pinned, stats.spills_total >= 20), (0, true), "{stats:?}");
+}
+
+#[test]
+fn a_task_runs_when_it_has_its_resources_and_gives_them_back() {
+    let config = RuntimeConfig::default().resources(Resources::new().cpu(2.0).gpu(1.0));
+    let runtime = Runtime::with(config.tasks(TaskConfig::default().threads(4))).unwrap();
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let shares: Vec<_> = (0..12)
+        .map(|_| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            runtime.task("share").resources(Resources::new().gpu(0.5)).spawn(move || {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::yield_now();
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(task::devices())
+            })
+        })
+        .collect();
+    for share in &shares {
+        assert_eq!(share.get().unwrap(), vec![air_core::device::Device::Cuda(0)]);
+    }
+    assert!(most.load(Ordering::SeqCst) <= 2, "half a device each");
+    let lease = runtime.acquire(Resources::new().cpu(2.0)).now().unwrap();
+    let one = || Resources::new().cpu(1.0);
+    let waits = runtime.task("waits").arg(&shares[0]).resources(one()).spawn(|_| Ok(task::devices().len()));
+    let ended = runtime.task("ended").resources(one()).spawn(|| Ok(()));
+    assert!(!waits.is_ready() && ended.cancel());
+    drop(lease);
+    assert_eq!(waits.get().unwrap(), 0);
+    // What was cancelled, and what has run, holds nothing.
+    settles("all is given back", || runtime.acquire(Resources::new().cpu(2.0).gpu(1.0)).now().is_ok());
+    let never = runtime.task("never").resources(Resources::new().gpu(2.0)).spawn(|| Ok(()));
+    let error = never.get().unwrap_err();
+    assert_eq!(error.to_string(), "task `never` did not run: it cannot have its resources");
+    assert!(error.source().unwrap().to_string().contains("can never be had"));
+    let lease = runtime.acquire(Resources::new().cpu(2.0)).now().unwrap();
+    let stopped = runtime.task("stopped").resources(one()).spawn(|| Ok(()));
+    drop((runtime, lease));
+    assert!(matches!(stopped.get(), Err(ObjectError::Stopped { .. })));
 }
 
 /// Whatever is cancelled whenever, every task comes to one outcome, and a body runs at most once and not without one.
