@@ -145,8 +145,10 @@ impl Runtime {
     pub fn with(config: RuntimeConfig) -> Result<Self> {
         let (tasks, objects, grace) = (config.tasks.clone(), config.objects.clone(), config.shutdown_grace);
         let system = System::start(config)?;
-        let (clock, resources) = (system.handle().clock().clone(), system.handle().resources().clone());
-        let pool = Pool::new(tasks, clock, Store::new(objects), resources, grace);
+        let known = system.handle();
+        let (clock, resources, timeline) =
+            (known.clock().clone(), known.resources().clone(), known.timeline().clone());
+        let pool = Pool::new(tasks, clock, Store::new(objects), resources, timeline, grace);
         let handle = RuntimeHandle {
             system: system.handle().clone(),
             services: Arc::new(Services::new()),

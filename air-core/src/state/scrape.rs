@@ -13,6 +13,13 @@ pub(crate) fn scrape(runtime: &RuntimeHandle) -> String {
     let set = |name, help, value: usize| metrics.gauge(name, help, &[]).map(|gauge| gauge.set(value as f64));
     let shown = set("air_core_workers", "Workers that have not ended for good", workers.len())
         .and_then(|()| set("air_core_queued_messages", "Messages that wait in mailboxes", queued))
+        .and_then(|()| {
+            let (tasks, objects) = (runtime.task_stats(), runtime.objects());
+            set("air_core_tasks", "Tasks started and not ended", tasks.pending)?;
+            set("air_core_task_threads", "Threads that run tasks", tasks.threads)?;
+            set("air_core_object_memory_bytes", "Bytes of objects in memory", objects.in_memory_bytes)?;
+            set("air_core_object_disk_bytes", "Bytes of objects on disk", objects.spilled_bytes)
+        })
         .and_then(|()| resources(metrics, &runtime.resources()));
     if let Err(error) = shown {
         // A user's metric has one of our names, or there are very many custom kinds.

@@ -31,6 +31,16 @@ impl State {
             counters.abandoned,
             counters.dead_letters,
         )?;
+        let (tasks, objects) = (&self.tasks, &self.objects);
+        writeln!(
+            to,
+            "{} tasks under way on {} threads; objects: {} of {} bytes in memory, {} on disk",
+            tasks.pending,
+            tasks.threads,
+            objects.in_memory_bytes,
+            objects.budget_bytes,
+            objects.spilled_bytes,
+        )?;
         let resources = &self.resources;
         writeln!(to, "\nresources  {}\n     free  {}", resources.total, resources.free)?;
         for held in &resources.held {

@@ -161,6 +161,7 @@ where
     fn run_claimed(self: &Arc<Self>, (mut body, args): (B, A)) -> Ran {
         let name = &self.plan.name;
         let attempts = self.stage.lock().attempts;
+        let began = self.shared.timeline.begin();
         let result = catch_unwind(AssertUnwindSafe(|| {
             let given = args
                 .given()
@@ -176,6 +177,11 @@ where
         let result = result.unwrap_or_else(|payload| {
             Err(ObjectError::Panicked { task: name.clone(), attempts, message: message(&*payload) })
         });
+        if let Some(began) = began {
+            // On the line of its thread.
+            let lane = std::thread::current().name().unwrap_or("tasks").into();
+            self.shared.timeline.end(began, "task", name.clone(), &lane);
+        }
         let again = match &result {
             Err(error) if self.slot.get().is_none() && !self.shared.closing() => self.again(attempts, error),
             _ => None,

@@ -22,6 +22,7 @@ use super::thread::{on_local, run_thread};
 use crate::clock::Clock;
 use crate::object::Store;
 use crate::resource::ResourcePool;
+use crate::trace::Timeline;
 
 /// How long a thread without work stays.
 const KEEP: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     pub(super) store: Arc<Store>,
     pub(super) delayed: Delayed,
     pub(super) leases: Leases,
+    pub(super) timeline: Timeline,
     pub(super) queues: Queues,
     pub(super) active: AtomicIsize,
     pub(super) searching: AtomicIsize,
@@ -77,6 +79,7 @@ impl Pool {
         clock: Clock,
         store: Arc<Store>,
         resources: ResourcePool,
+        timeline: Timeline,
         grace: Duration,
     ) -> Self {
         let config = config.in_range();
@@ -87,6 +90,7 @@ impl Pool {
             store,
             delayed: Delayed::default(),
             leases: Leases::new(resources),
+            timeline,
             queues: Queues::default(),
             active: AtomicIsize::new(0),
             searching: AtomicIsize::new(0),

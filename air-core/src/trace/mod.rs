@@ -1,7 +1,7 @@
 //! [`Timeline`]: what was done when, for Perfetto and `chrome://tracing`.
 //!
-//! Off until it is started; then every message a worker handles is a span on the worker's line, and the last so many are kept. A
-//! program may add spans of its own.
+//! Off until it is started; then every message a worker handles is a span on the worker's line, every attempt at a task is one on its
+//! thread's, and the last so many are kept. A program may add spans of its own.
 //!
 //! Apart from it, handling a message is a [`tracing`] span of level debug, `air.core.handle{worker, message}`, under the span the message
 //! was sent in: whoever subscribes sees one trace follow a request across workers. Of messages handled in a batch, the first one's.

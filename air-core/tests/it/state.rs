@@ -203,6 +203,21 @@ fn the_timeline_has_each_message_on_its_workers_line_while_it_is_on() {
     assert_eq!(events.iter().filter(|event| event["ph"] == "X" && event["name"] == "Run").count(), 3);
 }
 
+#[test]
+fn tasks_are_on_their_threads_lines_and_in_the_state() {
+    let runtime = Runtime::start().unwrap();
+    runtime.timeline().start();
+    assert_eq!(*runtime.task("sum").spawn(|| Ok(1 + 1)).get().unwrap(), 2);
+    let spans = runtime.timeline().spans();
+    assert_eq!(spans.len(), 1);
+    assert_eq!((&*spans[0].name, spans[0].kind), ("sum", "task"));
+    let server = runtime.serve_state(StateConfig::default()).unwrap();
+    let (_, text) = get(server.address(), "/metrics", "");
+    assert!(text.contains("\nair_core_task_threads 1.0\n"), "{text}");
+    assert_eq!(runtime.state().tasks.threads, 1);
+    assert!(runtime.state().summary().contains("tasks under way on 1 threads"));
+}
+
 /// Writes down each span's name, worker and parent.
 #[derive(Clone, Default)]
 struct Recorder(Arc<Mutex<Vec<Recorded>>>);
