@@ -42,7 +42,10 @@ impl<T: Send + Sync + 'static> Future for ObjectFuture<T> {
             let (sender, receiver) = oneshot::channel();
             let object = this.object.clone();
             stored.store().offload(Box::new(move || {
-                let _ = sender.send(object.value());
+                let read = object.value();
+                // Before anyone hears of it: the last handle may be dropped right then, and is to free the value at once.
+                drop(object);
+                let _ = sender.send(read);
             }));
             this.reading = Some(receiver);
         }
