@@ -419,8 +419,7 @@ fn value_loss(clip: Option<f32>, value: f32, old: f32, target: f32) -> (f32, f32
 }
 
 fn descend(net: &mut Mlp, d_out: &[f32], grad_clip: f32, adam: &mut Adam) -> Result<()> {
-    net.zero_grads();
-    net.backward(d_out).map_err(network)?;
+    net.backward_from_zero(d_out).map_err(network)?;
     if grad_clip > 0.0 {
         clip_grad_norm(net.grads_mut(), grad_clip);
     }

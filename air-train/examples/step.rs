@@ -37,12 +37,11 @@ fn measure(
     let classes = net.outputs();
     let labels: Vec<u32> = (0..batch).map(|_| rng.random_range(0..classes as u32)).collect();
     let mut d = vec![0.0; batch * classes];
-    let mut adam = Adam::new(1e-3);
+    let mut adam = Adam::new(1e-3).threads(threads)?;
     let mut last_loss = 0.0;
     let mut step = || -> Result<(), BoxError> {
         last_loss = softmax_cross_entropy(net.forward(&x, batch)?, &labels, classes, &mut d)?;
-        net.zero_grads();
-        net.backward(&d)?;
+        net.backward_from_zero(&d)?;
         let (params, grads) = net.params_and_grads();
         adam.step(params, grads)?;
         Ok(())

@@ -89,7 +89,7 @@ impl LayerShape {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     layers: [Vec<f32>; 2],
-    panel: Vec<f32>,
+    panels: Vec<Vec<f32>>,
 }
 
 /// Dense layers, one after another, with their gradients.
@@ -176,42 +176,35 @@ impl Mlp {
             let x = before.last().unwrap_or(&self.input);
             let y = &mut after[0];
             y.resize(batch * layer.outputs, 0.0);
-            let pieces = self.threads.pieces(batch * layer.inputs * layer.outputs, batch);
-            if pieces <= 1 {
-                affine(&layer, &self.params, x, y, &mut self.panels[0]);
-                continue;
-            }
-            let rows = batch.div_ceil(pieces);
-            let (params, inputs) = (&self.params, layer.inputs);
-            let work: Vec<_> = x
-                .chunks(rows * inputs)
-                .zip(y.chunks_mut(rows * layer.outputs))
-                .zip(&mut self.panels)
-                .map(|((x, y), panel)| (x, y, panel))
-                .collect();
-            self.threads.each(work, |(x, y, panel)| affine(&layer, params, x, y, panel));
+            affine_shared(&self.threads, &layer, &self.params, (x, y), batch, &mut self.panels);
         }
         Ok(self.outputs.last().map_or(&[], Vec::as_slice))
     }
 
     /// Adds the gradient of every parameter, given `d_out[batch, outputs]`, the gradient of the last forward's outputs.
     pub fn backward(&mut self, d_out: &[f32]) -> Result<()> {
-        self.propagate(d_out, true, false)
+        self.propagate(d_out, Some(Start::Output), false)
+    }
+
+    /// Sets the gradient of every parameter: [`zero_grads`](Module::zero_grads) and [`backward`](Self::backward) in one pass.
+    pub fn backward_from_zero(&mut self, d_out: &[f32]) -> Result<()> {
+        self.propagate(d_out, Some(Start::Zero), false)
     }
 
     /// [`backward`](Self::backward), and the gradient of the inputs, `[batch, inputs]`.
     pub fn backward_input(&mut self, d_out: &[f32]) -> Result<&[f32]> {
-        self.propagate(d_out, true, true)?;
+        self.propagate(d_out, Some(Start::Output), true)?;
         Ok(&self.delta)
     }
 
     /// The gradient of the inputs, `[batch, inputs]`; the parameters' gradients are left alone.
     pub fn input_gradient(&mut self, d_out: &[f32]) -> Result<&[f32]> {
-        self.propagate(d_out, false, true)?;
+        self.propagate(d_out, None, true)?;
         Ok(&self.delta)
     }
 
-    fn propagate(&mut self, d_out: &[f32], of_params: bool, of_input: bool) -> Result<()> {
+    /// `of_params` says what the parameters' gradients are added to; without it they are left alone.
+    fn propagate(&mut self, d_out: &[f32], of_params: Option<Start<'static>>, of_input: bool) -> Result<()> {
         expect("output gradients of backward", self.batch * self.outputs(), d_out.len())?;
         let batch = self.batch;
         self.delta.clear();
@@ -219,21 +212,24 @@ impl Mlp {
         for i in (0..self.layers.len()).rev() {
             let layer = self.layers[i];
             layer.activation.backward(&self.outputs[i], &mut self.delta);
-            if of_params {
+            if let Some(start) = of_params {
                 let x = if i == 0 { &self.input } else { &self.outputs[i - 1] };
                 let grads = &mut self.grads[layer.start..layer.bias().end];
                 let (weights, bias) = grads.split_at_mut(layer.weights().len());
+                if matches!(start, Start::Zero) {
+                    bias.fill(0.0);
+                }
                 column_sums(&self.delta, bias);
                 let pieces = self.threads.pieces(batch * layer.inputs * layer.outputs, layer.inputs);
                 if pieces <= 1 {
-                    weight_gradient(&layer, batch, 0, x, &self.delta, weights, &mut self.panels[0]);
+                    weight_gradient(&layer, batch, 0, (x, &self.delta, start), weights, &mut self.panels[0]);
                 } else {
                     let rows = layer.inputs.div_ceil(pieces);
                     let delta = &self.delta;
                     let work: Vec<_> =
                         weights.chunks_mut(rows * layer.outputs).zip(&mut self.panels).enumerate().collect();
                     self.threads.each(work, |(piece, (weights, panel))| {
-                        weight_gradient(&layer, batch, piece * rows, x, delta, weights, panel);
+                        weight_gradient(&layer, batch, piece * rows, (x, delta, start), weights, panel);
                     });
                 }
             }
@@ -265,10 +261,12 @@ impl Mlp {
     /// `x[batch, inputs]` → `[batch, outputs]` in `scratch`, keeping nothing: several threads may share `&self`.
     pub fn infer<'s>(&self, x: &[f32], batch: usize, scratch: &'s mut Scratch) -> Result<&'s [f32]> {
         expect("input values of infer", batch.saturating_mul(self.inputs()), x.len())?;
-        let Scratch { layers: [from, to], panel } = scratch;
+        let Scratch { layers: [from, to], panels } = scratch;
+        panels.resize_with(self.config.threads, Vec::new);
         for (i, layer) in self.layers.iter().enumerate() {
             to.resize(batch * layer.outputs, 0.0);
-            affine(layer, &self.params, if i == 0 { x } else { from }, to, panel);
+            let x = if i == 0 { x } else { &**from };
+            affine_shared(&self.threads, layer, &self.params, (x, to), batch, panels);
             std::mem::swap(from, to);
         }
         Ok(from)
@@ -297,6 +295,25 @@ impl Module for Mlp {
     }
 }
 
+/// `y = f(x·W + b)` for a batch, its rows divided among the threads.
+fn affine_shared(
+    threads: &Threads,
+    layer: &LayerShape,
+    params: &[f32],
+    (x, y): (&[f32], &mut [f32]),
+    batch: usize,
+    panels: &mut [Vec<f32>],
+) {
+    let pieces = threads.pieces(batch * layer.inputs * layer.outputs, batch);
+    if pieces <= 1 {
+        return affine(layer, params, x, y, &mut panels[0]);
+    }
+    let rows = batch.div_ceil(pieces);
+    let x = x.chunks(rows * layer.inputs);
+    let work: Vec<_> = x.zip(y.chunks_mut(rows * layer.outputs)).zip(panels).collect();
+    threads.each(work, |((x, y), panel)| affine(layer, params, x, y, panel));
+}
+
 /// `y = f(x·W + b)` for the rows that `y` holds.
 fn affine(layer: &LayerShape, params: &[f32], x: &[f32], y: &mut [f32], panel: &mut Vec<f32>) {
     Product {
@@ -312,13 +329,12 @@ fn affine(layer: &LayerShape, params: &[f32], x: &[f32], y: &mut [f32], panel: &
     layer.activation.apply(y);
 }
 
-/// `dW += xᵀ·d` for the rows of `dW` that `weights` holds, from `first_row` on.
+/// `dW = start + xᵀ·d` for the rows of `dW` that `weights` holds, from `first_row` on.
 fn weight_gradient(
     layer: &LayerShape,
     batch: usize,
     first_row: usize,
-    x: &[f32],
-    d: &[f32],
+    (x, d, start): (&[f32], &[f32], Start<'_>),
     weights: &mut [f32],
     panel: &mut Vec<f32>,
 ) {
@@ -329,7 +345,7 @@ fn weight_gradient(
         first_row,
         a: Operand::transposed(x, layer.inputs),
         b: Operand::rows(d, layer.outputs),
-        start: Start::Output,
+        start,
     }
     .write(weights, panel);
 }

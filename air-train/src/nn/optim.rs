@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::expect;
+use super::threads::Threads;
 use crate::Result;
 
 /// Changes parameters by their gradients.
@@ -69,6 +70,8 @@ pub struct Adam {
     steps: u64,
     mean: Vec<f32>,
     square: Vec<f32>,
+    #[serde(skip)]
+    threads: Threads,
 }
 
 impl Adam {
@@ -82,6 +85,7 @@ impl Adam {
             steps: 0,
             mean: Vec::new(),
             square: Vec::new(),
+            threads: Threads::default(),
         }
     }
 
@@ -94,6 +98,15 @@ impl Adam {
     pub fn betas(mut self, first: f32, second: f32) -> Self {
         self.betas = (first, second);
         self
+    }
+
+    /// Divides the step of large networks among so many threads. It changes no result, and is not kept in a checkpoint.
+    ///
+    /// # Errors
+    /// 0 or more than 256 threads, or threads that cannot be started.
+    pub fn threads(mut self, threads: usize) -> Result<Self> {
+        self.threads = Threads::new(threads)?;
+        Ok(self)
     }
 
     /// The term that keeps the quotient finite.
@@ -117,14 +130,18 @@ impl Optimizer for Adam {
         let scale = (1.0 / correct2.sqrt()) as f32;
         let keep = 1.0 - self.lr * self.weight_decay;
         let (eps, n1, n2) = (self.eps, 1.0 - b1, 1.0 - b2);
-        let (mean, square) = (&mut self.mean, &mut self.square);
-        pulp::Arch::new().dispatch(|| {
-            for (((p, g), m), v) in params.iter_mut().zip(grads).zip(mean).zip(square) {
-                *m = m.mul_add(b1, n1 * g);
-                *v = v.mul_add(b2, n2 * g * g);
-                let step = *m / v.sqrt().mul_add(scale, eps);
-                *p = step.mul_add(-rate, *p * keep);
-            }
+        let part = params.len().div_ceil(self.threads.parts(params.len())).max(1);
+        let moments = self.mean.chunks_mut(part).zip(self.square.chunks_mut(part));
+        let work = params.chunks_mut(part).zip(grads.chunks(part)).zip(moments);
+        self.threads.each(work, |((params, grads), (mean, square))| {
+            pulp::Arch::new().dispatch(|| {
+                for (((p, g), m), v) in params.iter_mut().zip(grads).zip(mean).zip(square) {
+                    *m = m.mul_add(b1, n1 * g);
+                    *v = v.mul_add(b2, n2 * g * g);
+                    let step = *m / v.sqrt().mul_add(scale, eps);
+                    *p = step.mul_add(-rate, *p * keep);
+                }
+            });
         });
         Ok(())
     }
@@ -176,6 +193,22 @@ fn fix(moment: &mut Vec<f32>, len: usize) -> Result<()> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_change_no_bit_of_a_step() {
+        let len = (1 << 17) + 3;
+        let grads: Vec<f32> = (0..len).map(|i| ((i * 7919 % 1000) as f32 - 500.0) * 1e-3).collect();
+        let step = |threads| {
+            let mut adam = Adam::new(1e-2).threads(threads).unwrap();
+            let mut params = vec![0.5; len];
+            for _ in 0..3 {
+                adam.step(&mut params, &grads).unwrap();
+            }
+            (params, adam.mean, adam.square)
+        };
+        assert!(step(1) == step(3));
+        assert!(Adam::new(1.0).threads(0).is_err());
+    }
 
     /// The published update, in f64, one parameter at a time.
     #[test]

@@ -7,7 +7,10 @@ use crate::{Result, TrainError};
 /// Multiply-adds below which a product stays on the calling thread: about 50 µs, a few wake-ups' worth.
 const WORTH_SHARING: usize = 1 << 20;
 
-/// Runs pieces of one job on `count` threads. Work is divided by count alone, so results do not depend on timing.
+/// Values below which a pass over them stays on the calling thread.
+const WORTH_PASSING: usize = 1 << 16;
+
+/// Runs pieces of one job on `count` threads, of which the caller's is one. Work is divided by count alone, so results do not depend on timing.
 #[derive(Clone)]
 pub(super) struct Threads {
     count: usize,
@@ -23,10 +26,10 @@ impl Threads {
             return Ok(Self { count, pool: None });
         }
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count)
+            .num_threads(count - 1)
             .thread_name(|i| format!("air-nn-{i}"))
             .build()
-            .map_err(|e| TrainError::config("threads", format!("cannot start {count} threads: {e}")))?;
+            .map_err(|e| TrainError::config("threads", format!("cannot start {} threads: {e}", count - 1)))?;
         Ok(Self { count, pool: Some(Arc::new(pool)) })
     }
 
@@ -35,17 +38,38 @@ impl Threads {
         if self.pool.is_none() || multiply_adds < WORTH_SHARING { 1 } else { self.count.min(rows.max(1)) }
     }
 
-    /// Calls `f` once for each piece, at the same time, and returns when all are done.
-    pub(super) fn each<T: Send>(&self, pieces: Vec<T>, f: impl Fn(T) + Sync) {
+    /// How many pieces a pass over `values` values is cut into.
+    pub(super) fn parts(&self, values: usize) -> usize {
+        if values < WORTH_PASSING { 1 } else { self.count }
+    }
+
+    /// Calls `f` once for each piece, at the same time, and returns when all are done. The caller takes the first.
+    pub(super) fn each<T: Send>(&self, pieces: impl IntoIterator<Item = T>, f: impl Fn(T) + Sync) {
+        let mut pieces = pieces.into_iter();
+        let (first, f) = (pieces.next(), &f);
         match &self.pool {
-            Some(pool) if pieces.len() > 1 => pool.scope(|scope| {
+            Some(pool) => pool.in_place_scope(|scope| {
                 for piece in pieces {
-                    let f = &f;
                     scope.spawn(move |_| f(piece));
                 }
+                first.into_iter().for_each(f);
             }),
-            _ => pieces.into_iter().for_each(f),
+            None => first.into_iter().chain(pieces).for_each(f),
         }
+    }
+}
+
+/// One thread.
+impl Default for Threads {
+    fn default() -> Self {
+        Self { count: 1, pool: None }
+    }
+}
+
+/// Equal if they divide work alike.
+impl PartialEq for Threads {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count
     }
 }
 

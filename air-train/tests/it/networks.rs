@@ -87,6 +87,22 @@ fn backward_adds_and_input_gradient_leaves_the_parameters_alone() {
     assert!(net.grads().iter().all(|g| *g == 0.0));
 }
 
+#[test]
+fn a_backward_from_zero_forgets_what_was_there() {
+    for threads in [1, 2] {
+        let config = MlpConfig { sizes: vec![200, 130, 120], threads, ..MlpConfig::default() };
+        let mut net = Mlp::new(&config, Seed::new(1)).unwrap();
+        let (x, d) = (values(9, 131 * 200), values(10, 131 * 120));
+        net.forward(&x, 131).unwrap();
+        net.backward(&d).unwrap();
+        let want = net.grads().to_vec();
+        net.backward_from_zero(&d).unwrap();
+        assert!(net.grads() == want, "{threads} threads");
+        net.backward(&d).unwrap();
+        assert!(net.grads() != want, "the other one adds");
+    }
+}
+
 fn train(seed: u64, threads: usize, sizes: &[usize], batch: usize) -> Vec<f32> {
     let config = MlpConfig { sizes: sizes.to_vec(), threads, ..MlpConfig::default() };
     let mut net = Mlp::new(&config, Seed::new(seed)).unwrap();
