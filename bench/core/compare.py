@@ -42,6 +42,9 @@ TESTS = {
     "multi client put gigabytes": 5,
     "placement group create/removal": 100,
 }
+NOTES = {
+    "multi client put gigabytes": "each task makes ten 80 MB arrays of zeros: ours writes every page, NumPy's are not touched until Ray copies them",
+}
 BARE = {
     "actix": "an actix mailbox: what our workers stand on, without exits, restarts, deadlines or a bound on asks",
     "tokio": "tokio's mpsc channel with a oneshot for the reply",
@@ -52,7 +55,7 @@ BARE = {
 def rows():
     for test, floor in TESTS.items():
         unit = "GB/s" if "gigabytes" in test else "1/s"
-        yield Row(test, unit, test, test, "Ray", floor=floor)
+        yield Row(test, unit, test, test, "Ray", floor=floor, note=NOTES.get(test, ""))
     for ours, many in (("sync", "one at a time"), ("async_64", "64 in flight")):
         yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"actor_{ours}", "Ray", against="actor calls", floor=50)
         for bare, note in BARE.items():
