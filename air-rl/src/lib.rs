@@ -54,6 +54,7 @@ mod error;
 pub mod gae;
 mod policy;
 pub mod ppo;
+mod ppo_config;
 pub mod rng;
 pub mod rollout;
 pub mod runner;
