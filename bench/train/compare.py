@@ -12,8 +12,7 @@ NETWORKS = {
 MEASURES = {"train_us": "training step", "infer_us": "inference"}
 THREADS = (1, 2)
 NOTES = {
-    "mlp_784_512_512_10_batch_256": "nearly all of it is matrix products, where PyTorch calls MKL: ours run at about 85 % of its speed on one thread, "
-    "and on two they pack the same panels twice",
+    "mlp_784_512_512_10_batch_256": "nearly all of it is matrix products, where PyTorch calls MKL",
 }
 
 
