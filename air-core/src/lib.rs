@@ -3,6 +3,7 @@
 
 mod actor;
 pub mod app;
+pub mod awake;
 pub mod bench;
 pub mod channel;
 pub mod checkpoint;

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ArbiterHandle, AsyncContext};
 
-use super::awake::{Awake, Patience};
 use super::call::Ran;
 use super::cx::Cx;
 use super::exit::Exit;
 use super::message::Worker;
 use super::shared::{Envelope, Shared};
 use crate::BoxError;
+use crate::awake::{Awake, Patience};
 
 /// Builds a life of a worker; called again for each.
 pub(super) type Factory<W> = Arc<dyn Fn(&mut Cx<W>) -> Result<W, BoxError> + Send + Sync>;

@@ -7,7 +7,6 @@
 //! | `call` | one message on its way, and the answer on its way back; `pending`: as its sender holds it |
 //! | `how` | the ways a worker handles a message: one by one, in batches, concurrently; `flight`: calls in progress |
 //! | `queue` | what waits for a worker, older than any one life of it |
-//! | `awake` | waiting awake for a moment before parking |
 //! | `cell` | one life of a worker: the actix actor |
 //! | `exit` | why it ended |
 //! | `watch` | being told of another worker's end: monitors and links |
@@ -29,7 +28,6 @@
 //! 5. A worker that does not return is left behind: it takes no more messages, and what it replies goes nowhere.
 //! 6. Supervisors run no user code, so no worker can hold up another's restart.
 
-mod awake;
 pub(crate) mod bare;
 mod call;
 mod cell;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use super::awake::{Patience, asleep};
+use crate::awake::{Patience, asleep};
 
 struct Parker {
     thread: Thread,

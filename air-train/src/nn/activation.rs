@@ -26,9 +26,18 @@ impl Activation {
         let arch = pulp::Arch::new();
         match self {
             Self::Identity => {}
-            Self::Relu => arch.dispatch(|| y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y })),
-            Self::Tanh => arch.dispatch(|| y.iter_mut().for_each(|y| *y = math::tanh(*y))),
-            Self::Sigmoid => arch.dispatch(|| y.iter_mut().for_each(|y| *y = math::sigmoid(*y))),
+            Self::Relu => arch.dispatch(
+                #[inline(always)]
+                || y.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
+            ),
+            Self::Tanh => arch.dispatch(
+                #[inline(always)]
+                || y.iter_mut().for_each(|y| *y = math::tanh(*y)),
+            ),
+            Self::Sigmoid => arch.dispatch(
+                #[inline(always)]
+                || y.iter_mut().for_each(|y| *y = math::sigmoid(*y)),
+            ),
         }
     }
 
@@ -38,9 +47,18 @@ impl Activation {
         let pairs = d.iter_mut().zip(y);
         match self {
             Self::Identity => {}
-            Self::Relu => arch.dispatch(|| pairs.for_each(|(d, y)| *d = if *y > 0.0 { *d } else { 0.0 })),
-            Self::Tanh => arch.dispatch(|| pairs.for_each(|(d, y)| *d *= y.mul_add(-y, 1.0))),
-            Self::Sigmoid => arch.dispatch(|| pairs.for_each(|(d, y)| *d *= y * (1.0 - y))),
+            Self::Relu => arch.dispatch(
+                #[inline(always)]
+                || pairs.for_each(|(d, y)| *d = if *y > 0.0 { *d } else { 0.0 }),
+            ),
+            Self::Tanh => arch.dispatch(
+                #[inline(always)]
+                || pairs.for_each(|(d, y)| *d *= y.mul_add(-y, 1.0)),
+            ),
+            Self::Sigmoid => arch.dispatch(
+                #[inline(always)]
+                || pairs.for_each(|(d, y)| *d *= y * (1.0 - y)),
+            ),
         }
     }
 }

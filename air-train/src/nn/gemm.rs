@@ -97,7 +97,10 @@ fn blocks<S: Simd, const M: usize>(simd: S, product: &Product<'_>, c: &mut [f32]
     let slices = product.k.div_ceil(DEPTH).max(1);
     let slice = product.k.div_ceil(slices);
     let size_b = slice * 3 * lanes;
-    panel.resize(size_b + product.m.next_multiple_of(M) * slice, 0.0);
+    let size = size_b + if product.a.transposed { product.m.next_multiple_of(M) * slice } else { 0 };
+    if panel.len() < size {
+        panel.resize(size, 0.0);
+    }
     let (panel_b, panel_a) = panel.split_at_mut(size_b);
     for number in 0..slices {
         let p0 = number * slice;
@@ -147,7 +150,7 @@ fn columns<S: Simd, const M: usize, const V: usize>(
         return store::<S, M, V>(simd, product, c, block, 0, sums);
     }
     let panel_b = &mut panel_b[..depth * width];
-    pack_b(b, block, width, panel_b);
+    pack_b::<S, V>(b, block, width, panel_b);
     let (vectors, _) = S::as_simd_f32s(panel_b).0.as_chunks::<V>();
     for i0 in (0..product.m).step_by(M) {
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
@@ -274,16 +277,24 @@ fn pack_a<const M: usize>(product: &Product<'_>, p0: usize, depth: usize, panels
 
 /// Copies a block of `b` into `panel[depth, width]`, with zeros right of the last column.
 #[inline(always)]
-fn pack_b(b: Operand<'_>, block: Block, width: usize, panel: &mut [f32]) {
+fn pack_b<S: Simd, const V: usize>(b: Operand<'_>, block: Block, width: usize, panel: &mut [f32]) {
     let Block { p0, depth, j0, cols } = block;
     if depth == 0 {
         return;
     }
     if !b.transposed {
-        for (p, row) in panel.chunks_exact_mut(width).enumerate() {
-            let from = (p0 + p) * b.width + j0;
-            row[..cols].copy_from_slice(&b.data[from..from + cols]);
-            row[cols..].fill(0.0);
+        let rows = b.data[p0 * b.width + j0..].chunks(b.width);
+        if cols == width {
+            // Whole vectors are moved as such: a call to copy so few bytes would cost as much as the copy.
+            let (to, _) = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>();
+            for (to, from) in to.iter_mut().zip(rows) {
+                to.copy_from_slice(S::as_simd_f32s(&from[..width]).0);
+            }
+        } else {
+            for (row, from) in panel.chunks_exact_mut(width).zip(rows) {
+                row[..cols].copy_from_slice(&from[..cols]);
+                row[cols..].fill(0.0);
+            }
         }
         return;
     }

@@ -34,18 +34,23 @@ pub fn softmax_cross_entropy(
     }
     let scale = 1.0 / labels.len() as f32;
     let mut sum = 0.0_f64;
-    pulp::Arch::new().dispatch(|| {
-        for ((z, d), label) in
-            logits.chunks_exact(classes).zip(d_logits.chunks_exact_mut(classes)).zip(labels)
-        {
-            let (max, total) = exponentials(z, d);
-            let label = *label as usize;
-            sum += f64::from(total.ln() + max - z[label]);
-            let scale_row = scale / total;
-            d.iter_mut().for_each(|d| *d *= scale_row);
-            d[label] -= scale;
-        }
-    });
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for ((z, d), label) in
+                logits.chunks_exact(classes).zip(d_logits.chunks_exact_mut(classes)).zip(labels)
+            {
+                let (max, total) = exponentials(z, d);
+                let label = *label as usize;
+                sum += f64::from(total.ln() + max - z[label]);
+                let scale_row = scale / total;
+                for d in &mut *d {
+                    *d *= scale_row;
+                }
+                d[label] -= scale;
+            }
+        },
+    );
     Ok((sum / labels.len() as f64) as f32)
 }
 
@@ -53,14 +58,24 @@ pub fn softmax_cross_entropy(
 pub fn softmax(logits: &mut [f32], classes: usize) -> Result<()> {
     let classes = classes.max(1);
     expect("logits of the softmax", logits.len() / classes * classes, logits.len())?;
-    pulp::Arch::new().dispatch(|| {
-        for z in logits.chunks_exact_mut(classes) {
-            let max = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            z.iter_mut().for_each(|z| *z = math::exp(*z - max));
-            let total: f32 = z.iter().sum();
-            z.iter_mut().for_each(|z| *z /= total);
-        }
-    });
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for z in logits.chunks_exact_mut(classes) {
+                let (mut max, mut total) = (f32::NEG_INFINITY, 0.0);
+                for z in &*z {
+                    max = max.max(*z);
+                }
+                for z in &mut *z {
+                    *z = math::exp(*z - max);
+                    total += *z;
+                }
+                for z in z {
+                    *z /= total;
+                }
+            }
+        },
+    );
     Ok(())
 }
 
@@ -79,11 +94,20 @@ pub fn accuracy(scores: &[f32], labels: &[u32], classes: usize) -> Result<f32> {
 }
 
 /// Writes `e^(z - max)`; returns the maximum and the sum.
+// Plain loops: a closure handed to an adapter may be compiled apart, without the vector instructions of the caller.
 #[inline(always)]
 fn exponentials(z: &[f32], out: &mut [f32]) -> (f32, f32) {
-    let max = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    out.iter_mut().zip(z).for_each(|(out, z)| *out = math::exp(z - max));
-    (max, out.iter().sum())
+    let (mut max, mut total) = (f32::NEG_INFINITY, 0.0);
+    for z in z {
+        max = max.max(*z);
+    }
+    for (out, z) in out.iter_mut().zip(z) {
+        *out = math::exp(z - max);
+    }
+    for out in out {
+        total += *out;
+    }
+    (max, total)
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::ops::Range;
 use air_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
-use super::gemm::{Operand, Product, Start};
+use super::gemm::Start;
+use super::rows::{Passing, Rows};
 use super::threads::Threads;
 use super::{Activation, Init, Module, expect};
 use crate::{Result, TrainError};
@@ -88,8 +89,8 @@ impl LayerShape {
 /// Working memory of [`Mlp::infer`]; one a thread, reused from call to call.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    layers: [Vec<f32>; 2],
-    panels: Vec<Vec<f32>>,
+    shares: Vec<Passing>,
+    output: Vec<f32>,
 }
 
 /// Dense layers, one after another, with their gradients.
@@ -100,13 +101,11 @@ pub struct Mlp {
     params: Vec<f32>,
     grads: Vec<f32>,
     threads: Threads,
-    // What the last forward left for backward.
+    /// The last batch, each thread's rows of it.
+    shares: Vec<Rows>,
     batch: usize,
-    input: Vec<f32>,
-    outputs: Vec<Vec<f32>>,
-    // Working memory of backward.
-    delta: Vec<f32>,
-    next_delta: Vec<f32>,
+    output: Vec<f32>,
+    input_gradient: Vec<f32>,
     panels: Vec<Vec<f32>>,
 }
 
@@ -133,11 +132,10 @@ impl Mlp {
             config: config.clone(),
             grads: vec![0.0; params.len()],
             params,
+            shares: Vec::new(),
             batch: 0,
-            input: Vec::new(),
-            outputs: vec![Vec::new(); layers.len()],
-            delta: Vec::new(),
-            next_delta: Vec::new(),
+            output: Vec::new(),
+            input_gradient: Vec::new(),
             panels: vec![Vec::new(); config.threads],
             layers,
             threads,
@@ -168,17 +166,13 @@ impl Mlp {
     pub fn forward(&mut self, x: &[f32], batch: usize) -> Result<&[f32]> {
         expect("input values of forward", batch.saturating_mul(self.inputs()), x.len())?;
         self.batch = batch;
-        self.input.clear();
-        self.input.extend_from_slice(x);
-        for i in 0..self.layers.len() {
-            let layer = self.layers[i];
-            let (before, after) = self.outputs.split_at_mut(i);
-            let x = before.last().unwrap_or(&self.input);
-            let y = &mut after[0];
-            y.resize(batch * layer.outputs, 0.0);
-            affine_shared(&self.threads, &layer, &self.params, (x, y), batch, &mut self.panels);
-        }
-        Ok(self.outputs.last().map_or(&[], Vec::as_slice))
+        let rows = self.rows_a_thread(batch);
+        let (layers, params) = (&self.layers, &self.params);
+        let cut = x.chunks(rows * layers[0].inputs);
+        self.shares.resize_with(cut.len(), Rows::default);
+        self.threads.each(self.shares.iter_mut().zip(cut), |(share, x)| share.forward(layers, params, x));
+        gather(self.shares.iter().map(Rows::output), &mut self.output);
+        Ok(&self.output)
     }
 
     /// Adds the gradient of every parameter, given `d_out[batch, outputs]`, the gradient of the last forward's outputs.
@@ -194,83 +188,132 @@ impl Mlp {
     /// [`backward`](Self::backward), and the gradient of the inputs, `[batch, inputs]`.
     pub fn backward_input(&mut self, d_out: &[f32]) -> Result<&[f32]> {
         self.propagate(d_out, Some(Start::Output), true)?;
-        Ok(&self.delta)
+        Ok(&self.input_gradient)
     }
 
     /// The gradient of the inputs, `[batch, inputs]`; the parameters' gradients are left alone.
     pub fn input_gradient(&mut self, d_out: &[f32]) -> Result<&[f32]> {
         self.propagate(d_out, None, true)?;
-        Ok(&self.delta)
+        Ok(&self.input_gradient)
     }
 
     /// `of_params` says what the parameters' gradients are added to; without it they are left alone.
     fn propagate(&mut self, d_out: &[f32], of_params: Option<Start<'static>>, of_input: bool) -> Result<()> {
         expect("output gradients of backward", self.batch * self.outputs(), d_out.len())?;
-        let batch = self.batch;
-        self.delta.clear();
-        self.delta.extend_from_slice(d_out);
-        for i in (0..self.layers.len()).rev() {
-            let layer = self.layers[i];
-            layer.activation.backward(&self.outputs[i], &mut self.delta);
-            if let Some(start) = of_params {
-                let x = if i == 0 { &self.input } else { &self.outputs[i - 1] };
-                let grads = &mut self.grads[layer.start..layer.bias().end];
-                let (weights, bias) = grads.split_at_mut(layer.weights().len());
-                if matches!(start, Start::Zero) {
-                    bias.fill(0.0);
-                }
-                column_sums(&self.delta, bias);
-                let pieces = self.threads.pieces(batch * layer.inputs * layer.outputs, layer.inputs);
-                if pieces <= 1 {
-                    weight_gradient(&layer, batch, 0, (x, &self.delta, start), weights, &mut self.panels[0]);
-                } else {
-                    let rows = layer.inputs.div_ceil(pieces);
-                    let delta = &self.delta;
-                    let work: Vec<_> =
-                        weights.chunks_mut(rows * layer.outputs).zip(&mut self.panels).enumerate().collect();
-                    self.threads.each(work, |(piece, (weights, panel))| {
-                        weight_gradient(&layer, batch, piece * rows, (x, delta, start), weights, panel);
-                    });
-                }
-            }
-            if i == 0 && !of_input {
-                break;
-            }
-            self.next_delta.resize(batch * layer.inputs, 0.0);
-            let weights = &self.params[layer.weights()];
-            let pieces = self.threads.pieces(batch * layer.inputs * layer.outputs, batch);
-            if pieces <= 1 {
-                input_gradient(&layer, &self.delta, weights, &mut self.next_delta, &mut self.panels[0]);
-            } else {
-                let rows = batch.div_ceil(pieces);
-                let work: Vec<_> = self
-                    .delta
-                    .chunks(rows * layer.outputs)
-                    .zip(self.next_delta.chunks_mut(rows * layer.inputs))
-                    .zip(&mut self.panels)
-                    .collect();
-                self.threads.each(work, |((delta, next), panel)| {
-                    input_gradient(&layer, delta, weights, next, panel);
-                });
-            }
-            std::mem::swap(&mut self.delta, &mut self.next_delta);
+        let rows = self.rows_a_thread(self.batch);
+        let (layers, params) = (&self.layers, &self.params);
+        let cut = d_out.chunks(rows * self.outputs());
+        self.threads
+            .each(self.shares.iter_mut().zip(cut), |(share, d)| share.backward(layers, params, d, of_input));
+        if of_input {
+            gather(self.shares.iter().map(Rows::input_gradient), &mut self.input_gradient);
+        }
+        if let Some(start) = of_params {
+            self.add_gradients(start);
         }
         Ok(())
+    }
+
+    /// The gradients of all parameters from what backward left at the layers. Every weight sums over the whole batch, so the
+    /// threads divide the weights here, not the rows.
+    fn add_gradients(&mut self, start: Start<'static>) {
+        if self.shares.is_empty() {
+            // Nothing to sum.
+            if matches!(start, Start::Zero) {
+                self.grads.fill(0.0);
+            }
+            return;
+        }
+        let (layers, shares, count) = (&self.layers, &self.shares, self.shares.len());
+        let pieces = Piece::cut(layers, &mut self.grads, count);
+        if count == 1 {
+            return pieces.for_each(|piece| piece.sum(layers, shares, start, &mut self.panels[0]));
+        }
+        let mut work: Vec<_> = self.panels.iter_mut().take(count).map(|panel| (panel, Vec::new())).collect();
+        for (number, piece) in pieces.enumerate() {
+            work[number % count].1.push(piece);
+        }
+        self.threads.each(work, |(panel, pieces)| {
+            for piece in pieces {
+                piece.sum(layers, shares, start, panel);
+            }
+        });
     }
 
     /// `x[batch, inputs]` → `[batch, outputs]` in `scratch`, keeping nothing: several threads may share `&self`.
     pub fn infer<'s>(&self, x: &[f32], batch: usize, scratch: &'s mut Scratch) -> Result<&'s [f32]> {
         expect("input values of infer", batch.saturating_mul(self.inputs()), x.len())?;
-        let Scratch { layers: [from, to], panels } = scratch;
-        panels.resize_with(self.config.threads, Vec::new);
-        for (i, layer) in self.layers.iter().enumerate() {
-            to.resize(batch * layer.outputs, 0.0);
-            let x = if i == 0 { x } else { &**from };
-            affine_shared(&self.threads, layer, &self.params, (x, to), batch, panels);
-            std::mem::swap(from, to);
+        let cut = x.chunks(self.rows_a_thread(batch) * self.inputs());
+        let count = cut.len();
+        // Never fewer than before: a small batch between large ones frees nothing.
+        if scratch.shares.len() < count {
+            scratch.shares.resize_with(count, Passing::default);
         }
-        Ok(from)
+        let work = scratch.shares.iter_mut().zip(cut);
+        self.threads.each(work, |(share, x)| share.forward(&self.layers, &self.params, x));
+        gather(scratch.shares[..count].iter().map(Passing::output), &mut scratch.output);
+        Ok(&scratch.output)
     }
+
+    /// How many rows of a batch each thread takes; at least one.
+    fn rows_a_thread(&self, batch: usize) -> usize {
+        batch.div_ceil(self.threads.pieces(batch * self.params.len(), batch)).max(1)
+    }
+}
+
+/// The gradient of some rows of a layer's weights, and perhaps of its bias.
+struct Piece<'a> {
+    layer: usize,
+    first_row: usize,
+    weights: &'a mut [f32],
+    bias: Option<&'a mut [f32]>,
+}
+
+impl<'a> Piece<'a> {
+    /// Each layer of `grads` in up to `count` pieces of equal size.
+    fn cut(layers: &'a [LayerShape], mut grads: &'a mut [f32], count: usize) -> impl Iterator<Item = Self> {
+        layers.iter().enumerate().flat_map(move |(number, layer)| {
+            let (weights, rest) = std::mem::take(&mut grads).split_at_mut(layer.weights().len());
+            let (bias, rest) = rest.split_at_mut(layer.outputs);
+            grads = rest;
+            let rows = layer.inputs.div_ceil(count);
+            let mut bias = Some(bias);
+            weights.chunks_mut(rows * layer.outputs).enumerate().map(move |(i, weights)| Self {
+                layer: number,
+                first_row: i * rows,
+                weights,
+                bias: bias.take(),
+            })
+        })
+    }
+
+    /// Sums over the rows of the batch.
+    fn sum(self, layers: &[LayerShape], shares: &[Rows], mut start: Start<'_>, panel: &mut Vec<f32>) {
+        if let Some(bias) = self.bias {
+            if matches!(start, Start::Zero) {
+                bias.fill(0.0);
+            }
+            for share in shares {
+                share.add_bias_gradient(self.layer, bias);
+            }
+        }
+        for share in shares {
+            share.weight_gradient(
+                (self.layer, &layers[self.layer]),
+                start,
+                self.first_row,
+                self.weights,
+                panel,
+            );
+            start = Start::Output;
+        }
+    }
+}
+
+/// One after another into `to`.
+fn gather<'a>(parts: impl Iterator<Item = &'a [f32]>, to: &mut Vec<f32>) {
+    to.clear();
+    parts.for_each(|part| to.extend_from_slice(part));
 }
 
 impl Module for Mlp {
@@ -293,82 +336,4 @@ impl Module for Mlp {
     fn params_and_grads(&mut self) -> (&mut [f32], &[f32]) {
         (&mut self.params, &self.grads)
     }
-}
-
-/// `y = f(x·W + b)` for a batch, its rows divided among the threads.
-fn affine_shared(
-    threads: &Threads,
-    layer: &LayerShape,
-    params: &[f32],
-    (x, y): (&[f32], &mut [f32]),
-    batch: usize,
-    panels: &mut [Vec<f32>],
-) {
-    let pieces = threads.pieces(batch * layer.inputs * layer.outputs, batch);
-    if pieces <= 1 {
-        return affine(layer, params, x, y, &mut panels[0]);
-    }
-    let rows = batch.div_ceil(pieces);
-    let x = x.chunks(rows * layer.inputs);
-    let work: Vec<_> = x.zip(y.chunks_mut(rows * layer.outputs)).zip(panels).collect();
-    threads.each(work, |((x, y), panel)| affine(layer, params, x, y, panel));
-}
-
-/// `y = f(x·W + b)` for the rows that `y` holds.
-fn affine(layer: &LayerShape, params: &[f32], x: &[f32], y: &mut [f32], panel: &mut Vec<f32>) {
-    Product {
-        m: y.len() / layer.outputs,
-        n: layer.outputs,
-        k: layer.inputs,
-        first_row: 0,
-        a: Operand::rows(x, layer.inputs),
-        b: Operand::rows(&params[layer.weights()], layer.outputs),
-        start: Start::Bias(&params[layer.bias()]),
-    }
-    .write(y, panel);
-    layer.activation.apply(y);
-}
-
-/// `dW = start + xᵀ·d` for the rows of `dW` that `weights` holds, from `first_row` on.
-fn weight_gradient(
-    layer: &LayerShape,
-    batch: usize,
-    first_row: usize,
-    (x, d, start): (&[f32], &[f32], Start<'_>),
-    weights: &mut [f32],
-    panel: &mut Vec<f32>,
-) {
-    Product {
-        m: weights.len() / layer.outputs,
-        n: layer.outputs,
-        k: batch,
-        first_row,
-        a: Operand::transposed(x, layer.inputs),
-        b: Operand::rows(d, layer.outputs),
-        start,
-    }
-    .write(weights, panel);
-}
-
-/// `dx = d·Wᵀ` for the rows that `d` holds.
-fn input_gradient(layer: &LayerShape, d: &[f32], weights: &[f32], dx: &mut [f32], panel: &mut Vec<f32>) {
-    Product {
-        m: d.len() / layer.outputs,
-        n: layer.inputs,
-        k: layer.outputs,
-        first_row: 0,
-        a: Operand::rows(d, layer.outputs),
-        b: Operand::transposed(weights, layer.outputs),
-        start: Start::Zero,
-    }
-    .write(dx, panel);
-}
-
-/// Adds the sum of each column of `d` to `sums`.
-fn column_sums(d: &[f32], sums: &mut [f32]) {
-    pulp::Arch::new().dispatch(|| {
-        for row in d.chunks_exact(sums.len()) {
-            sums.iter_mut().zip(row).for_each(|(sum, d)| *sum += d);
-        }
-    });
 }

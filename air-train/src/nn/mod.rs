@@ -38,6 +38,7 @@ mod math;
 mod mlp;
 #[allow(clippy::needless_for_each)]
 mod optim;
+mod rows;
 mod save;
 mod schedule;
 mod threads;

@@ -37,17 +37,23 @@ impl Optimizer for Sgd {
         let (lr, momentum) = (self.lr, self.momentum);
         let arch = pulp::Arch::new();
         if momentum == 0.0 {
-            arch.dispatch(|| params.iter_mut().zip(grads).for_each(|(p, g)| *p = g.mul_add(-lr, *p)));
+            arch.dispatch(
+                #[inline(always)]
+                || params.iter_mut().zip(grads).for_each(|(p, g)| *p = g.mul_add(-lr, *p)),
+            );
             return Ok(());
         }
         fix(&mut self.velocity, params.len())?;
         let velocity = &mut self.velocity;
-        arch.dispatch(|| {
-            for ((p, g), v) in params.iter_mut().zip(grads).zip(velocity) {
-                *v = v.mul_add(momentum, *g);
-                *p = v.mul_add(-lr, *p);
-            }
-        });
+        arch.dispatch(
+            #[inline(always)]
+            || {
+                for ((p, g), v) in params.iter_mut().zip(grads).zip(velocity) {
+                    *v = v.mul_add(momentum, *g);
+                    *p = v.mul_add(-lr, *p);
+                }
+            },
+        );
         Ok(())
     }
 
@@ -134,14 +140,17 @@ impl Optimizer for Adam {
         let moments = self.mean.chunks_mut(part).zip(self.square.chunks_mut(part));
         let work = params.chunks_mut(part).zip(grads.chunks(part)).zip(moments);
         self.threads.each(work, |((params, grads), (mean, square))| {
-            pulp::Arch::new().dispatch(|| {
-                for (((p, g), m), v) in params.iter_mut().zip(grads).zip(mean).zip(square) {
-                    *m = m.mul_add(b1, n1 * g);
-                    *v = v.mul_add(b2, n2 * g * g);
-                    let step = *m / v.sqrt().mul_add(scale, eps);
-                    *p = step.mul_add(-rate, *p * keep);
-                }
-            });
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    for (((p, g), m), v) in params.iter_mut().zip(grads).zip(mean).zip(square) {
+                        *m = m.mul_add(b1, n1 * g);
+                        *v = v.mul_add(b2, n2 * g * g);
+                        let step = *m / v.sqrt().mul_add(scale, eps);
+                        *p = step.mul_add(-rate, *p * keep);
+                    }
+                },
+            );
         });
         Ok(())
     }
@@ -158,25 +167,31 @@ impl Optimizer for Adam {
 /// Scales `grads` down to a Euclidean norm of at most `max`; returns the norm before.
 pub fn clip_grad_norm(grads: &mut [f32], max: f32) -> f32 {
     let arch = pulp::Arch::new();
-    let norm = arch.dispatch(|| {
-        // Lanes of f32 within a block, f64 across blocks: vectorises, and does not lose small values in a large sum.
-        let mut total = 0.0_f64;
-        for block in grads.chunks(1024) {
-            let mut lanes = [0.0_f32; 16];
-            let (whole, rest) = block.as_chunks::<16>();
-            for values in whole {
-                for (lane, g) in lanes.iter_mut().zip(values) {
-                    *lane = g.mul_add(*g, *lane);
+    let norm = arch.dispatch(
+        #[inline(always)]
+        || {
+            // Lanes of f32 within a block, f64 across blocks: vectorises, and does not lose small values in a large sum.
+            let mut total = 0.0_f64;
+            for block in grads.chunks(1024) {
+                let mut lanes = [0.0_f32; 16];
+                let (whole, rest) = block.as_chunks::<16>();
+                for values in whole {
+                    for (lane, g) in lanes.iter_mut().zip(values) {
+                        *lane = g.mul_add(*g, *lane);
+                    }
                 }
+                total += lanes.iter().chain(&[0.0]).map(|x| f64::from(*x)).sum::<f64>();
+                total += rest.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
             }
-            total += lanes.iter().chain(&[0.0]).map(|x| f64::from(*x)).sum::<f64>();
-            total += rest.iter().map(|g| f64::from(*g) * f64::from(*g)).sum::<f64>();
-        }
-        total.sqrt() as f32
-    });
+            total.sqrt() as f32
+        },
+    );
     if norm > max {
         let scale = max / (norm + 1e-6);
-        arch.dispatch(|| grads.iter_mut().for_each(|g| *g *= scale));
+        arch.dispatch(
+            #[inline(always)]
+            || grads.iter_mut().for_each(|g| *g *= scale),
+        );
     }
     norm
 }

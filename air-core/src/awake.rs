@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest wait awake: a little more than it takes to wake the other side.
+/// The longest wait awake unless told otherwise: a little more than it takes to wake the other side.
 const LONGEST: Duration = Duration::from_micros(50);
 /// Below this a wait awake is not worth its clock.
 const SHORTEST: Duration = Duration::from_micros(2);
@@ -31,12 +31,14 @@ thread_local! {
 }
 
 /// Counts this thread as working while it lives; inside another one it counts nothing.
-pub(super) struct Awake {
+pub struct Awake {
     outermost: bool,
 }
 
 impl Awake {
-    pub(super) fn enter() -> Self {
+    /// From now on, until dropped.
+    #[must_use = "the thread counts while this lives"]
+    pub fn enter() -> Self {
         let outermost = !COUNTED.replace(true);
         if outermost {
             AWAKE.fetch_add(1, Ordering::Relaxed);
@@ -55,7 +57,7 @@ impl Drop for Awake {
 }
 
 /// Runs what puts this thread to sleep, without counting it meanwhile.
-pub(super) fn asleep(park: impl FnOnce()) {
+pub fn asleep(park: impl FnOnce()) {
     let counted = COUNTED.replace(false);
     if counted {
         AWAKE.fetch_sub(1, Ordering::Relaxed);
@@ -69,13 +71,20 @@ pub(super) fn asleep(park: impl FnOnce()) {
 
 /// How long one waiter waits awake, learnt from how its waits ended.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub struct Patience {
+    longest: Duration,
     span: Duration,
     pause: u32,
 }
 
 impl Patience {
-    pub(super) const NEW: Self = Self { span: LONGEST, pause: 0 };
+    /// Of one who has not waited yet.
+    pub const NEW: Self = Self::up_to(LONGEST);
+
+    /// Of one who has not waited yet and never waits awake for longer than `longest`.
+    pub const fn up_to(longest: Duration) -> Self {
+        Self { longest, span: longest, pause: 0 }
+    }
 
     /// How long to wait awake this time; `None`: not at all.
     fn next(&mut self) -> Option<Duration> {
@@ -88,17 +97,17 @@ impl Patience {
 
     fn ended(&mut self, paid: bool) {
         if paid {
-            self.span = LONGEST;
+            self.span = self.longest;
         } else {
             self.span /= 2;
             if self.span < SHORTEST {
-                *self = Self { span: LONGEST, pause: PAUSE };
+                *self = Self { pause: PAUSE, ..Self::up_to(self.longest) };
             }
         }
     }
 
     /// Waits awake until `is_there`, for a moment; says whether it is.
-    pub(super) fn wait(&mut self, is_there: impl Fn() -> bool) -> bool {
+    pub fn wait(&mut self, is_there: impl Fn() -> bool) -> bool {
         let Some(span) = self.next() else { return is_there() };
         let _awake = Awake::enter();
         let cores = *CORES;

@@ -1,0 +1,164 @@
+//! What a thread does with its rows of a batch: no row's forward or backward pass needs another row, so a thread takes its
+//! rows through all layers without waiting for anyone.
+
+use super::gemm::{Operand, Product, Start};
+use super::mlp::LayerShape;
+
+/// Some rows of the last batch, and what forward and backward left of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    /// How many.
+    pub count: usize,
+    /// `[count, inputs]` of the network.
+    input: Vec<f32>,
+    /// `[count, outputs]` of each layer.
+    outputs: Vec<Vec<f32>>,
+    /// The gradient of what each layer puts out, before its activation: `[count, outputs]`.
+    deltas: Vec<Vec<f32>>,
+    /// The gradient of the network's inputs.
+    input_delta: Vec<f32>,
+    panel: Vec<f32>,
+}
+
+impl Rows {
+    /// Takes `x` through `layers` and keeps every output.
+    pub(super) fn forward(&mut self, layers: &[LayerShape], params: &[f32], x: &[f32]) {
+        self.count = layers.first().map_or(0, |layer| x.len() / layer.inputs);
+        self.input.clear();
+        self.input.extend_from_slice(x);
+        self.outputs.resize_with(layers.len(), Vec::new);
+        for (i, layer) in layers.iter().enumerate() {
+            let (before, after) = self.outputs.split_at_mut(i);
+            let x = before.last().unwrap_or(&self.input);
+            after[0].resize(self.count * layer.outputs, 0.0);
+            affine(layer, params, x, &mut after[0], &mut self.panel);
+        }
+    }
+
+    /// What the last forward put out.
+    pub(super) fn output(&self) -> &[f32] {
+        self.outputs.last().map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes the gradient of the outputs back through `layers`, and keeps it at every layer; `of_input` says to the inputs too.
+    pub(super) fn backward(&mut self, layers: &[LayerShape], params: &[f32], d_out: &[f32], of_input: bool) {
+        self.deltas.resize_with(layers.len(), Vec::new);
+        let Some(last) = self.deltas.last_mut() else { return };
+        last.clear();
+        last.extend_from_slice(d_out);
+        for (i, layer) in layers.iter().enumerate().rev() {
+            let (before, after) = self.deltas.split_at_mut(i);
+            let delta = &mut after[0];
+            layer.activation.backward(&self.outputs[i], delta);
+            match before.last_mut() {
+                Some(next) => input_gradient(layer, delta, params, next, &mut self.panel),
+                None if of_input => {
+                    input_gradient(layer, delta, params, &mut self.input_delta, &mut self.panel);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What the last backward with `of_input` left: the gradient of the inputs.
+    pub(super) fn input_gradient(&self) -> &[f32] {
+        &self.input_delta
+    }
+
+    /// `dW = start + xᵀ·d` of layer `i`, for the rows of `dW` that `weights` holds, from `first_row` on.
+    pub(super) fn weight_gradient(
+        &self,
+        (i, layer): (usize, &LayerShape),
+        start: Start<'_>,
+        first_row: usize,
+        weights: &mut [f32],
+        panel: &mut Vec<f32>,
+    ) {
+        let x = if i == 0 { &self.input } else { &self.outputs[i - 1] };
+        Product {
+            m: weights.len() / layer.outputs,
+            n: layer.outputs,
+            k: self.count,
+            first_row,
+            a: Operand::transposed(x, layer.inputs),
+            b: Operand::rows(&self.deltas[i], layer.outputs),
+            start,
+        }
+        .write(weights, panel);
+    }
+
+    /// Adds the gradient of layer `i`'s bias to `bias`.
+    pub(super) fn add_bias_gradient(&self, i: usize, bias: &mut [f32]) {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for row in self.deltas[i].chunks_exact(bias.len()) {
+                    for (sum, d) in bias.iter_mut().zip(row) {
+                        *sum += d;
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Two buffers that rows pass through when nothing is kept of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Passing {
+    layers: [Vec<f32>; 2],
+    /// Values of the output; the buffers keep the size of the widest layer.
+    len: usize,
+    panel: Vec<f32>,
+}
+
+impl Passing {
+    /// Takes `x` through `layers`.
+    pub(super) fn forward(&mut self, layers: &[LayerShape], params: &[f32], x: &[f32]) {
+        let [from, to] = &mut self.layers;
+        for (i, layer) in layers.iter().enumerate() {
+            let x = if i == 0 { x } else { &from[..self.len] };
+            self.len = x.len() / layer.inputs * layer.outputs;
+            if to.len() < self.len {
+                to.resize(self.len, 0.0);
+            }
+            affine(layer, params, x, &mut to[..self.len], &mut self.panel);
+            std::mem::swap(from, to);
+        }
+    }
+
+    /// What the last forward put out.
+    pub(super) fn output(&self) -> &[f32] {
+        &self.layers[0][..self.len]
+    }
+}
+
+/// `y = f(x·W + b)` for the rows that `y` holds.
+fn affine(layer: &LayerShape, params: &[f32], x: &[f32], y: &mut [f32], panel: &mut Vec<f32>) {
+    Product {
+        m: y.len() / layer.outputs,
+        n: layer.outputs,
+        k: layer.inputs,
+        first_row: 0,
+        a: Operand::rows(x, layer.inputs),
+        b: Operand::rows(&params[layer.weights()], layer.outputs),
+        start: Start::Bias(&params[layer.bias()]),
+    }
+    .write(y, panel);
+    layer.activation.apply(y);
+}
+
+/// `dx = d·Wᵀ` for the rows that `d` holds.
+fn input_gradient(layer: &LayerShape, d: &[f32], params: &[f32], dx: &mut Vec<f32>, panel: &mut Vec<f32>) {
+    let count = d.len() / layer.outputs;
+    dx.resize(count * layer.inputs, 0.0);
+    Product {
+        m: count,
+        n: layer.inputs,
+        k: layer.outputs,
+        first_row: 0,
+        a: Operand::rows(d, layer.outputs),
+        b: Operand::transposed(&params[layer.weights()], layer.outputs),
+        start: Start::Zero,
+    }
+    .write(dx, panel);
+}
