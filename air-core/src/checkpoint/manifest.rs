@@ -22,6 +22,8 @@ pub const MAX_FILES: usize = 10_000;
 pub const MAX_METRICS: usize = 10_000;
 /// No file has a longer name, in bytes.
 const MAX_NAME_BYTES: usize = 512;
+/// No reason for which one was refused is longer, in bytes.
+const MAX_REASON_BYTES: usize = 1024;
 
 /// One file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,12 +92,17 @@ impl Manifest {
         Ok(format!("{{\n\"crc32c\": \"{crc:08x}\",\n\"manifest\": {manifest}\n}}\n"))
     }
 
-    /// Reads what may have been cut short, altered, or written by someone else.
-    pub(super) fn from_text(text: &[u8], checkpoint: &str) -> Result<Self, CheckpointError> {
+    /// Reads a `manifest.json`, which may have been cut short, altered, or written by someone else; `checkpoint` is what errors call it.
+    ///
+    /// Takes memory in proportion to the text, of which a checkpoint's reader takes at most [`MAX_MANIFEST_BYTES`].
+    ///
+    /// # Errors
+    /// [`CheckpointError::Corrupt`] where it is no manifest of ours or its checksum is another; [`CheckpointError::NewerFormat`].
+    pub fn from_text(text: &[u8], checkpoint: &str) -> Result<Self, CheckpointError> {
         let corrupt = |reason: String| CheckpointError::Corrupt {
             checkpoint: checkpoint.into(),
             file: MANIFEST.into(),
-            reason,
+            reason: cut(reason),
         };
         let not_json = |error: serde_json::Error| corrupt(format!("cannot be read: {error}"));
         let sealed: Sealed = serde_json::from_slice(text).map_err(not_json)?;
@@ -116,6 +123,15 @@ impl Manifest {
         manifest.check().map_err(|error| corrupt(format!("is not one of ours: {error}")))?;
         Ok(manifest)
     }
+}
+
+/// What the text is quoted with: as much as helps, whatever somebody wrote there.
+fn cut(mut reason: String) -> String {
+    if reason.len() > MAX_REASON_BYTES {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        reason.push('…');
+    }
+    reason
 }
 
 fn wrong_name(name: &str) -> Option<&'static str> {

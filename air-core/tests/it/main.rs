@@ -13,6 +13,7 @@ mod collective_lost;
 mod collective_oracle;
 mod config;
 mod device;
+mod fuzz;
 mod invariants;
 mod metrics;
 mod object_loom;
