@@ -307,6 +307,7 @@ impl RuntimeHandle {
         State {
             at: self.clock().now(),
             workers: self.workers(),
+            ended: self.system.ended(),
             tasks: self.task_stats(),
             objects: self.objects(),
             resources: self.resources(),

@@ -34,6 +34,8 @@ pub(super) trait Child: Send + Sync {
     /// Tells who watches that a life has ended and another may follow.
     fn tell_watchers(&self, exit: &Exit);
     fn close(&self, exit: &Exit);
+    /// Why there will be no further life, once that is so.
+    fn closed(&self) -> Option<Exit>;
     fn state(&self) -> WorkerState;
 }
 
@@ -51,7 +53,7 @@ pub struct WorkerState {
     pub handled: u64,
     /// How often it was started again.
     pub restarts: u64,
-    /// How its last life ended, if one has.
+    /// How its last life ended, if one has; why there will be no further life, where it has ended for good.
     pub last_exit: Option<String>,
     /// How its last lives ended, oldest first (at most 16).
     pub exits: Vec<ExitState>,
@@ -70,6 +72,8 @@ pub enum WorkerPhase {
     Busy,
     /// Its last life has ended, and the next has not begun.
     Restarting,
+    /// It has ended for good.
+    Ended,
 }
 
 /// How one life of a worker ended, as plain data.
@@ -144,6 +148,10 @@ impl<W: Worker> Child for WorkerChild<W> {
 
     fn close(&self, exit: &Exit) {
         self.shared.close(exit);
+    }
+
+    fn closed(&self) -> Option<Exit> {
+        self.shared.queue.closed()
     }
 
     fn state(&self) -> WorkerState {

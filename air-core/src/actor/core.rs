@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::child::{Child, WorkerState};
+use super::child::{Child, WorkerPhase, WorkerState};
 use super::error::Reason;
+use super::exit::Exit;
 use super::names::Names;
 use crate::clock::Clock;
 use crate::error::Result;
@@ -19,7 +20,7 @@ use crate::state::{EventKind, Events};
 use crate::trace::Timeline;
 use parking_lot::Mutex;
 
-/// Dead letters kept for inspection; all are counted.
+/// Dead letters, and workers that have ended for good, kept for inspection; all are counted.
 const KEPT: usize = 64;
 
 pub(super) struct Core {
@@ -33,6 +34,8 @@ pub(super) struct Core {
     letters: Mutex<VecDeque<DeadLetter>>,
     /// Every worker that has not ended for good, in the order they were made.
     workers: Mutex<BTreeMap<u64, Arc<dyn Child>>>,
+    /// The last that have.
+    ended: Mutex<VecDeque<WorkerState>>,
     next_worker: AtomicU64,
 }
 
@@ -107,6 +110,7 @@ impl Core {
             names: Names::default(),
             letters: Mutex::new(VecDeque::new()),
             workers: Mutex::new(BTreeMap::new()),
+            ended: Mutex::new(VecDeque::new()),
             next_worker: AtomicU64::new(0),
         })
     }
@@ -121,8 +125,12 @@ impl Core {
         self.workers.lock().insert(worker.number(), worker);
     }
 
-    pub(super) fn delist(&self, number: u64) {
-        self.workers.lock().remove(&number);
+    /// Nothing but how it ended is kept of a worker that has ended for good.
+    pub(super) fn delist(&self, number: u64, exit: &Exit) {
+        let Some(worker) = self.workers.lock().remove(&number) else { return };
+        let last =
+            WorkerState { phase: WorkerPhase::Ended, last_exit: Some(exit.to_string()), ..worker.state() };
+        keep(&mut self.ended.lock(), last);
     }
 
     pub(super) fn states(&self) -> Vec<WorkerState> {
@@ -131,15 +139,16 @@ impl Core {
         workers.iter().map(|worker| worker.state()).collect()
     }
 
+    /// The last workers that have ended for good, oldest first.
+    pub(super) fn ended(&self) -> Vec<WorkerState> {
+        self.ended.lock().iter().cloned().collect()
+    }
+
     pub(super) fn dead_letter(&self, worker: &Arc<str>, message_type: &'static str, reason: Reason) {
         self.counts.dead_letters.inc();
         tracing::warn!(%worker, message = message_type, %reason, "dead letter");
         let letter = DeadLetter { at: self.clock.now(), worker: Arc::clone(worker), message_type, reason };
-        let mut letters = self.letters.lock();
-        if letters.len() == KEPT {
-            letters.pop_front();
-        }
-        letters.push_back(letter);
+        keep(&mut self.letters.lock(), letter);
     }
 
     pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
@@ -172,4 +181,12 @@ impl Core {
             dead_letters: read(&self.counts.dead_letters),
         }
     }
+}
+
+/// Adds one, in place of the oldest where there are many.
+fn keep<T>(kept: &mut VecDeque<T>, one: T) {
+    if kept.len() == KEPT {
+        kept.pop_front();
+    }
+    kept.push_back(one);
 }

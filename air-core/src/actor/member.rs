@@ -29,7 +29,6 @@ pub(super) struct Member {
     place: Option<Place>,
     /// Watches over the present life; they end with it.
     watches: Vec<JoinHandle<()>>,
-    listed: Option<u64>,
     /// What it holds of the machine, until it is closed.
     lease: Option<Share>,
 }
@@ -42,15 +41,14 @@ enum Kind {
 impl Member {
     pub(super) fn worker(child: ChildId, worker: Arc<dyn Child>, lease: Option<Share>, core: &Core) -> Self {
         core.list(Arc::clone(&worker));
-        let listed = Some(worker.number());
-        Self { lease, ..Self::new(child, Kind::Worker(worker), listed) }
+        Self { lease, ..Self::new(child, Kind::Worker(worker)) }
     }
 
     pub(super) fn supervisor(child: ChildId, address: Addr<SupervisorActor>, name: Arc<str>) -> Self {
-        Self::new(child, Kind::Supervisor(address, name), None)
+        Self::new(child, Kind::Supervisor(address, name))
     }
 
-    fn new(child: ChildId, kind: Kind, listed: Option<u64>) -> Self {
+    fn new(child: ChildId, kind: Kind) -> Self {
         Self {
             kind,
             child,
@@ -60,7 +58,6 @@ impl Member {
             ticket: 0,
             place: None,
             watches: Vec::new(),
-            listed,
             lease: None,
         }
     }
@@ -87,11 +84,6 @@ impl Member {
 
     pub(super) fn is_swept(&self) -> bool {
         self.swept
-    }
-
-    /// Whether it is among the workers a runtime lists.
-    pub(super) fn is_listed(&self) -> bool {
-        self.listed.is_some()
     }
 
     pub(super) fn asked_to_end(&self) -> bool {
@@ -232,12 +224,13 @@ impl Member {
 
     /// Ends it for good: nobody can reach it any more.
     pub(super) fn close(&mut self, exit: &Exit, core: &Core) {
-        if let Some(number) = self.listed.take() {
-            core.delist(number);
-        }
         self.lease = None;
         match &self.kind {
-            Kind::Worker(worker) => worker.close(exit),
+            Kind::Worker(worker) => {
+                // One that was killed has been closed already.
+                core.delist(worker.number(), &worker.closed().unwrap_or_else(|| exit.clone()));
+                worker.close(exit);
+            }
             Kind::Supervisor(supervisor, _) => supervisor.do_send(Order::Close(exit.clone())),
         }
     }

@@ -4,7 +4,7 @@
 //! at most so many restarts within a window before the supervisor gives up. The delay before a restart grows exponentially and is
 //! jittered, so that workers that fail together do not come back together.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -73,7 +73,7 @@ impl Backoff {
     }
 }
 
-/// A child's place under its supervisor, in order of start.
+/// A child's number under its supervisor, in order of start; never given twice.
 pub(super) type ChildId = usize;
 
 /// What the supervisor is to do next.
@@ -95,7 +95,6 @@ enum State {
     Stopping,
     /// Ended, and waits for the others of its round.
     Down,
-    Closed,
 }
 
 /// Decides for one supervisor.
@@ -106,7 +105,9 @@ pub(super) struct Supervision {
     window: Duration,
     backoff: Backoff,
     rng: Pcg64,
-    children: Vec<(State, Restart)>,
+    /// Those that may have further lives; one that is closed is forgotten.
+    children: BTreeMap<ChildId, (State, Restart)>,
+    next: ChildId,
     /// When the restarts within the window happened.
     restarts: VecDeque<Duration>,
     /// The delay of the restart that waits for siblings to stop.
@@ -127,7 +128,8 @@ impl Supervision {
             window,
             backoff,
             rng,
-            children: Vec::new(),
+            children: BTreeMap::new(),
+            next: 0,
             restarts: VecDeque::new(),
             round: None,
         }
@@ -135,8 +137,10 @@ impl Supervision {
 
     /// Adds a child, which the caller starts.
     pub(super) fn add(&mut self, restart: Restart) -> ChildId {
-        self.children.push((State::Running, restart));
-        self.children.len() - 1
+        let child = self.next;
+        self.next += 1;
+        self.children.insert(child, (State::Running, restart));
+        child
     }
 
     /// A child ended by itself, was stopped on request, or failed to start.
@@ -149,13 +153,13 @@ impl Supervision {
         failure: bool,
         asked: bool,
     ) -> Vec<Action> {
-        let Some(&(state, restart)) = self.children.get(child) else { return Vec::new() };
+        let Some((state, restart)) = self.children.get_mut(&child) else { return Vec::new() };
         match state {
-            State::Closed | State::Down => return Vec::new(),
+            State::Down => return Vec::new(),
             // Stopped for a sibling's sake (or failed while stopping): it comes back with the round.
             State::Stopping => {
-                self.children[child].0 = if asked { State::Closed } else { State::Down };
-                let mut actions = if asked { vec![Action::Close(child)] } else { Vec::new() };
+                *state = State::Down;
+                let mut actions = if asked { self.close(child) } else { Vec::new() };
                 actions.extend(self.finish_round());
                 return actions;
             }
@@ -168,8 +172,7 @@ impl Supervision {
                 Restart::Never => false,
             };
         if !again {
-            self.children[child].0 = State::Closed;
-            return vec![Action::Close(child)];
+            return self.close(child);
         }
         while self.restarts.front().is_some_and(|at| now.saturating_sub(*at) > self.window) {
             self.restarts.pop_front();
@@ -178,18 +181,18 @@ impl Supervision {
             return vec![Action::Escalate { restarts: self.restarts.len() }];
         }
         self.restarts.push_back(now);
-        self.children[child].0 = State::Down;
         let delay = self.backoff.delay(self.restarts.len(), &mut self.rng);
+        if self.strategy == Strategy::OneForOne {
+            // It is a round of its own, whatever the number of its siblings.
+            return vec![Action::Start { child, after: delay }];
+        }
         self.round = Some(self.round.map_or(delay, |earlier| earlier.max(delay)));
         let mut actions = Vec::new();
-        for id in 0..self.children.len() {
-            let swept = match self.strategy {
-                Strategy::OneForOne => false,
-                Strategy::OneForAll => true,
-                Strategy::RestForOne => id > child,
-            };
-            if swept && self.children[id].0 == State::Running {
-                self.children[id].0 = State::Stopping;
+        for (&id, (state, _)) in &mut self.children {
+            if id == child {
+                *state = State::Down;
+            } else if *state == State::Running && (self.strategy == Strategy::OneForAll || id > child) {
+                *state = State::Stopping;
                 actions.push(Action::Stop(id));
             }
         }
@@ -197,30 +200,27 @@ impl Supervision {
         actions
     }
 
+    /// There will be no further life of it.
+    fn close(&mut self, child: ChildId) -> Vec<Action> {
+        self.children.remove(&child);
+        vec![Action::Close(child)]
+    }
+
     /// The supervisor starts again with its parent: everyone that was not closed runs, and old restarts are forgiven.
     pub(super) fn revive(&mut self) {
         self.restarts.clear();
         self.round = None;
-        for (state, _) in &mut self.children {
-            if *state != State::Closed {
-                *state = State::Running;
-            }
-        }
-    }
-
-    /// Whether the child may have further lives.
-    pub(super) fn is_open(&self, child: ChildId) -> bool {
-        self.children.get(child).is_some_and(|(state, _)| *state != State::Closed)
+        self.children.values_mut().for_each(|(state, _)| *state = State::Running);
     }
 
     /// Once nobody is still stopping, everyone that is down starts, in order.
     fn finish_round(&mut self) -> Vec<Action> {
-        if self.children.iter().any(|(state, _)| *state == State::Stopping) {
+        if self.children.values().any(|(state, _)| *state == State::Stopping) {
             return Vec::new();
         }
         let Some(after) = self.round.take() else { return Vec::new() };
         let mut actions = Vec::new();
-        for (child, (state, _)) in self.children.iter_mut().enumerate() {
+        for (&child, (state, _)) in &mut self.children {
             if *state == State::Down {
                 *state = State::Running;
                 actions.push(Action::Start { child, after });
@@ -304,6 +304,23 @@ mod tests {
     }
 
     #[test]
+    fn who_is_closed_is_forgotten() {
+        for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
+            let mut policy = policy(strategy, 3, 1);
+            let used = allocation_counter::measure(|| {
+                for n in 1..=10_000 {
+                    let child = policy.add(Restart::OnFailure);
+                    assert_eq!(child, n, "a number is never given twice");
+                    assert_eq!(policy.on_exit(SECOND, child, false, true), [Action::Close(child)]);
+                    assert_eq!(policy.on_exit(SECOND, child, true, false), []);
+                }
+            });
+            assert_eq!(policy.children.len(), 1);
+            assert!(used.bytes_current <= 1024, "{strategy:?}: {} bytes are kept", used.bytes_current);
+        }
+    }
+
+    #[test]
     fn delays_double_up_to_the_limit() {
         let backoff = Backoff { first: SECOND, factor: 2.0, max: SECOND * 5, jitter: 0.0 };
         let mut rng = Pcg64::new(1, 1);
@@ -332,13 +349,13 @@ mod tests {
             let mut rounds = VecDeque::new();
             for (child, failure, asked, pause) in events {
                 now += SECOND * u32::try_from(pause).unwrap();
-                let before = policy.children[child].0;
+                let before = policy.children.get(&child).map(|(state, _)| *state);
                 let actions = policy.on_exit(now, child, failure, asked);
                 if actions.iter().any(|a| matches!(a, Action::Escalate { .. })) {
                     prop_assert!(rounds.iter().filter(|at| now.saturating_sub(**at) <= SECOND * 5).count() >= 3);
                     return Ok(());
                 }
-                if before == State::Running && failure && !asked {
+                if before == Some(State::Running) && failure && !asked {
                     rounds.push_back(now);
                     prop_assert!(rounds.iter().filter(|at| now.saturating_sub(**at) <= SECOND * 5).count() <= 3);
                 }
@@ -347,8 +364,9 @@ mod tests {
                         prop_assert!(!actions.contains(&Action::Stop(*child)));
                     }
                 }
-                if policy.children.iter().all(|(state, _)| *state != State::Stopping) {
-                    prop_assert!(policy.children.iter().all(|(state, _)| matches!(state, State::Running | State::Closed)));
+                let mut states = policy.children.values().map(|(state, _)| *state);
+                if states.clone().all(|state| state != State::Stopping) {
+                    prop_assert!(states.all(|state| state == State::Running));
                 }
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! A supervisor is an actix actor on the system thread; it never runs user code, so nothing a worker does holds it up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use crate::state::EventKind;
 pub(super) struct SupervisorActor {
     spec: SupervisorSpec,
     policy: Supervision,
-    members: Vec<Member>,
+    /// Those that may have further lives; one that is closed is forgotten.
+    members: BTreeMap<ChildId, Member>,
     /// Who is told when this supervisor gives up.
     parent: Option<(Addr<SupervisorActor>, ChildId)>,
     core: Arc<Core>,
@@ -55,7 +57,7 @@ impl SupervisorActor {
         Self {
             spec,
             policy,
-            members: Vec::new(),
+            members: BTreeMap::new(),
             parent: None,
             core,
             places,
@@ -67,12 +69,14 @@ impl SupervisorActor {
     }
 
     fn start(&mut self, child: ChildId, ctx: &mut Context<Self>) {
-        self.members[child].start(&ctx.address(), &self.core, &self.places);
+        if let Some(member) = self.members.get_mut(&child) {
+            member.start(&ctx.address(), &self.core, &self.places);
+        }
     }
 
     /// Stops one member after its current message.
     fn stop_member(&mut self, child: ChildId, ctx: &mut Context<Self>) {
-        let member = &mut self.members[child];
+        let Some(member) = self.members.get_mut(&child) else { return };
         if member.is_running() {
             return member.sweep(self.spec.stop_limit, ctx.address(), &self.core);
         }
@@ -83,8 +87,8 @@ impl SupervisorActor {
 
     /// A worker was killed: its mailbox is closed already, and its life ends when it sees that.
     fn killed(&mut self, number: u64, ctx: &mut Context<Self>) {
-        let Some(child) = self.members.iter().position(|member| member.is_number(number)) else { return };
-        let member = &mut self.members[child];
+        let is_it = |(_, member): &(&ChildId, &mut Member)| member.is_number(number);
+        let Some((&child, member)) = self.members.iter_mut().find(is_it) else { return };
         if member.is_running() {
             return member.overdue_after(self.spec.stop_limit, ctx.address(), &self.core);
         }
@@ -97,7 +101,7 @@ impl SupervisorActor {
 
     /// A life has ended, by itself or left behind.
     fn ended(&mut self, child: ChildId, exit: Exit, ctx: &mut Context<Self>) {
-        let member = &mut self.members[child];
+        let Some(member) = self.members.get_mut(&child) else { return };
         let (name, swept) = (member.name(), member.is_swept());
         let exit = match (&self.cause, swept) {
             (Some((name, cause)), true) if matches!(exit, Exit::Normal) => {
@@ -115,7 +119,7 @@ impl SupervisorActor {
             Phase::Live => {}
             Phase::Halting { closing, .. } => {
                 if !closing {
-                    self.members[child].tell_watchers(&exit);
+                    member.tell_watchers(&exit);
                 }
                 return self.halt_if_all_ended(ctx);
             }
@@ -130,8 +134,7 @@ impl SupervisorActor {
 
     fn end_if_solo(&mut self, ctx: &mut Context<Self>) {
         // A worker spawned by itself brought a supervisor of its own, which ends with it.
-        let over = self.spec.solo && !self.members.iter().any(Member::is_listed);
-        if over && matches!(self.phase, Phase::Live) {
+        if self.spec.solo && self.members.is_empty() && matches!(self.phase, Phase::Live) {
             self.phase = Phase::Closed;
             ctx.stop();
         }
@@ -139,21 +142,29 @@ impl SupervisorActor {
 
     /// Asks the policy what follows from an end, and does it. `lived` tells the end of a life from one of a pause between two.
     fn decide(&mut self, child: ChildId, exit: &Exit, lived: bool, ctx: &mut Context<Self>) {
-        let asked = self.members[child].asked_to_end();
-        let actions = self.policy.on_exit(self.core.clock.now(), child, exit.is_failure(), asked);
+        let Some(member) = self.members.get(&child) else { return };
+        let actions =
+            self.policy.on_exit(self.core.clock.now(), child, exit.is_failure(), member.asked_to_end());
         if lived && !actions.contains(&Action::Close(child)) {
-            self.members[child].tell_watchers(exit);
+            member.tell_watchers(exit);
         }
+        let name = member.name();
         for action in actions {
             match action {
                 Action::Stop(child) => self.stop_member(child, ctx),
                 Action::Start { child, after } if after.is_zero() => self.start(child, ctx),
                 Action::Start { child, after } => {
-                    self.members[child].start_after(after, ctx.address(), &self.core);
+                    if let Some(member) = self.members.get_mut(&child) {
+                        member.start_after(after, ctx.address(), &self.core);
+                    }
                 }
-                Action::Close(child) => self.members[child].close(exit, &self.core),
+                Action::Close(child) => {
+                    if let Some(mut member) = self.members.remove(&child) {
+                        member.close(exit, &self.core);
+                    }
+                }
                 Action::Escalate { restarts } => {
-                    let (name, cause) = (self.members[child].name(), Arc::new(exit.clone()));
+                    let (name, cause) = (Arc::clone(&name), Arc::new(exit.clone()));
                     let exit = Exit::Escalated { name, restarts, cause };
                     tracing::error!(supervisor = %self.spec.name, %exit, "supervisor gives up");
                     self.core.note(&self.spec.name, EventKind::GaveUp { cause: exit.to_string() });
@@ -166,16 +177,14 @@ impl SupervisorActor {
 
     fn halt(&mut self, exit: Exit, closing: bool, ctx: &mut Context<Self>) {
         self.phase = Phase::Halting { exit, closing };
-        for child in 0..self.members.len() {
-            if self.members[child].is_running() {
-                self.stop_member(child, ctx);
-            }
+        for child in self.running() {
+            self.stop_member(child, ctx);
         }
         self.halt_if_all_ended(ctx);
     }
 
     fn halt_if_all_ended(&mut self, ctx: &mut Context<Self>) {
-        if self.members.iter().any(Member::is_running) {
+        if self.members.values().any(Member::is_running) {
             return;
         }
         let Phase::Halting { exit, closing } = std::mem::replace(&mut self.phase, Phase::Halted) else {
@@ -193,7 +202,7 @@ impl SupervisorActor {
 
     fn close_all(&mut self, exit: &Exit) {
         self.phase = Phase::Closed;
-        for member in &mut self.members {
+        for mut member in std::mem::take(&mut self.members).into_values() {
             member.close(exit, &self.core);
         }
         for done in self.done.drain(..) {
@@ -208,7 +217,7 @@ impl SupervisorActor {
         }
         let Some((worker, lease)) = adoption.arrived() else { return };
         let child = self.policy.add(worker.spec().restart);
-        self.members.push(Member::worker(child, worker, lease, &self.core));
+        self.members.insert(child, Member::worker(child, worker, lease, &self.core));
         self.start(child, ctx);
     }
 
@@ -219,7 +228,7 @@ impl SupervisorActor {
         }
         let child = self.policy.add(Restart::Always);
         address.do_send(Order::Parent(ctx.address(), child));
-        self.members.push(Member::supervisor(child, address, name));
+        self.members.insert(child, Member::supervisor(child, address, name));
         self.start(child, ctx);
     }
 
@@ -229,10 +238,8 @@ impl SupervisorActor {
         }
         self.phase = Phase::Live;
         self.policy.revive();
-        for child in 0..self.members.len() {
-            if self.policy.is_open(child) {
-                self.start(child, ctx);
-            }
+        for member in self.members.values_mut() {
+            member.start(&ctx.address(), &self.core, &self.places);
         }
     }
 
@@ -253,20 +260,26 @@ impl SupervisorActor {
 
     /// Leaves a life behind with its thread.
     fn abandon(&mut self, child: ChildId, limit: Duration, ctx: &mut Context<Self>) {
-        let Some(exit) = self.members[child].abandon(limit) else { return };
-        tracing::error!(worker = %self.members[child].name(), "worker has not returned and is left behind with its thread");
+        let Some(member) = self.members.get_mut(&child) else { return };
+        let Some(exit) = member.abandon(limit) else { return };
+        tracing::error!(worker = %member.name(), "worker has not returned and is left behind with its thread");
         self.core.abandoned();
-        let member = &self.members[child];
         self.core.note(&member.name(), EventKind::Abandoned { generation: member.generation() });
         self.ended(child, exit, ctx);
     }
 
     fn abandon_all(&mut self, limit: Duration, ctx: &mut Context<Self>) {
-        for child in 0..self.members.len() {
-            if self.members[child].is_running() {
-                self.abandon(child, limit, ctx);
-            }
+        for child in self.running() {
+            self.abandon(child, limit, ctx);
         }
+    }
+
+    fn running(&self) -> Vec<ChildId> {
+        self.members.iter().filter(|(_, member)| member.is_running()).map(|(&child, _)| child).collect()
+    }
+
+    fn is_present(&self, child: ChildId, generation: u64) -> bool {
+        self.members.get(&child).is_some_and(|member| member.is_present(generation))
     }
 }
 
@@ -291,17 +304,18 @@ impl Handler<Order> for SupervisorActor {
             Order::AdoptSupervisor(address, name) => self.adopt_supervisor(address, name, ctx),
             Order::Parent(address, child) => self.parent = Some((address, child)),
             Order::Exited { child, generation, exit } => {
-                if self.members[child].is_present(generation) {
+                if self.is_present(child, generation) {
                     self.ended(child, exit, ctx);
                 }
             }
             Order::Overdue { child, generation, limit } => {
-                if self.members[child].is_present(generation) {
+                if self.is_present(child, generation) {
                     self.abandon(child, limit, ctx);
                 }
             }
             Order::StartDue { child, ticket } => {
-                if matches!(self.phase, Phase::Live) && self.members[child].is_due(ticket) {
+                let is_due = self.members.get(&child).is_some_and(|member| member.is_due(ticket));
+                if is_due && matches!(self.phase, Phase::Live) {
                     self.start(child, ctx);
                 }
             }

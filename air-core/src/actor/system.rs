@@ -174,6 +174,10 @@ impl SystemHandle {
         self.core.dead_letters()
     }
 
+    pub(crate) fn ended(&self) -> Vec<WorkerState> {
+        self.core.ended()
+    }
+
     pub(crate) fn workers(&self) -> Vec<WorkerState> {
         self.core.states()
     }

@@ -58,6 +58,9 @@ pub struct State {
     pub at: Duration,
     /// Every worker that has not ended for good, in order of start.
     pub workers: Vec<WorkerState>,
+    /// The last workers that have, and how, oldest first (at most 64).
+    #[serde(default)]
+    pub ended: Vec<WorkerState>,
     /// How many tasks are under way.
     pub tasks: TaskStats,
     /// Where the bytes of objects are.

@@ -7,6 +7,8 @@ use crate::WorkerState;
 
 /// Workers listed one by one: those that failed last, then the fullest.
 const WORKERS: usize = 20;
+/// Workers listed that have ended for good, the last first.
+const ENDED: usize = 5;
 /// Events listed.
 const EVENTS: usize = 20;
 
@@ -55,14 +57,15 @@ impl State {
         if resources.waiting_requests > EVENTS {
             writeln!(to, "  waiting  {} requests in all", resources.waiting_requests)?;
         }
-        if !self.workers.is_empty() {
+        if !self.workers.is_empty() || !self.ended.is_empty() {
             writeln!(to, "\n{:10} {:>8} {:>12} {:>8}  worker", "phase", "waiting", "handled", "restarts")?;
         }
         let mut workers: Vec<&WorkerState> = self.workers.iter().collect();
         workers.sort_by_key(|w| {
             (w.exits.last().map(|exit| std::cmp::Reverse(exit.at)).is_none(), std::cmp::Reverse(w.queued))
         });
-        for worker in workers.iter().take(WORKERS) {
+        let ended = self.ended.iter().rev().take(ENDED);
+        for worker in workers.iter().copied().take(WORKERS).chain(ended) {
             let WorkerState { name, queued, handled, restarts, .. } = worker;
             let phase = format!("{:?}", worker.phase).to_lowercase();
             write!(to, "{phase:10} {queued:>8} {handled:>12} {restarts:>8}  {name}")?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use air_core::{
     AskError, Backoff, BoxError, Clock, Cx, Exit, GroupSpec, Handle, Mailbox, Message, Reason, Restart,
-    Runtime, RuntimeConfig, Spec, Strategy, SupervisorSpec, Worker,
+    Runtime, RuntimeConfig, Spec, Strategy, SupervisorSpec, Worker, WorkerPhase,
 };
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -121,6 +121,50 @@ fn a_stalled_worker_is_replaced_and_its_late_reply_dropped() {
 }
 
 #[test]
+fn a_supervisor_forgets_workers_that_have_ended_and_the_state_keeps_the_last_of_them() {
+    let runtime = Runtime::start().unwrap();
+    let supervisor = eager(&runtime);
+    let held = Arc::new(());
+    let spawn = |name: String| {
+        let held = Arc::clone(&held);
+        let factory = move |cx: &mut Cx<Probe>| {
+            assert!(Arc::strong_count(&held) > 1);
+            new_probe(cx)
+        };
+        supervisor.spawn(Spec::new(name).shared(), factory).unwrap()
+    };
+    let stays = spawn("stays".into());
+    for n in 0..300 {
+        let probe = spawn(format!("w{n}"));
+        assert_eq!(probe.ask_blocking(Add(1)).unwrap(), 1);
+        match n % 3 {
+            0 => probe.stop(),
+            1 => probe.kill(),
+            _ => {
+                let stop = act(|cx| {
+                    cx.stop();
+                    Ok(())
+                });
+                probe.tell_blocking(stop).unwrap();
+            }
+        }
+        probe.wait_ended_blocking();
+    }
+    // A supervisor holds the factory of everyone it may have to start again, and a killed one until its thread has seen it.
+    until(|| Arc::strong_count(&held) == 2);
+    let state = runtime.state();
+    assert_eq!(state.workers.len(), 1);
+    assert_eq!(state.ended.len(), 64);
+    assert!(state.ended.iter().all(|worker| worker.phase == WorkerPhase::Ended && worker.handled > 0));
+    let how = |name: &str| state.ended.iter().find(|worker| &*worker.name == name).unwrap().last_exit.clone();
+    assert_eq!((how("w297"), how("w298")), (Some("ended normally".into()), Some("was killed".into())));
+    assert!(state.summary().contains("ended"), "{}", state.summary());
+    stays.ask_blocking(boom("it is still supervised")).unwrap_err();
+    assert_eq!(stays.ask_blocking(Add(5)).unwrap(), 5);
+    assert_eq!(stays.restarts(), 1);
+}
+
+#[test]
 fn one_for_all_restarts_every_rank_and_tells_them_why() {
     let runtime = Runtime::start().unwrap();
     let spec = GroupSpec::new("ranks", 3).supervisor(|s| s.backoff(Backoff::NONE));
