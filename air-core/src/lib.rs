@@ -31,9 +31,9 @@ pub mod wire;
 
 pub use actor::{
     AsCompleted, AskError, Backoff, Concurrently, Counters, Cx, DeadLetter, Ended, Exit, ExitRecord,
-    ExitState, Group, GroupSpec, Handle, HandleAsync, HandleBatch, InBatches, Mailbox, Map, Message,
-    OneByOne, Pending, Rank, Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec, Takes,
-    Timer, Worker, WorkerPhase, WorkerState, block_on,
+    ExitState, Group, GroupSpec, Handle, HandleAsync, HandleBatch, InBatches, LeftBehind, Mailbox, Map,
+    Message, OneByOne, Pending, Rank, Reason, Restart, SendError, Spec, Strategy, Supervisor, SupervisorSpec,
+    Takes, Timer, Worker, WorkerPhase, WorkerState, block_on,
 };
 pub use clock::{Clock, ManualClock};
 pub use error::{BoxError, CoreError, Result};

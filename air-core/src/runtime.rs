@@ -308,6 +308,7 @@ impl RuntimeHandle {
             at: self.clock().now(),
             workers: self.workers(),
             ended: self.system.ended(),
+            left_behind: self.system.left_behind(),
             tasks: self.task_stats(),
             objects: self.objects(),
             resources: self.resources(),

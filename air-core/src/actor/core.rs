@@ -1,8 +1,8 @@
 //! What a runtime's workers share: the clock, the counts, the dead letters.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::child::{Child, WorkerPhase, WorkerState};
 use super::error::Reason;
 use super::exit::Exit;
+use super::member::{LeftBehind, Stay};
 use super::names::Names;
 use crate::clock::Clock;
 use crate::error::Result;
@@ -36,6 +37,8 @@ pub(super) struct Core {
     workers: Mutex<BTreeMap<u64, Arc<dyn Child>>>,
     /// The last that have.
     ended: Mutex<VecDeque<WorkerState>>,
+    /// Lives left behind whose stay is not over.
+    left_behind: Mutex<Vec<(LeftBehind, Weak<Stay>)>>,
     next_worker: AtomicU64,
 }
 
@@ -111,6 +114,7 @@ impl Core {
             letters: Mutex::new(VecDeque::new()),
             workers: Mutex::new(BTreeMap::new()),
             ended: Mutex::new(VecDeque::new()),
+            left_behind: Mutex::default(),
             next_worker: AtomicU64::new(0),
         })
     }
@@ -142,6 +146,19 @@ impl Core {
     /// The last workers that have ended for good, oldest first.
     pub(super) fn ended(&self) -> Vec<WorkerState> {
         self.ended.lock().iter().cloned().collect()
+    }
+
+    /// Lists a life until its stay is over.
+    pub(super) fn left_behind(&self, life: LeftBehind, stay: Weak<Stay>) {
+        let mut lives = self.left_behind.lock();
+        lives.retain(|(_, stay)| stay.strong_count() > 0);
+        lives.push((life, stay));
+    }
+
+    /// The lives left behind that have not returned yet, in the order in which they were.
+    pub(super) fn lives_left_behind(&self) -> Vec<LeftBehind> {
+        let lives = self.left_behind.lock();
+        lives.iter().filter(|(_, stay)| stay.strong_count() > 0).map(|(life, _)| life.clone()).collect()
     }
 
     pub(super) fn dead_letter(&self, worker: &Arc<str>, message_type: &'static str, reason: Reason) {

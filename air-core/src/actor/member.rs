@@ -1,9 +1,10 @@
 //! Whom a supervisor supervises: the lives of one worker, or of one supervisor under it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use actix::Addr;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use super::child::Child;
@@ -13,7 +14,9 @@ use super::order::Order;
 use super::places::{Place, Places};
 use super::restart::ChildId;
 use super::supervisor::SupervisorActor;
-use crate::resource::Share;
+use crate::clock::seconds;
+use crate::device::Device;
+use crate::resource::{Resources, Share};
 use crate::state::EventKind;
 
 pub(super) struct Member {
@@ -29,8 +32,32 @@ pub(super) struct Member {
     place: Option<Place>,
     /// Watches over the present life; they end with it.
     watches: Vec<JoinHandle<()>>,
-    /// What it holds of the machine, until it is closed.
+    /// What it holds of the machine, until it is closed and each of its lives has let go of it.
     lease: Option<Share>,
+    /// The present life's stay.
+    stay: Weak<Stay>,
+}
+
+/// One life on its thread, until it has let go of the worker. A life left behind may use what it was given long after the worker was closed.
+pub(super) struct Stay {
+    _lease: Option<Share>,
+}
+
+/// A life that did not return within its limit and still has not: its thread runs, and the worker's resources are given to nobody else.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LeftBehind {
+    /// The worker's name.
+    pub name: Arc<str>,
+    /// Which life; the first is 1.
+    pub generation: u64,
+    /// When it was left behind, on the runtime's clock (serialised in seconds).
+    #[serde(with = "seconds")]
+    pub at: Duration,
+    /// What the worker holds of the machine.
+    pub resources: Resources,
+    /// The GPUs among it.
+    pub devices: Vec<Device>,
 }
 
 enum Kind {
@@ -59,6 +86,7 @@ impl Member {
             place: None,
             watches: Vec::new(),
             lease: None,
+            stay: Weak::new(),
         }
     }
 
@@ -122,9 +150,14 @@ impl Member {
                 return;
             }
         };
+        let stay = Arc::new(Stay { _lease: self.lease.clone() });
+        self.stay = Arc::downgrade(&stay);
         let report = {
             let supervisor = supervisor.clone();
-            Box::new(move |generation, exit| supervisor.do_send(Order::Exited { child, generation, exit }))
+            Box::new(move |generation, exit| {
+                drop(stay);
+                supervisor.do_send(Order::Exited { child, generation, exit });
+            })
         };
         worker.launch(generation, &place.handle(), report);
         self.place = Some(place);
@@ -205,7 +238,7 @@ impl Member {
     }
 
     /// Leaves the present life behind with its thread; supervisors, who run no user code, pass it on to theirs.
-    pub(super) fn abandon(&mut self, limit: Duration) -> Option<Exit> {
+    pub(super) fn abandon(&mut self, limit: Duration, core: &Core) -> Option<Exit> {
         match &self.kind {
             Kind::Supervisor(supervisor, _) => {
                 supervisor.do_send(Order::AbandonAll(limit));
@@ -217,6 +250,14 @@ impl Member {
                 if let Some(place) = self.place.take() {
                     place.abandon();
                 }
+                let left = LeftBehind {
+                    name: Arc::clone(&worker.spec().name),
+                    generation: self.generation,
+                    at: core.clock.now(),
+                    resources: self.lease.as_ref().map_or_else(Resources::new, Share::resources),
+                    devices: self.lease.as_ref().map_or_else(Vec::new, Share::devices),
+                };
+                core.left_behind(left, self.stay.clone());
                 Some(exit)
             }
         }

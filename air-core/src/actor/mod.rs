@@ -75,6 +75,7 @@ pub use group::{Group, Rank};
 pub use how::{Concurrently, InBatches, OneByOne, Takes};
 pub use mailbox::Mailbox;
 pub use map::{AsCompleted, Map};
+pub use member::LeftBehind;
 pub use message::{Handle, HandleAsync, HandleBatch, Message, Worker};
 pub use park::block_on;
 pub use pending::Pending;

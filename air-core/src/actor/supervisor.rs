@@ -261,7 +261,7 @@ impl SupervisorActor {
     /// Leaves a life behind with its thread.
     fn abandon(&mut self, child: ChildId, limit: Duration, ctx: &mut Context<Self>) {
         let Some(member) = self.members.get_mut(&child) else { return };
-        let Some(exit) = member.abandon(limit) else { return };
+        let Some(exit) = member.abandon(limit, &self.core) else { return };
         tracing::error!(worker = %member.name(), "worker has not returned and is left behind with its thread");
         self.core.abandoned();
         self.core.note(&member.name(), EventKind::Abandoned { generation: member.generation() });

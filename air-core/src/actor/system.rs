@@ -17,6 +17,7 @@ use super::cx::Cx;
 use super::exit::Exit;
 use super::group::{Group, Rank};
 use super::mailbox::Mailbox;
+use super::member::LeftBehind;
 use super::message::Worker;
 use super::order::{Adoption, Order};
 use super::places::Places;
@@ -176,6 +177,10 @@ impl SystemHandle {
 
     pub(crate) fn ended(&self) -> Vec<WorkerState> {
         self.core.ended()
+    }
+
+    pub(crate) fn left_behind(&self) -> Vec<LeftBehind> {
+        self.core.lives_left_behind()
     }
 
     pub(crate) fn workers(&self) -> Vec<WorkerState> {

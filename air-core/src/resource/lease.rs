@@ -59,6 +59,11 @@ impl Share {
         Self { lease, bundle }
     }
 
+    /// What the bundle has.
+    pub(crate) fn resources(&self) -> Resources {
+        self.lease.grants.get(self.bundle).map_or_else(Resources::new, |grant| grant.demand.resources())
+    }
+
     /// The bundle's GPUs, by index.
     pub(crate) fn devices(&self) -> Vec<Device> {
         let devices = self.lease.grants.get(self.bundle).map_or(&[][..], |grant| &grant.devices);

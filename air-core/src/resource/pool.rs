@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::acquire::Acquire;
 use super::broker::{Broker, Served, Submitted};
@@ -35,9 +35,16 @@ struct Inner {
     clock: Clock,
     /// What there is, if it was said; otherwise it is found out when first needed, as asking a GPU driver takes a while.
     total: Option<Demand>,
-    state: OnceLock<Mutex<State>>,
+    books: Mutex<Books>,
     /// What a placement group holds of the pool around it.
     held: Option<Lease>,
+}
+
+/// Opened when they are first needed, unless the pool is closed.
+struct Books {
+    open: Option<State>,
+    /// Whether it was closed before.
+    closed: bool,
 }
 
 struct State {
@@ -49,9 +56,9 @@ struct State {
 }
 
 impl State {
-    fn new(nodes: Vec<Node>) -> Mutex<Self> {
+    fn new(nodes: Vec<Node>, closed: bool) -> Self {
         let broker = Broker::new(Ledger::new(nodes));
-        Mutex::new(Self { broker, waiters: HashMap::new(), closed: false, groups: Vec::new() })
+        Self { broker, waiters: HashMap::new(), closed, groups: Vec::new() }
     }
 
     /// Brings together who is served and what is served to them.
@@ -71,7 +78,8 @@ impl ResourcePool {
             let reason = "a machine has whole devices".into();
             return Err(ResourceError::Invalid { kind: "gpu".into(), value: gpu.get().to_string(), reason });
         }
-        Ok(Self { inner: Arc::new(Inner { clock, total, state: OnceLock::new(), held: None }) })
+        let books = Mutex::new(Books { open: None, closed: false });
+        Ok(Self { inner: Arc::new(Inner { clock, total, books, held: None }) })
     }
 
     /// The pool of what a placement group holds: each bundle is a node.
@@ -79,8 +87,8 @@ impl ResourcePool {
         let outer = held.pool().clone();
         let nodes = held.grants().iter().map(Node::bundle).collect();
         let clock = outer.inner.clock.clone();
-        let state = OnceLock::from(State::new(nodes));
-        let inner = Arc::new(Inner { clock, total: None, state, held: Some(held) });
+        let books = Mutex::new(Books { open: Some(State::new(nodes, false)), closed: false });
+        let inner = Arc::new(Inner { clock, total: None, books, held: Some(held) });
         let mut state = outer.lock();
         state.groups.retain(|group| group.strong_count() > 0);
         state.groups.push(Arc::downgrade(&inner));
@@ -206,13 +214,15 @@ impl ResourcePool {
         self.tell(served);
     }
 
-    /// Refuses whoever waits and whoever comes.
+    /// Refuses whoever waits and whoever comes. Where nobody has asked for anything yet, it is not found out what there is.
     pub(crate) fn close(&self) {
-        let mut state = self.lock();
+        let mut books = self.inner.books.lock();
+        books.closed = true;
+        let Some(state) = &mut books.open else { return };
         state.closed = true;
         let waiters = std::mem::take(&mut state.waiters);
         let groups = std::mem::take(&mut state.groups);
-        drop(state);
+        drop(books);
         for waiter in waiters.into_values() {
             waiter(Err(ResourceError::Closed));
         }
@@ -228,14 +238,31 @@ impl ResourcePool {
         }
     }
 
-    fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+    fn lock(&self) -> MappedMutexGuard<'_, State> {
         let total = || self.inner.total.clone().unwrap_or_else(detect);
-        self.inner.state.get_or_init(|| State::new(vec![Node::machine(&total())])).lock()
+        MutexGuard::map(self.inner.books.lock(), |Books { open, closed }| {
+            open.get_or_insert_with(|| State::new(vec![Node::machine(&total())], *closed))
+        })
     }
 }
 
 impl fmt::Debug for ResourcePool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResourcePool").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_asks_no_driver_what_there_is_and_refuses_all_the_same() {
+        let pool = ResourcePool::new(Clock::system(), None).unwrap();
+        pool.close();
+        assert!(pool.inner.books.lock().open.is_none(), "it was found out what the machine has");
+        let refused = pool.acquire(Resources::new().cpu(1.0)).wait();
+        assert!(matches!(refused, Err(ResourceError::Closed)), "{refused:?}");
     }
 }

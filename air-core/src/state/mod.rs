@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::actor::{Counters, WorkerState};
+use crate::actor::{Counters, LeftBehind, WorkerState};
 use crate::clock::seconds;
 use crate::device::DeviceReport;
 use crate::object::ObjectStats;
@@ -61,6 +61,9 @@ pub struct State {
     /// The last workers that have, and how, oldest first (at most 64).
     #[serde(default)]
     pub ended: Vec<WorkerState>,
+    /// Lives that did not return within their limit and still have not: what they hold is not free.
+    #[serde(default)]
+    pub left_behind: Vec<LeftBehind>,
     /// How many tasks are under way.
     pub tasks: TaskStats,
     /// Where the bytes of objects are.

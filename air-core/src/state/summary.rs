@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Event, EventKind, State};
-use crate::WorkerState;
+use crate::{LeftBehind, WorkerState};
 
 /// Workers listed one by one: those that failed last, then the fullest.
 const WORKERS: usize = 20;
@@ -56,6 +56,11 @@ impl State {
         }
         if resources.waiting_requests > EVENTS {
             writeln!(to, "  waiting  {} requests in all", resources.waiting_requests)?;
+        }
+        for life in &self.left_behind {
+            let since = self.at.saturating_sub(life.at).as_secs_f64();
+            let LeftBehind { name, generation, resources, .. } = life;
+            writeln!(to, "left behind  life {generation} of {name}, {since:.1} s ago, with {resources}")?;
         }
         if !self.workers.is_empty() || !self.ended.is_empty() {
             writeln!(to, "\n{:10} {:>8} {:>12} {:>8}  worker", "phase", "waiting", "handled", "restarts")?;

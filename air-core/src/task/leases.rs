@@ -1,19 +1,17 @@
 //! [`Leases`]: what tasks ask of the runtime's resources.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::resource::{Lease, ResourceError, ResourcePool, Resources};
 
 /// The runtime's resources, as tasks see them. They are found out when the first task asks for some.
 pub(super) struct Leases {
     pool: ResourcePool,
-    asked: AtomicBool,
 }
 
 impl Leases {
     pub(super) fn new(pool: ResourcePool) -> Self {
-        Self { pool, asked: AtomicBool::new(false) }
+        Self { pool }
     }
 
     /// Tells when the resources are granted or refused, which may be at once.
@@ -23,14 +21,11 @@ impl Leases {
         resources: &Resources,
         tell: impl FnOnce(Result<Lease, ResourceError>) + Send + 'static,
     ) {
-        self.asked.store(true, Ordering::SeqCst);
         self.pool.when_free(owner, resources, 1, tell);
     }
 
     /// The runtime ends: whoever waits is refused.
     pub(super) fn close(&self) {
-        if self.asked.load(Ordering::SeqCst) {
-            self.pool.close();
-        }
+        self.pool.close();
     }
 }

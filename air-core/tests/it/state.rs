@@ -173,6 +173,44 @@ fn a_worker_left_behind_is_told_of() {
 }
 
 #[test]
+fn a_worker_left_behind_keeps_what_it_holds_until_its_thread_lets_go() {
+    let (clock, time) = Clock::manual();
+    let gpu = Resources::new().gpu(1.0);
+    let runtime = Runtime::with(RuntimeConfig::default().clock(clock).resources(gpu.clone())).unwrap();
+    let supervisor = runtime.supervisor(SupervisorSpec::new("s").backoff(Backoff::NONE)).unwrap();
+    let spec = Spec::new("stuck").stall(SECOND).resources(gpu.clone());
+    let worker = supervisor.spawn(spec, |_| Ok(Doer)).unwrap();
+    let release = hold(&worker);
+    time.wait_for_sleepers(1);
+    while runtime.counters().abandoned == 0 {
+        time.advance(SECOND);
+        thread::yield_now();
+    }
+    worker.ask_blocking(nothing()).unwrap();
+    worker.stop();
+    worker.wait_ended_blocking();
+
+    // The worker is gone, its first life is not.
+    let state = runtime.state();
+    assert!(state.workers.is_empty());
+    let left: Vec<_> = state.left_behind.iter().map(|life| (&*life.name, life.generation)).collect();
+    assert_eq!(left, [("stuck", 1)]);
+    assert_eq!(state.left_behind[0].resources, gpu);
+    assert_eq!(state.left_behind[0].devices, [air_core::device::Device::Cuda(0)]);
+    assert_eq!(state.resources.free.gpu, 0.0);
+    assert!(runtime.acquire(gpu.clone()).now().is_err());
+    assert!(state.summary().contains("life 1 of stuck"), "{}", state.summary());
+
+    let next = runtime.spawn(Spec::new("next").resources(gpu), |_| Ok(Doer)).unwrap();
+    let answer = next.send_blocking(nothing());
+    release.send(()).unwrap();
+    answer.wait().unwrap();
+    let state = runtime.state();
+    assert!(state.left_behind.is_empty());
+    assert_eq!(state.resources.held[0].owner.as_deref(), Some("next"));
+}
+
+#[test]
 fn the_timeline_has_each_message_on_its_workers_line_while_it_is_on() {
     let (clock, time) = Clock::manual();
     let runtime = Runtime::with(RuntimeConfig::default().clock(clock).timeline_spans(3)).unwrap();
