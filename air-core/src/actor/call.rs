@@ -57,6 +57,8 @@ pub enum Ran {
     Unheard(BoxError),
     /// Begun, and in progress.
     Flying,
+    /// Begun, and cut short as whoever asked had gone away.
+    Left,
 }
 
 /// A message and how the worker handles it.
@@ -87,6 +89,9 @@ struct State<M: Message> {
     waker: Option<Waker>,
     /// Held as long as the ask counts against the worker's limit.
     slot: Option<Slot>,
+    /// Whether whoever asked has gone away since the message was taken out, and who is told of it.
+    left: bool,
+    flight: Option<Waker>,
 }
 
 enum Outcome<R> {
@@ -125,7 +130,15 @@ impl<M: Message, How> Call<M, How> {
     }
 
     fn new(message: M, asked: bool, deadline: Option<Duration>, slot: Option<Slot>) -> Arc<Self> {
-        let state = State { message: Some(message), settled: false, outcome: None, waker: None, slot };
+        let state = State {
+            message: Some(message),
+            settled: false,
+            outcome: None,
+            waker: None,
+            slot,
+            left: false,
+            flight: None,
+        };
         Arc::new(Self {
             letter: Letter { deadline, asked, origin: Origin::here(), state: Mutex::new(state) },
             how: PhantomData,
@@ -182,6 +195,40 @@ impl<M: Message> Letter<M> {
         drop(state);
         drop(slot);
         message
+    }
+
+    /// Whoever asked has gone away. The message comes back if it has not been handled; a call in progress is told.
+    pub(super) fn leave(&self) -> Option<M> {
+        let message = self.withdraw();
+        let mut state = self.state.lock();
+        state.left = message.is_none() && !state.settled;
+        let flight = if state.left { state.flight.take() } else { None };
+        drop(state);
+        if let Some(flight) = flight {
+            flight.wake();
+        }
+        message
+    }
+
+    /// Ready once whoever asked has gone away; of a tell, never.
+    pub(super) fn poll_left(&self, waker: &Waker) -> Poll<()> {
+        if !self.asked {
+            return Poll::Pending;
+        }
+        let mut state = self.state.lock();
+        if state.left {
+            return Poll::Ready(());
+        }
+        if state.flight.as_ref().is_none_or(|kept| !kept.will_wake(waker)) {
+            state.flight = Some(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// The call is cut short, as whoever asked has gone away.
+    pub(super) fn cut_short(&self) -> Ran {
+        self.settle(Outcome::Expired);
+        Ran::Left
     }
 
     /// Gives the message of a call that was not let in back to its sender.

@@ -47,6 +47,7 @@ struct Counts {
     restarts: Counter,
     abandoned: Counter,
     late_replies: Counter,
+    cancelled: Counter,
     dead_letters: Counter,
 }
 
@@ -62,6 +63,10 @@ impl Counts {
             late_replies: counter(
                 "air_core_late_replies_total",
                 "Replies that came after their callers were answered",
+            )?,
+            cancelled: counter(
+                "air_core_calls_cancelled_total",
+                "Async calls cut short because whoever asked had gone away",
             )?,
             dead_letters: counter(
                 "air_core_dead_letters_total",
@@ -82,6 +87,8 @@ pub struct Counters {
     pub abandoned: u64,
     /// Replies of abandoned workers that came after their callers had been answered.
     pub late_replies: u64,
+    /// Calls of [`HandleAsync`](crate::HandleAsync) cut short because whoever asked had gone away.
+    pub cancelled: u64,
     /// Messages nobody handled and no sender took back.
     pub dead_letters: u64,
 }
@@ -189,12 +196,17 @@ impl Core {
         self.counts.late_replies.inc();
     }
 
+    pub(super) fn cancelled(&self) {
+        self.counts.cancelled.inc();
+    }
+
     pub(super) fn counters(&self) -> Counters {
         let read = Counter::get;
         Counters {
             restarts: read(&self.counts.restarts),
             abandoned: read(&self.counts.abandoned),
             late_replies: read(&self.counts.late_replies),
+            cancelled: read(&self.counts.cancelled),
             dead_letters: read(&self.counts.dead_letters),
         }
     }

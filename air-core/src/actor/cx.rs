@@ -195,6 +195,10 @@ impl<W: Worker> Cx<W> {
                 handled();
                 self.shared.core.late_reply();
             }
+            Ran::Left => {
+                handled();
+                self.shared.core.cancelled();
+            }
             Ran::Unheard(error) => {
                 handled();
                 // The handler may have said more precisely what is wrong.

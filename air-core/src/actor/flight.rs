@@ -1,9 +1,9 @@
 //! Calls in progress: handlers that wait without holding the worker's thread.
 //!
 //! They are polled on that thread, between messages, so what they share with the worker needs no lock. A call in progress is cut short
-//! at its sender's deadline, and one that outlasts the worker's stall limit ends the worker, as a blocking one would.
+//! when its sender goes away and at its sender's deadline, and one that outlasts the worker's stall limit ends the worker, as a blocking one would.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -104,18 +104,25 @@ pub(super) async fn fly<M: Message, How>(
     let limit = [stalled, expired].into_iter().flatten().min();
     // What it holds is dropped here, before the answer is sent.
     let over = {
+        // Looked at first, so that nothing more is done for a sender that has gone away.
+        let left = poll_fn(|task| letter.poll_left(task.waker()));
         let work = pin!(AssertUnwindSafe(work).catch_unwind());
+        let wanted = select(left, work).map(|first| match first {
+            Either::Left(_) => None,
+            Either::Right((result, _)) => Some(result),
+        });
         match limit {
-            None => Ok(work.await),
-            Some((at, stall)) => match select(work, pin!(clock.sleep_until(at))).await {
+            None => Ok(wanted.await),
+            Some((at, stall)) => match select(wanted, pin!(clock.sleep_until(at))).await {
                 Either::Left((result, _)) => Ok(result),
                 Either::Right(_) => Err(stall),
             },
         }
     };
     match over {
-        Ok(Ok(result)) => Ok(letter.answer(result)),
-        Ok(Err(panic)) => Err(Exit::panicked(&*panic)),
+        Ok(Some(Ok(result))) => Ok(letter.answer(result)),
+        Ok(Some(Err(panic))) => Err(Exit::panicked(&*panic)),
+        Ok(None) => Ok(letter.cut_short()),
         Err(Some(limit)) => Err(Exit::Stalled { limit }),
         Err(None) => Ok(letter.expire()),
     }

@@ -57,7 +57,8 @@ pub trait HandleBatch<M: Message>: Worker {
 /// order of the mailbox. At most [`Spec::max_concurrency`](super::Spec::max_concurrency) are in progress, or as many as its
 /// [group](Self::GROUP) allows. When the worker ends, those in progress are dropped and their senders told
 /// [`AskError::Died`](super::AskError::Died); a stop lets them finish first. One that panics, or is in progress for longer than the
-/// stall limit, ends the worker. One whose sender's deadline passes is dropped.
+/// stall limit, ends the worker. One whose sender's deadline passes is dropped where it waits, and so is one whose sender goes away (drops
+/// its [`Pending`](super::Pending)): nobody would have the answer. What must not be left half done belongs in a `tell`, or in a task.
 ///
 /// ```
 /// use std::rc::Rc;

@@ -12,7 +12,7 @@ use super::park::block_on;
 use crate::clock::{Clock, Sleep};
 
 /// An ask under way; await it, or [`wait`](Self::wait) for it on a thread of your own. Dropping it withdraws the message if it has not
-/// been handled yet.
+/// been handled yet, and ends a call of [`HandleAsync`](super::HandleAsync) that is in progress.
 #[must_use = "dropping an ask withdraws its message"]
 pub struct Pending<M: Message> {
     call: Arc<dyn Sent<M>>,
@@ -62,7 +62,7 @@ impl<M: Message> Future for Pending<M> {
 impl<M: Message> Drop for Pending<M> {
     fn drop(&mut self) {
         // Withdrawn: the worker finds no message and skips the call. The message is dropped outside the lock.
-        let withdrawn = self.call.letter().withdraw();
+        let withdrawn = self.call.letter().leave();
         drop(withdrawn);
     }
 }

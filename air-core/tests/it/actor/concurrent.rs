@@ -241,6 +241,43 @@ fn a_deadline_cuts_a_call_short() {
 }
 
 #[test]
+fn a_call_whose_sender_goes_away_is_dropped_and_its_place_given_on() {
+    for shared in [false, true] {
+        let runtime = Runtime::start().unwrap();
+        let worker = waiter(&runtime, |spec| {
+            let spec = spec.concurrency_group("io", 1).max_pending(3);
+            if shared { spec.shared() } else { spec }
+        });
+        let (first_word, first) = wait_in_group(&worker);
+        let (second_word, second) = wait_in_group(&worker);
+        assert_eq!(worker.ask_blocking(Look).unwrap(), (1, 1));
+        // Nothing else would ever wake it.
+        drop(first);
+        second_word.send("done").unwrap();
+        assert_eq!(second.wait().unwrap(), "done");
+        assert!(first_word.is_canceled(), "its future is gone");
+        assert_eq!(worker.ask_blocking(Look).unwrap(), (0, 1));
+        assert_eq!((runtime.counters().cancelled, runtime.counters().late_replies), (1, 0));
+
+        // Each took one of three places, and gave it back.
+        for n in 2..6 {
+            let (word, ask) = wait_for(&worker);
+            assert_eq!(worker.ask_blocking(Look).unwrap().0, 1);
+            drop(ask);
+            until(|| runtime.counters().cancelled == n);
+            assert!(word.is_canceled());
+        }
+        // A tell has nobody who could go away.
+        let (word, waits) = oneshot::channel();
+        worker.tell_blocking(Wait(waits)).unwrap();
+        assert_eq!(worker.ask_blocking(Look).unwrap().0, 1);
+        word.send("done").unwrap();
+        until(|| worker.ask_blocking(Look).unwrap().0 == 0);
+        assert_eq!(runtime.counters().cancelled, 5);
+    }
+}
+
+#[test]
 fn a_call_that_outlasts_the_stall_limit_ends_the_worker() {
     let (clock, manual) = Clock::manual();
     let runtime = Runtime::with(RuntimeConfig::default().clock(clock)).unwrap();
