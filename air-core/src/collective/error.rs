@@ -23,6 +23,21 @@ pub enum CollectiveError {
         /// What that rank called.
         found: String,
     },
+    /// Two ranks wait for each other: one in a call between the two, the other in a call that all ranks make.
+    #[error(
+        "rank {rank} waits in {call} for rank {other}, which waits for it in {other_call}; all ranks make the same calls in the \
+         same order, and a send or recv only where its partner makes the other"
+    )]
+    Crossed {
+        /// The rank that sends or receives.
+        rank: usize,
+        /// What it called.
+        call: String,
+        /// The rank it waits for.
+        other: usize,
+        /// What that one called.
+        other_call: String,
+    },
     /// A buffer has the wrong length.
     #[error("rank {rank} called {verb} with {found} values where {expected} are expected")]
     Length {

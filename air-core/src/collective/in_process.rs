@@ -2,6 +2,7 @@
 //!
 //! See the [module](super) for the steps and the pipeline.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::buffer::{cut, joined};
 use super::call::{Call, Verb};
 use super::error::CollectiveError;
 use super::group::{Group, Lane};
-use super::mail::{Incoming, Outgoing, Stuck};
+use super::mail::{Header, Incoming, Outgoing, Stuck};
 use super::number::ReduceOp;
 use super::reduce::{reduce, reduce_in_place};
 use super::staging::{BLOCK_BYTES, LAG, Slot, Staging};
@@ -119,8 +120,21 @@ impl Backend for InProcess {
         if out.is_some() {
             self.go_on()?;
         }
-        match self.group.lane(self.lane).mail.exchange(self.rank, out, into) {
+        let described = Exchange::of(out.as_ref(), into.as_ref());
+        let lane = self.lane();
+        // Between calls all ranks have passed the same steps, so one that has passed more is in a call that this rank has not made.
+        let has_gone_on = |rank| lane.meeting.passed(rank) > self.step;
+        match lane.mail.exchange(self.rank, out, into, has_gone_on) {
             Ok(()) => Ok(()),
+            Err(Stuck::Crossed(other)) => {
+                let other_call = lane.staging.read(other, self.step).call.to_string();
+                self.fail(CollectiveError::Crossed {
+                    rank: self.rank,
+                    call: described.to_string(),
+                    other,
+                    other_call,
+                })
+            }
             Err(Stuck::Disagree(error)) => self.fail(error),
             // Closed after the cause was set.
             Err(Stuck::Closed) => self.go_on(),
@@ -354,6 +368,36 @@ impl InProcess {
     fn fail<T>(&self, error: CollectiveError) -> Result<T> {
         self.fate.fail(error.clone());
         Err(self.fate.cause().unwrap_or(error))
+    }
+}
+
+/// What a rank calls that sends, receives or does both; the words for it are only made where it fails.
+struct Exchange {
+    sends: Option<(usize, Header)>,
+    receives: Option<(usize, Header)>,
+}
+
+impl Exchange {
+    fn of(out: Option<&Outgoing<'_>>, into: Option<&Incoming<'_>>) -> Self {
+        Self {
+            sends: out.map(|message| (message.to, message.header)),
+            receives: into.map(|message| (message.from, message.header)),
+        }
+    }
+}
+
+impl fmt::Display for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.sends, self.receives) {
+            (Some((to, sent)), Some((from, _))) => {
+                write!(f, "send_recv of {} {} to rank {to} and from rank {from}", sent.len, sent.dtype)
+            }
+            (Some((to, sent)), None) => write!(f, "send of {} {} to rank {to}", sent.len, sent.dtype),
+            (None, Some((from, wanted))) => {
+                write!(f, "recv of {} {} from rank {from}", wanted.len, wanted.dtype)
+            }
+            (None, None) => write!(f, "nothing"),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! [`Mail`]: messages from one rank to another, in packets through bounded queues.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError, bounded};
 use parking_lot::Mutex;
@@ -14,6 +15,9 @@ pub(super) const PACKET_BYTES: usize = 128 << 10;
 
 /// Packets that wait for a rank before who sends more has to wait too.
 const QUEUE: usize = 2;
+
+/// How long a rank waits before it looks whether the one it waits for will ever come.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a message is, as both ends must agree on it.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +56,8 @@ pub(super) enum Stuck {
     Closed,
     /// The two ends do not agree.
     Disagree(CollectiveError),
+    /// This rank is in a call of all ranks, and waits there for the one that waits for it.
+    Crossed(usize),
 }
 
 /// A message on its way out: to whom, and what is left of it.
@@ -85,13 +91,17 @@ impl Mail {
 
     /// Sends one message and receives another at the same time, so that ranks in a circle do not wait for each
     /// other; either may be absent. Returns once both have gone through.
+    ///
+    /// `has_gone_on` says whether a rank has begun a call of all ranks, which it will not leave before this rank makes it too.
     pub(super) fn exchange(
         &self,
         me: usize,
         mut outgoing: Option<Outgoing<'_>>,
         mut incoming: Option<Incoming<'_>>,
+        has_gone_on: impl Fn(usize) -> bool,
     ) -> Result<(), Stuck> {
         let mut filled = None;
+        let mut crossed = None;
         loop {
             if filled.is_none()
                 && let Some(message) = &mut outgoing
@@ -123,16 +133,25 @@ impl Mail {
             }
             match (&outgoing, &incoming) {
                 (None, None) => return Ok(()),
-                _ if moved => {}
+                _ if moved => crossed = None,
                 // What was sent before the group failed has been received by now.
                 _ if self.open.try_recv() == Err(TryRecvError::Disconnected) => return Err(Stuck::Closed),
-                (outgoing, incoming) => self.wait(me, outgoing.as_ref(), incoming.as_ref()),
+                (outgoing, incoming) => {
+                    if let Some(other) = crossed {
+                        return Err(Stuck::Crossed(other));
+                    }
+                    if !self.wait(me, outgoing.as_ref(), incoming.as_ref()) {
+                        // What it had sent before it went on is there now, so we look for that once more.
+                        let partners = [outgoing.as_ref().map(|o| o.to), incoming.as_ref().map(|i| i.from)];
+                        crossed = partners.into_iter().flatten().find(|&rank| has_gone_on(rank));
+                    }
+                }
             }
         }
     }
 
-    /// Waits until a packet can move or the group has failed.
-    fn wait(&self, me: usize, outgoing: Option<&Outgoing<'_>>, incoming: Option<&Incoming<'_>>) {
+    /// Waits until a packet can move or the group has failed; `false` if that has not come for a while.
+    fn wait(&self, me: usize, outgoing: Option<&Outgoing<'_>>, incoming: Option<&Incoming<'_>>) -> bool {
         let mut select = Select::new();
         select.recv(&self.open);
         if let Some(message) = outgoing {
@@ -141,7 +160,7 @@ impl Mail {
         if let Some(message) = incoming {
             select.recv(&self.way(message.from, me).full.1);
         }
-        select.ready();
+        select.ready_timeout(LOOK).is_ok()
     }
 
     /// The next packet of a message; an empty message is one empty packet.
@@ -171,5 +190,38 @@ impl Mail {
         // Where enough empty ones wait already, this one is freed.
         let _ = self.way(message.from, me).empty.0.try_send(packet.words);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn header() -> Header {
+        Header { dtype: DType::U8, len: 3 }
+    }
+
+    fn receive(mail: &Mail, has_gone_on: impl Fn(usize) -> bool) -> Result<[u8; 3], Stuck> {
+        let mut into = [0; 3];
+        let incoming = Incoming { from: 1, header: header(), bytes: &mut into };
+        mail.exchange(0, None, Some(incoming), has_gone_on)?;
+        Ok(into)
+    }
+
+    #[test]
+    fn what_was_sent_just_before_its_sender_went_on_arrives() {
+        let mail = Mail::new(2);
+        let asked = Cell::new(0);
+        let received = receive(&mail, |rank| {
+            asked.set(asked.get() + 1);
+            let outgoing = Outgoing { to: 0, header: header(), bytes: &[1, 2, 3] };
+            assert!(mail.exchange(rank, Some(outgoing), None, |_| false).is_ok());
+            true
+        });
+        assert!(matches!(received, Ok([1, 2, 3])));
+        assert_eq!(asked.get(), 1);
+        assert!(matches!(receive(&mail, |_| true), Err(Stuck::Crossed(1))));
     }
 }

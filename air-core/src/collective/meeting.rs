@@ -63,6 +63,11 @@ impl<C: Clone> Meeting<C> {
         }
     }
 
+    /// The steps `rank` has passed; what it did before them is seen by who asks.
+    pub fn passed(&self, rank: usize) -> u64 {
+        self.passed[rank].0.load(Ordering::Acquire)
+    }
+
     /// Waits until every rank has passed `steps` steps. The error is the cause of the failure; steps that every
     /// rank had passed before it still succeed.
     pub fn wait(&self, steps: u64) -> Result<(), C> {

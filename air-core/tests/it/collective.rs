@@ -37,6 +37,44 @@ fn told(
 }
 
 #[test]
+fn invariant_3_a_message_and_a_call_of_all_that_wait_for_each_other_are_told_to_all() {
+    const LARGE: usize = 200_000;
+    let crossed = |usual: Call, other: Call, call: &str, other_call: &str| {
+        let expected = format!("rank 1 waits in {call} for rank 2, which waits for it in {other_call}; ");
+        let text = told(usual, other);
+        assert!(text.starts_with(&expected), "{text}");
+    };
+    let recv: Call = |rank| rank.recv(&mut [0_f32; 4], 2);
+    crossed(Collective::barrier, recv, "recv of 4 f32 from rank 2", "barrier");
+    let sum: Call = |rank| rank.all_reduce(&mut vec![0_f32; 1_000_000], ReduceOp::Sum);
+    crossed(sum, recv, "recv of 4 f32 from rank 2", "all_reduce(Sum) of 1000000 f32");
+    let sum: Call = |rank| rank.all_reduce_owned(Buffer::<f32>::zeroed(9), ReduceOp::Sum).map(drop);
+    // More than is on its way at a time, so that the sender waits.
+    let send: Call = |rank| rank.send(&vec![1_i64; LARGE], 2);
+    crossed(sum, send, "send of 200000 i64 to rank 2", "all_reduce_owned(Sum) of 9 f32");
+    let root: Call = |rank| rank.broadcast(&mut vec![1_f64; LARGE], 2);
+    let both: Call = |rank| rank.send_recv(&[1_i64], 0, &mut [1_i64], 2);
+    let call = "send_recv of 1 i64 to rank 0 and from rank 2";
+    crossed(root, both, call, "broadcast from rank 2 of 200000 f64");
+}
+
+#[test]
+fn a_message_may_wait_while_all_ranks_make_a_call() {
+    let results = on_ranks(3, |mut rank| {
+        let me = rank.rank();
+        rank.send(&[me as i64], (me + 1) % 3)?;
+        rank.all_reduce(&mut vec![1_f32; 100_000], ReduceOp::Sum)?;
+        // In the background they do not wait for those in the foreground.
+        let beside = rank.start(Collective::barrier);
+        let mut from = [0_i64];
+        rank.recv(&mut from, (me + 2) % 3)?;
+        beside.wait()?;
+        Ok::<_, CollectiveError>(from[0])
+    });
+    assert_eq!(results, [Some(Ok(2)), Some(Ok(0)), Some(Ok(1))]);
+}
+
+#[test]
 fn invariant_3_different_calls_are_told_to_all() {
     let sum = |len: usize| move |rank: &mut Collective| rank.all_reduce(&mut vec![0_f32; len], ReduceOp::Sum);
     let text = "the ranks made different calls: rank 0 called ";

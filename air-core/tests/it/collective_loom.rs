@@ -8,6 +8,7 @@ mod sync {
     pub use std::sync::PoisonError;
 }
 
+#[allow(dead_code)]
 #[path = "../../src/collective/meeting.rs"]
 mod meeting;
 
