@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::device::Device;
 use crate::object::{Cell, Dependant, Name, Object, ObjectError, ObjectSlot, Outcome, Slot, settle};
 use crate::resource::{Lease, ResourceError, Resources};
+use crate::trace::Origin;
 
 /// What a task is besides its body and arguments.
 pub(super) struct Plan {
@@ -54,6 +55,8 @@ struct Stage<B, A> {
     overdue: bool,
     /// What it may use until it is over, where it asked for something.
     lease: Option<Lease>,
+    /// The span it was started in, while it is not over and nobody runs it.
+    origin: Origin,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,6 +89,7 @@ where
             alarm: None,
             overdue: false,
             lease: None,
+            origin: Origin::here(),
         }),
         // One more than there are arguments: nothing begins before all of them are watched.
         countdown: Countdown::new(count + 1),
@@ -120,9 +124,9 @@ where
         if self.slot.get().is_some() {
             // Cancelled: it is dropped here, outside the lock.
             stage.at = At::Over;
-            let lease = stage.lease.take();
+            let (lease, origin) = (stage.lease.take(), std::mem::take(&mut stage.origin));
             drop(stage);
-            drop((work, lease));
+            drop((work, lease, origin));
             return None;
         }
         stage.at = At::Running;
@@ -160,9 +164,13 @@ where
 
     fn run_claimed(self: &Arc<Self>, (mut body, args): (B, A)) -> Ran {
         let name = &self.plan.name;
-        let attempts = self.stage.lock().attempts;
+        let (attempts, origin) = {
+            let mut stage = self.stage.lock();
+            (stage.attempts, std::mem::take(&mut stage.origin))
+        };
         let began = self.shared.timeline.begin();
         let result = catch_unwind(AssertUnwindSafe(|| {
+            let _span = origin.attempt(name).entered();
             let given = args
                 .given()
                 .map_err(|source| ObjectError::Argument { task: name.clone(), source: Arc::new(source) })?;
@@ -192,6 +200,7 @@ where
         }
         if let Some(after) = again {
             stage.work = Some((body, args));
+            stage.origin = origin;
             stage.at = At::Held;
             drop(stage);
             self.retry(after);
@@ -200,6 +209,7 @@ where
         stage.at = At::Over;
         let (alarm, lease) = (stage.alarm.take(), stage.lease.take());
         drop(stage);
+        drop(origin);
         if let Some(alarm) = alarm {
             alarm.put_off();
         }
@@ -272,11 +282,12 @@ where
             let alarm = stage.alarm.take();
             // A body that runs goes on with what it has.
             let lease = if stage.at == At::Over { stage.lease.take() } else { None };
+            let origin = std::mem::take(&mut stage.origin);
             drop(stage);
             if let Some(alarm) = alarm {
                 alarm.put_off();
             }
-            drop((work, lease));
+            drop((work, lease, origin));
         }
         open
     }

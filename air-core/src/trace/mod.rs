@@ -4,7 +4,8 @@
 //! thread's, and the last so many are kept. A program may add spans of its own.
 //!
 //! Apart from it, handling a message is a [`tracing`] span of level debug, `air.core.handle{worker, message}`, under the span the message
-//! was sent in: whoever subscribes sees one trace follow a request across workers. Of messages handled in a batch, the first one's.
+//! was sent in, and every attempt at a task is one, `air.core.task{task, worker}`, under the span the task was started in (`worker` is its
+//! thread): whoever subscribes sees one trace follow a request across workers and tasks. Of messages handled in a batch, the first one's.
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,8 +1,9 @@
-//! The `tracing` span a message was sent in, so that one trace follows a request from worker to worker.
+//! The `tracing` span a message was sent in, or a task started in, so that one trace follows a request wherever it is worked on.
 
 use tracing::{Level, Span};
 
-/// Where a message comes from. Empty, and one relaxed load, unless somebody records spans of level debug.
+/// Where a message or a task comes from. Empty, and one relaxed load, unless somebody records spans of level debug.
+#[derive(Default)]
 pub(crate) struct Origin(Option<Box<Span>>);
 
 impl Origin {
@@ -15,6 +16,18 @@ impl Origin {
     pub(crate) fn handle(&self, worker: &str, message: &'static str) -> Span {
         match &self.0 {
             Some(parent) => tracing::debug_span!(parent: &**parent, "air.core.handle", worker, message),
+            None => Span::none(),
+        }
+    }
+
+    /// The span of one attempt at the task, under the one it was started in.
+    pub(crate) fn attempt(&self, task: &str) -> Span {
+        match &self.0 {
+            Some(parent) => {
+                let thread = std::thread::current();
+                let worker = thread.name().unwrap_or("unnamed");
+                tracing::debug_span!(parent: &**parent, "air.core.task", task, worker)
+            }
             None => Span::none(),
         }
     }
