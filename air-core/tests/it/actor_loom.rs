@@ -2,20 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod sync {
+    pub(super) use crate::loom_mutex::Mutex;
     pub(super) use loom::sync::atomic::{AtomicUsize, Ordering};
-
-    /// loom's mutex with `parking_lot`'s face.
-    pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
-
-    impl<T> Mutex<T> {
-        pub(super) fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
-        }
-
-        pub(super) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
-            self.0.lock().unwrap()
-        }
-    }
 }
 
 #[allow(dead_code)]

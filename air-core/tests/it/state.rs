@@ -6,16 +6,16 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use air_core::resource::Resources;
 use air_core::state::{Event, EventKind, State, StateConfig};
 use air_core::task::Retry;
 use air_core::{
-    Backoff, BoxError, Clock, Cx, Handle, HandleAsync, Mailbox, Message, Runtime, RuntimeConfig, Spec,
+    Backoff, BoxError, Clock, Cx, HandleAsync, Mailbox, Message, Runtime, RuntimeConfig, Spec,
     SupervisorSpec, Worker, WorkerPhase,
 };
 
+use super::probe::{Do, Probe, SECOND, act, boom, hold, new_probe};
 use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
@@ -24,51 +24,13 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Does what it is sent.
-struct Doer;
-impl Worker for Doer {}
-
-struct Run(Box<dyn FnOnce() -> Result<(), BoxError> + Send>);
-impl Message for Run {
-    type Reply = ();
-}
-impl Handle<Run> for Doer {
-    fn handle(&mut self, Run(run): Run, _: &mut Cx<Self>) -> Result<(), BoxError> {
-        run()
-    }
+fn nothing() -> Do {
+    act(|_| Ok(()))
 }
 
-fn run(run: impl FnOnce() -> Result<(), BoxError> + Send + 'static) -> Run {
-    Run(Box::new(run))
-}
-
-fn nothing() -> Run {
-    run(|| Ok(()))
-}
-
-fn boom(message: &'static str) -> Run {
-    run(move || panic!("{message}"))
-}
-
-fn spawn(runtime: &Runtime, name: &str) -> Mailbox<Doer> {
+fn spawn(runtime: &Runtime, name: &str) -> Mailbox<Probe> {
     let spec = SupervisorSpec::new(format!("over {name}")).backoff(Backoff::NONE).intensity(2, SECOND * 60);
-    runtime.supervisor(spec).unwrap().spawn(Spec::new(name), |_| Ok(Doer)).unwrap()
-}
-
-/// Keeps the worker busy until told otherwise; returns once it is.
-fn hold(mailbox: &Mailbox<Doer>) -> mpsc::Sender<()> {
-    let (entered, is_in) = mpsc::channel();
-    let (release, released) = mpsc::channel();
-    let held = run(move || {
-        entered.send(())?;
-        let _ = released.recv();
-        Ok(())
-    });
-    mailbox.tell_blocking(held).unwrap();
-    is_in.recv().unwrap();
-    release
+    runtime.supervisor(spec).unwrap().spawn(Spec::new(name), new_probe).unwrap()
 }
 
 #[test]
@@ -81,7 +43,7 @@ fn the_state_says_what_workers_do_and_how_they_ended() {
     failing.ask_blocking(boom("first")).unwrap_err();
     failing.ask_blocking(boom("second")).unwrap_err();
     let gpu = Spec::new("busy").resources(Resources::new().gpu(0.5));
-    let busy = runtime.spawn(gpu, |_| Ok(Doer)).unwrap();
+    let busy = runtime.spawn(gpu, new_probe).unwrap();
     let release = hold(&busy);
     busy.tell_blocking(nothing()).unwrap();
     failing.ask_blocking(nothing()).unwrap();
@@ -159,7 +121,7 @@ fn a_worker_left_behind_is_told_of() {
     let config = RuntimeConfig::default().clock(clock).shutdown_grace(SECOND);
     let runtime = Runtime::with(config).unwrap();
     let supervisor = runtime.supervisor(SupervisorSpec::new("s").backoff(Backoff::NONE)).unwrap();
-    let worker = supervisor.spawn(Spec::new("stuck").stall(SECOND), |_| Ok(Doer)).unwrap();
+    let worker = supervisor.spawn(Spec::new("stuck").stall(SECOND), new_probe).unwrap();
     let release = hold(&worker);
     time.wait_for_sleepers(1);
     // The watch looks twice: it sees the message at the first, and that it is still there at the second.
@@ -180,7 +142,7 @@ fn a_worker_left_behind_keeps_what_it_holds_until_its_thread_lets_go() {
     let runtime = Runtime::with(RuntimeConfig::default().clock(clock).resources(gpu.clone())).unwrap();
     let supervisor = runtime.supervisor(SupervisorSpec::new("s").backoff(Backoff::NONE)).unwrap();
     let spec = Spec::new("stuck").stall(SECOND).resources(gpu.clone());
-    let worker = supervisor.spawn(spec, |_| Ok(Doer)).unwrap();
+    let worker = supervisor.spawn(spec, new_probe).unwrap();
     let release = hold(&worker);
     time.wait_for_sleepers(1);
     while runtime.counters().abandoned == 0 {
@@ -202,7 +164,7 @@ fn a_worker_left_behind_keeps_what_it_holds_until_its_thread_lets_go() {
     assert!(runtime.acquire(gpu.clone()).now().is_err());
     assert!(state.summary().contains("life 1 of stuck"), "{}", state.summary());
 
-    let next = runtime.spawn(Spec::new("next").resources(gpu), |_| Ok(Doer)).unwrap();
+    let next = runtime.spawn(Spec::new("next").resources(gpu), new_probe).unwrap();
     let answer = next.send_blocking(nothing());
     release.send(()).unwrap();
     answer.wait().unwrap();
@@ -235,11 +197,11 @@ fn the_timeline_has_each_message_on_its_workers_line_while_it_is_on() {
     let mut lanes: Vec<_> = spans.iter().map(|span| &*span.lane).collect();
     lanes.sort_unstable();
     assert_eq!(lanes, ["one", "two", "two"]);
-    assert!(spans.iter().all(|span| span.name.ends_with("state::Run") && span.kind == "message"));
+    assert!(spans.iter().all(|span| span.name.ends_with("probe::Do") && span.kind == "message"));
     assert!(spans.iter().all(|span| span.start == SECOND && span.duration.is_zero()));
     let trace: serde_json::Value = serde_json::from_str(&runtime.timeline().chrome_trace()).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
-    assert_eq!(events.iter().filter(|event| event["ph"] == "X" && event["name"] == "Run").count(), 3);
+    assert_eq!(events.iter().filter(|event| event["ph"] == "X" && event["name"] == "Do").count(), 3);
 }
 
 #[test]
@@ -291,7 +253,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
 }
 
 /// Asks the next worker, without holding its thread.
-struct Relay(Mailbox<Doer>);
+struct Relay(Mailbox<Probe>);
 impl Worker for Relay {}
 
 struct Pass;
@@ -343,7 +305,7 @@ fn one_trace_follows_a_request_across_workers_and_tasks() {
             task.get()?;
             Ok(kept.send((flaky, task))?)
         };
-        first.ask_blocking(run(ask)).unwrap();
+        first.ask_blocking(act(move |_| ask())).unwrap();
     });
     let recorded = spans.0.lock().unwrap().clone();
     let find = |id: &Id| recorded.iter().find(|(other, ..)| other == id).unwrap();
