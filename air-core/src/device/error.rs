@@ -66,15 +66,70 @@ pub enum DeviceError {
     #[error("cuda kernel {kernel} does not compile: {log}")]
     Compile {
         /// The kernel's name.
-        kernel: &'static str,
+        kernel: String,
         /// What the compiler said.
         log: String,
     },
-    /// The device's memory is full.
-    #[error("{device} is out of memory")]
+    /// A kernel's name or signature cannot be read.
+    #[error("kernel {kernel} has no usable signature: {reason}")]
+    Signature {
+        /// The kernel's name.
+        kernel: String,
+        /// What cannot be read.
+        reason: String,
+    },
+    /// An argument of a kernel is not what its signature says.
+    #[error("argument `{argument}` of kernel {kernel} {reason}")]
+    Argument {
+        /// The kernel's name.
+        kernel: String,
+        /// The argument's name.
+        argument: String,
+        /// What it is and should not be.
+        reason: String,
+    },
+    /// No device runs a kernel on such a grid.
+    #[error("kernel {kernel} cannot be launched on {reason}")]
+    Launch {
+        /// The kernel's name.
+        kernel: String,
+        /// What is wrong with the grid.
+        reason: String,
+    },
+    /// A worker asked for a device that it was not given.
+    #[error("this worker was not given {}; it has {}", device.map_or("a gpu".to_owned(), |d| d.to_string()), listed(given))]
+    NotGiven {
+        /// The device it asked for; absent where it would have taken any GPU.
+        device: Option<Device>,
+        /// The devices that it has.
+        given: Vec<Device>,
+    },
+    /// The device's memory is full, or the limit set for it reached; what was kept for later use has been given back.
+    #[error("{device} is out of memory: {asked_bytes} bytes asked for, {in_use_bytes} in use by this process, {free_bytes} free{}",
+        limit_bytes.map_or(String::new(), |limit| format!(", limit {limit}")))]
     OutOfMemory {
         /// Which device.
         device: Device,
+        /// What was asked for.
+        asked_bytes: u64,
+        /// What this process's tensors hold there.
+        in_use_bytes: u64,
+        /// What the driver says is free; other processes may take it.
+        free_bytes: u64,
+        /// What this process may hold, where a limit was set.
+        limit_bytes: Option<u64>,
+    },
+    /// The system has no page-locked memory left, through which copies to and from a device pass.
+    #[error(
+        "no page-locked memory for copies with {device}: {asked_bytes} bytes asked for, {in_use_bytes} in use"
+    )]
+    NoLockedMemory {
+        /// Which device.
+        device: Device,
+        /// What was asked for.
+        asked_bytes: u64,
+        /// What copies hold now.
+        in_use_bytes: u64,
     },
     /// The device's context is destroyed: every later call in this process fails the same way. Only a new
     /// process can use the device again.
@@ -97,6 +152,14 @@ pub enum DeviceError {
         /// What was being done.
         operation: &'static str,
     },
+}
+
+/// Devices by name, or what to do where there are none.
+fn listed(devices: &[Device]) -> String {
+    if devices.is_empty() {
+        return "none: ask for them with `Spec::resources(Resources::new().gpu(1.0))`".to_owned();
+    }
+    devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
 }
 
 const MAX_CAUSES: usize = 32;

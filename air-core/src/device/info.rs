@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::pool::MemoryUse;
 use super::{Device, cuda};
 
 /// One device of this machine.
@@ -21,6 +22,9 @@ pub struct DeviceInfo {
     /// The CUDA compute capability, such as `9.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_capability: Option<String>,
+    /// What this process has of a CUDA device's memory, while it has the device open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_use: Option<MemoryUse>,
 }
 
 /// Every device, and why there is none of CUDA where there is none.
@@ -54,6 +58,11 @@ pub fn report() -> DeviceReport {
     DeviceReport { devices, cuda_unavailable }
 }
 
+/// The CUDA devices that this process has open, and what it has of their memory. Asks no driver.
+pub fn memory_in_use() -> Vec<(Device, MemoryUse)> {
+    cuda::memory_in_use()
+}
+
 fn processor() -> DeviceInfo {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -64,6 +73,7 @@ fn processor() -> DeviceInfo {
         free_memory_bytes: kibibytes(field(&meminfo, "MemAvailable")),
         parallelism: std::thread::available_parallelism().map_or(1, usize::from),
         compute_capability: None,
+        memory_use: None,
     }
 }
 

@@ -2,7 +2,16 @@
 //!
 //! [`list`] finds the processor and every CUDA device; [`Device::cuda`] asks for one and says plainly why it cannot
 //! be had. CUDA is always compiled in and loaded at run time, so one build serves machines with and without it.
-//! A [`Stream`] copies tensors to and from a device and launches kernels in order.
+//! A [`Stream`] copies tensors to and from a device and launches [`Kernel`]s in order.
+//!
+//! What decides is apart from the driver, and tested without one:
+//!
+//! | file | idea |
+//! |---|---|
+//! | `pool` | memory that is kept for its next use, counted |
+//! | `uses` | which stream waits for which before it uses memory |
+//! | `kernel` | kernels: what they take, on how many threads, their machine code on disk |
+//! | `cuda` | carrying it out by the driver |
 //!
 //! ```
 //! use air_core::device::{self, Device};
@@ -17,10 +26,16 @@
 pub(crate) mod cuda;
 mod error;
 mod info;
+pub(crate) mod kernel;
+mod pool;
+mod uses;
 
-pub use cuda::Stream;
+pub use cuda::{Event, Stream};
 pub use error::{DeviceError, lost};
-pub use info::{DeviceInfo, DeviceReport, list, report};
+pub use info::{DeviceInfo, DeviceReport, list, memory_in_use, report};
+pub use kernel::{Arg, Kernel, Launch, Scalar};
+pub use pool::MemoryUse;
+pub(crate) use uses::Access;
 
 use serde::{Deserialize, Serialize};
 

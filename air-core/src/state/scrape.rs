@@ -1,5 +1,6 @@
 //! The metrics' text, after the gauges that show what is now were set.
 
+use crate::device::{self, Device, MemoryUse};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::resource::{ResourceState, Resources};
@@ -20,12 +21,27 @@ pub(crate) fn scrape(runtime: &RuntimeHandle) -> String {
             set("air_core_object_memory_bytes", "Bytes of objects in memory", objects.in_memory_bytes)?;
             set("air_core_object_disk_bytes", "Bytes of objects on disk", objects.spilled_bytes)
         })
-        .and_then(|()| resources(metrics, &runtime.resources()));
+        .and_then(|()| resources(metrics, &runtime.resources()))
+        .and_then(|()| devices(metrics, &device::memory_in_use()));
     if let Err(error) = shown {
         // A user's metric has one of our names, or there are very many custom kinds.
         tracing::warn!(%error, "some gauges of the runtime are not shown");
     }
     metrics.render()
+}
+
+fn devices(metrics: &Metrics, in_use: &[(Device, MemoryUse)]) -> Result<()> {
+    for (device, memory) in in_use {
+        let device = device.to_string();
+        for (what, bytes) in
+            [("in_use", memory.in_use_bytes), ("cached", memory.cached_bytes), ("peak", memory.peak_bytes)]
+        {
+            let labels = [("device", device.as_str()), ("what", what)];
+            let help = "Memory of a device: held by tensors, kept for later use, the most held at once";
+            metrics.gauge("air_core_device_memory_bytes", help, &labels)?.set(bytes as f64);
+        }
+    }
+    Ok(())
 }
 
 fn resources(metrics: &Metrics, state: &ResourceState) -> Result<()> {
@@ -46,4 +62,23 @@ fn resources(metrics: &Metrics, state: &ResourceState) -> Result<()> {
     let help = "Requests for resources that wait";
     metrics.gauge("air_core_resource_requests", help, &[])?.set(state.waiting_requests as f64);
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_open_devices_is_shown() {
+        let metrics = Metrics::new();
+        let mut memory = MemoryUse::default();
+        (memory.in_use_bytes, memory.cached_bytes, memory.peak_bytes) = (10, 20, 30);
+        devices(&metrics, &[(Device::Cuda(1), memory)]).unwrap();
+        let text = metrics.render();
+        for (what, bytes) in [("in_use", 10), ("cached", 20), ("peak", 30)] {
+            let line = format!("air_core_device_memory_bytes{{device=\"cuda:1\",what=\"{what}\"}} {bytes}");
+            assert!(text.contains(&line), "{text}");
+        }
+    }
 }

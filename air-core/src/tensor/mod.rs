@@ -45,6 +45,7 @@ use std::ops::RangeBounds;
 pub use dtype::{DType, Element};
 pub use error::TensorError;
 pub use layout::MAX_RANK;
+pub use transfer::Download;
 
 use crate::channel::Weigh;
 use crate::device::Device;

@@ -7,7 +7,7 @@ use air_core::device::{self, Device, DeviceError, Stream};
 use air_core::tensor::{Tensor, TensorError};
 
 /// The first CUDA device, or, after a line that says so, `None`.
-fn cuda() -> Option<Device> {
+pub(crate) fn cuda() -> Option<Device> {
     match Device::cuda(0) {
         Ok(device) => Some(device),
         Err(error) => {

@@ -13,6 +13,7 @@ mod collective_lost;
 mod collective_oracle;
 mod config;
 mod device;
+mod device_work;
 mod fuzz;
 mod invariants;
 mod loom_mutex;

@@ -8,7 +8,6 @@ use crate::device::{Device, DeviceError};
 pub(super) fn translate(device: Device, operation: &'static str, result: CUresult) -> DeviceError {
     let cause = format!("{result:?}");
     match result {
-        CUresult::CUDA_ERROR_OUT_OF_MEMORY => DeviceError::OutOfMemory { device },
         CUresult::CUDA_ERROR_NO_DEVICE => DeviceError::NoDevice,
         // These destroy the context ("sticky"): the driver answers every later call with the same error.
         CUresult::CUDA_ERROR_DEINITIALIZED
@@ -48,8 +47,6 @@ mod tests {
 
     #[test]
     fn passing_errors_do_not() {
-        let full = translate(Device::Cuda(0), "upload", CUresult::CUDA_ERROR_OUT_OF_MEMORY);
-        assert_eq!(full, DeviceError::OutOfMemory { device: Device::Cuda(0) });
         let bad = translate(Device::Cuda(0), "upload", CUresult::CUDA_ERROR_INVALID_VALUE);
         assert!(!bad.is_lost());
         assert_eq!(bad.to_string(), "upload failed on cuda:0: CUDA_ERROR_INVALID_VALUE");

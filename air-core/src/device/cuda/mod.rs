@@ -6,16 +6,22 @@
 
 mod compile;
 mod error;
-mod kernel;
+mod event;
+mod launch;
 mod memory;
+mod opened;
 mod staging;
 mod stream;
 
+pub(crate) use compile::{compiler_version, machine_code};
+pub use event::Event;
+pub(crate) use launch::Value;
 pub(crate) use memory::Memory;
+pub(crate) use opened::memory_in_use;
+pub(crate) use staging::Arriving;
 pub use stream::Stream;
 
 use std::ffi::c_int;
-use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, sys};
 
@@ -59,16 +65,8 @@ fn info(ordinal: usize) -> Result<DeviceInfo, DeviceError> {
         free_memory_bytes: free as u64,
         parallelism: usize::try_from(multiprocessors).unwrap_or(0),
         compute_capability: Some(format!("{major}.{minor}")),
+        memory_use: memory_in_use().into_iter().find(|(other, _)| *other == device).map(|(_, now)| now),
     })
-}
-
-/// The primary context of a device, which all handles of the process share.
-fn context(device: Device, operation: &'static str) -> Result<Arc<CudaContext>, DeviceError> {
-    let Device::Cuda(ordinal) = device else {
-        return Err(DeviceError::NotCuda { operation, device });
-    };
-    Device::cuda(ordinal)?;
-    CudaContext::new(ordinal).map_err(|found| error::translate(device, operation, found.0))
 }
 
 fn check_driver() -> Result<(), DeviceError> {
