@@ -17,6 +17,7 @@ use super::exit::Exit;
 use super::how::Takes;
 use super::message::{Message, Worker};
 use crate::BoxError;
+use crate::device::{self, DeviceError};
 use crate::trace::Origin;
 use parking_lot::Mutex;
 
@@ -55,6 +56,13 @@ pub enum Ran {
     Dead(Reason),
     /// A `tell` failed.
     Unheard(BoxError),
+    /// Handled, and the answer is that a device is lost.
+    Lost {
+        /// Which, and how.
+        error: Box<DeviceError>,
+        /// Whether the call had been settled meanwhile.
+        late: bool,
+    },
     /// Begun, and in progress.
     Flying,
     /// Begun, and cut short as whoever asked had gone away.
@@ -165,9 +173,21 @@ impl<M: Message> Letter<M> {
         match result {
             Ok(_) if !self.asked => Ran::Done,
             Err(error) if !self.asked => Ran::Unheard(error),
-            result => {
-                let outcome = result.map_or_else(Outcome::Failed, Outcome::Reply);
-                if self.settle(outcome) { Ran::Done } else { Ran::Late }
+            Err(error) => {
+                let lost = device::lost(&*error).cloned().map(Box::new);
+                let late = !self.settle(Outcome::Failed(error));
+                match lost {
+                    Some(error) => Ran::Lost { error, late },
+                    None if late => Ran::Late,
+                    None => Ran::Done,
+                }
+            }
+            Ok(reply) => {
+                if self.settle(Outcome::Reply(reply)) {
+                    Ran::Done
+                } else {
+                    Ran::Late
+                }
             }
         }
     }

@@ -66,7 +66,7 @@ impl<W: Worker> Cell<W> {
                 self.worker = Some(worker);
                 self.cx.take_exit()
             }
-            Ok(Err(error)) => Some(Exit::failed(error)),
+            Ok(Err(error)) => Some(Exit::of(error, self.cx.devices())),
             Err(panic) => Some(Exit::panicked(&*panic)),
         }
     }

@@ -17,7 +17,7 @@ use super::timer::{Timer, Timers, next_due};
 use super::watch::{Ended, Link, Notice, WatchId};
 use crate::BoxError;
 use crate::clock::Clock;
-use crate::device::Device;
+use crate::device::{Device, DeviceError, Stream};
 
 /// A worker's view of itself; handed to each of its handlers.
 pub struct Cx<W: Worker> {
@@ -26,13 +26,15 @@ pub struct Cx<W: Worker> {
     deadline: Option<Duration>,
     exit: Option<Exit>,
     timers: Timers,
+    streams: Vec<Arc<Stream>>,
     pub(super) flights: Flights<W>,
 }
 
 impl<W: Worker> Cx<W> {
     pub(super) fn new(shared: Arc<Shared<W>>, generation: u64) -> Self {
         let flights = Flights::new(&shared.spec);
-        Self { shared, generation, deadline: None, exit: None, timers: Timers::default(), flights }
+        let (timers, streams) = (Timers::default(), Vec::new());
+        Self { shared, generation, deadline: None, exit: None, timers, streams, flights }
     }
 
     /// The worker's name.
@@ -48,6 +50,28 @@ impl<W: Worker> Cx<W> {
     /// The GPUs this worker was given, the same in all its lives: as many as its [`Spec`](super::Spec) asks for. It uses no others.
     pub fn devices(&self) -> &[Device] {
         self.shared.devices.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// This life's own [`Stream`] on the first of its GPUs, opened on its thread when first asked for.
+    ///
+    /// An error of it that leaves a handler ends the life as [`Exit::DeviceLost`] where the device is lost. The next life's stream begins
+    /// anew; whether it works is up to the driver.
+    pub fn stream(&mut self) -> Result<Arc<Stream>, DeviceError> {
+        let none = || DeviceError::NotGiven { device: None, given: Vec::new() };
+        self.stream_on(*self.devices().first().ok_or_else(none)?)
+    }
+
+    /// As [`stream`](Self::stream), on one of several GPUs.
+    pub fn stream_on(&mut self, device: Device) -> Result<Arc<Stream>, DeviceError> {
+        if !self.devices().contains(&device) {
+            return Err(DeviceError::NotGiven { device: Some(device), given: self.devices().to_vec() });
+        }
+        if let Some(stream) = self.streams.iter().find(|stream| stream.device() == device) {
+            return Ok(Arc::clone(stream));
+        }
+        let stream = Arc::new(Stream::new(device)?);
+        self.streams.push(Arc::clone(&stream));
+        Ok(stream)
     }
 
     /// Time on the runtime's clock.
@@ -148,10 +172,10 @@ impl<W: Worker> Cx<W> {
 
     /// Ends the worker as failed once this message is handled.
     pub fn fail(&mut self, error: impl Into<BoxError>) {
-        self.exit = Some(Exit::failed(error.into()));
+        self.exit = Some(Exit::of(error.into(), self.devices()));
     }
 
-    /// Ends the worker because its device can no longer be trusted.
+    /// Ends the worker because its device can no longer be trusted, which an error does not tell by itself.
     pub fn device_lost(&mut self, what: impl Into<Arc<str>>) {
         self.exit = Some(Exit::DeviceLost(what.into()));
     }
@@ -201,17 +225,31 @@ impl<W: Worker> Cx<W> {
             }
             Ran::Unheard(error) => {
                 handled();
-                // The handler may have said more precisely what is wrong.
-                if !self.exit.as_ref().is_some_and(Exit::is_failure) {
-                    self.exit = Some(Exit::failed(error));
+                self.end_as(Exit::of(error, self.devices()));
+            }
+            Ran::Lost { error, late } => {
+                handled();
+                if late {
+                    self.shared.core.late_reply();
+                }
+                if let Some(exit) = Exit::device_lost(&error, self.devices()) {
+                    self.end_as(exit);
                 }
             }
+        }
+    }
+
+    /// Ends the worker, unless the handler has said more precisely what is wrong.
+    fn end_as(&mut self, exit: Exit) {
+        if !self.exit.as_ref().is_some_and(Exit::is_failure) {
+            self.exit = Some(exit);
         }
     }
 
     /// Ends what goes on beside the handlers.
     pub(super) fn end(&mut self) {
         self.timers = Timers::default();
+        self.streams = Vec::new();
         self.flights = Flights::new(&self.shared.spec);
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::BoxError;
+use crate::device::{self, Device, DeviceError};
 
 /// Why a worker ended. Cheap to clone: every waiting caller gets the same cause.
 #[derive(Clone, Debug)]
@@ -22,7 +23,8 @@ pub enum Exit {
         /// The limit it did not keep.
         limit: Duration,
     },
-    /// The device it computed on failed; a CUDA error is sticky, so nothing on that context can be trusted.
+    /// The device it computed on failed; a CUDA error is sticky, so nothing on that context can be trusted. Any error of the worker's
+    /// code in which [`device::lost`] finds the loss of one of its devices ends it so, also one that somebody waits for.
     DeviceLost(Arc<str>),
     /// It was killed: what waited went back, and nobody waits for what it was doing.
     Killed,
@@ -54,6 +56,18 @@ pub enum Exit {
 impl Exit {
     pub(super) fn failed(error: BoxError) -> Self {
         Self::Failed(Arc::from(error))
+    }
+
+    /// What an error means for a worker with these devices: if it tells that one of them is lost, that.
+    pub(super) fn of(error: BoxError, devices: &[Device]) -> Self {
+        let lost = device::lost(&*error).and_then(|lost| Self::device_lost(lost, devices));
+        lost.unwrap_or_else(|| Self::failed(error))
+    }
+
+    /// The loss of a device, where it is one of these. Somebody else's is his.
+    pub(super) fn device_lost(lost: &DeviceError, devices: &[Device]) -> Option<Self> {
+        let is_own = matches!(lost, DeviceError::Lost { device, .. } if devices.contains(device));
+        is_own.then(|| Self::DeviceLost(lost.to_string().into()))
     }
 
     /// What a panic's payload says; `panic!` carries a string, anything else has no text.

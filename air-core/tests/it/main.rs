@@ -14,6 +14,7 @@ mod collective_oracle;
 mod config;
 mod device;
 mod device_work;
+mod device_worker;
 mod fuzz;
 mod invariants;
 mod loom_mutex;
