@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from lib import BENCH, OUT, ROOT, Comparison, Failed, Missing, Row, run, version
+from lib import BENCH, OUT, ROOT, Comparison, Failed, Missing, Row, run
 
 FIGURES = ROOT / "docs" / "figures.md"
 
@@ -61,7 +61,7 @@ def measure(area: str, comparison: Comparison, runs: int) -> dict:
     for peer in comparison.peers:
         shown[peer.name] = peer.name
         try:
-            shown[peer.name] += f" {version(peer.package)}" if peer.package else ""
+            shown[peer.name] = f"{peer.name} {peer.version()}".strip()
         except Missing as error:
             absent[peer.name] = f"missing: {error}"
             say(area, f"{peer.name} is left out: {error}")
@@ -162,7 +162,7 @@ def show_list() -> None:
         print(f"{area}: {comparison.title}")
         for peer in comparison.peers:
             try:
-                state = version(peer.package) if peer.package else "built here"
+                state = peer.version() or "built here"
             except Missing as error:
                 state = f"missing: {error}"
             print(f"    {peer.name}: {state}")

@@ -78,7 +78,6 @@ impl<W: Worker> Cell<W> {
         if shared.spec.stall.is_some() {
             shared.vitals.busy(shared.core.clock.now());
         }
-        shared.in_hand.lock().held.push(Arc::clone(&envelope));
         let began = shared.core.timeline.begin();
         let ran = catch_unwind(AssertUnwindSafe(|| envelope.run(worker, &mut self.cx)));
         shared.vitals.idle();
@@ -87,21 +86,20 @@ impl<W: Worker> Cell<W> {
         {
             shared.core.timeline.end(began, "message", envelope.message_type(), &shared.spec.name);
         }
-        let exit = match ran {
+        match ran {
             Ok(ran) => {
                 self.cx.book(ran, &*envelope);
-                None
+                self.cx.take_exit()
             }
-            Err(panic) => Some(Exit::panicked(&*panic)),
-        };
-        let others = self.let_go(&envelope);
-        if let Some(exit) = &exit {
-            envelope.died(exit);
-            for other in others {
-                other.died(exit);
+            Err(panic) => {
+                let exit = Exit::panicked(&*panic);
+                for held in shared.queue.let_go(self.generation) {
+                    held.died(&exit);
+                }
+                envelope.died(&exit);
+                Some(exit)
             }
         }
-        exit.or_else(|| self.cx.take_exit())
     }
 
     /// Lets the calls in progress go on, and books those that are over; an exit is why there will be no more.
@@ -133,24 +131,11 @@ impl<W: Worker> Cell<W> {
         None
     }
 
-    /// Takes this envelope and those taken after it out of hand, and returns the latter. An abandoned life must not take away what its
-    /// successor holds.
-    fn let_go(&self, envelope: &Envelope<W>) -> Vec<Envelope<W>> {
-        let held = &mut self.shared.in_hand.lock().held;
-        let is_mine =
-            held.first().is_some_and(|held| std::ptr::addr_eq(Arc::as_ptr(held), Arc::as_ptr(envelope)));
-        if !is_mine {
-            return Vec::new();
-        }
-        let others = held.drain(1..).collect();
-        held.clear();
-        others
-    }
-
     /// Lets go of the worker and reports. `stopped` is called only on state that can be trusted.
     fn end(&mut self, exit: Exit) {
         let orderly = exit.is_orderly() && self.shared.queue.owned_by(self.generation);
         let worker = self.worker.take();
+        drop(self.shared.queue.let_go(self.generation));
         self.shared.abort_flying(self.generation, &exit);
         let let_go = catch_unwind(AssertUnwindSafe(|| {
             self.cx.end();
@@ -215,7 +200,9 @@ impl<W: Worker> ActorFuture<Cell<W>> for Pump {
 impl<W: Worker> Cell<W> {
     /// Handles what is there, for a turn: others live on this thread too.
     fn turn(&mut self, task: &mut Context<'_>) -> Poll<Exit> {
-        let began = Instant::now();
+        // Of the second message: most turns have one, and the clock costs as much as a small message.
+        let mut began = None;
+        let mut first = true;
         loop {
             if let Some(exit) = self.land(task) {
                 return Poll::Ready(exit);
@@ -224,10 +211,13 @@ impl<W: Worker> Cell<W> {
             let Some(envelope) = ready!(self.shared.queue.poll_take(self.generation, full, task)) else {
                 return self.over();
             };
+            if !std::mem::take(&mut first) {
+                began.get_or_insert_with(Instant::now);
+            }
             if let Some(exit) = self.run(envelope) {
                 return Poll::Ready(exit);
             }
-            if began.elapsed() >= TURN {
+            if began.is_some_and(|began| began.elapsed() >= TURN) {
                 task.waker().wake_by_ref();
                 return Poll::Pending;
             }

@@ -182,18 +182,14 @@ impl<W: Worker> Cx<W> {
 
     /// Takes further messages that are `alike` out of the mailbox; they count as being handled.
     pub(super) fn take_alike(&self, most: usize, alike: TypeId) -> Vec<Envelope<W>> {
-        // Under one lock, so that a life left behind either has them in hand or has not taken them.
-        let mut in_hand = self.shared.in_hand.lock();
-        let taken = self.shared.queue.take_alike(self.generation, most, |envelope| envelope.is(alike));
-        in_hand.held.extend(taken.iter().cloned());
-        taken
+        self.shared.queue.take_alike(self.generation, most, |envelope| envelope.is(alike))
     }
 
     /// Keeps the present message in hand when its handler returns: it is in progress. Nothing if the life was left behind.
     pub(super) fn keep_in_hand(&self) -> Option<Envelope<W>> {
-        let mut in_hand = self.shared.in_hand.lock();
-        let envelope = Arc::clone(in_hand.held.first()?);
-        in_hand.flying.push((self.generation, Arc::clone(&envelope)));
+        let mut flying = self.shared.flying.lock();
+        let envelope = self.shared.queue.in_hand(self.generation)?;
+        flying.push((self.generation, Arc::clone(&envelope)));
         Some(envelope)
     }
 

@@ -6,7 +6,7 @@
 //! | `mailbox` | how a worker is reached; `ending`: how it is ended |
 //! | `call` | one message on its way, and the answer on its way back; `pending`: as its sender holds it |
 //! | `how` | the ways a worker handles a message: one by one, in batches, concurrently; `flight`: calls in progress |
-//! | `queue` | what waits for a worker, older than any one life of it |
+//! | `queue` | what waits for a worker and what it has in hand, older than any one life of it |
 //! | `cell` | one life of a worker: the actix actor |
 //! | `exit` | why it ended |
 //! | `watch` | being told of another worker's end: monitors and links |

@@ -17,19 +17,21 @@ use crate::clock::{Clock, Sleep};
 pub struct Pending<M: Message> {
     call: Arc<dyn Sent<M>>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// There is nothing to withdraw any more.
+    answered: bool,
 }
 
 impl<M: Message> Pending<M> {
     pub(super) fn new<How: 'static>(call: Arc<Call<M, How>>, clock: &Clock) -> Self {
         let timer = call.letter().deadline.map(|at| Box::pin(clock.sleep_until(at)));
-        Self { call, timer }
+        Self { call, timer, answered: false }
     }
 
     /// A call that was settled before it was sent.
     pub(super) fn refused(message: M, reason: Reason) -> Self {
         let call = Call::<M, ()>::ask(message, None, None);
         call.letter().undelivered(reason);
-        Self { call, timer: None }
+        Self { call, timer: None, answered: false }
     }
 
     /// Blocks this thread until the answer is there.
@@ -46,6 +48,7 @@ impl<M: Message> Future for Pending<M> {
         let letter = this.call.letter();
         let outcome = letter.poll(cx.waker());
         if outcome.is_ready() {
+            this.answered = true;
             return outcome;
         }
         if this.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
@@ -61,6 +64,9 @@ impl<M: Message> Future for Pending<M> {
 
 impl<M: Message> Drop for Pending<M> {
     fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
         // Withdrawn: the worker finds no message and skips the call. The message is dropped outside the lock.
         let withdrawn = self.call.letter().leave();
         drop(withdrawn);

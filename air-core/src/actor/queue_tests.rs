@@ -20,8 +20,8 @@ fn take_unless(full: Full, queue: &Queue<u32, &str>, generation: u64) -> Poll<Op
 
 fn poll<'a>(
     room: std::pin::Pin<&mut Room<'a, u32, &'static str>>,
-) -> Poll<Result<super::queue::Slot<'a, u32, &'static str>, Closed>> {
-    std::future::Future::poll(room, &mut Context::from_waker(Waker::noop()))
+) -> Poll<<Room<'a, u32, &'static str> as Future>::Output> {
+    Future::poll(room, &mut Context::from_waker(Waker::noop()))
 }
 
 #[test]
@@ -272,5 +272,48 @@ fn closing_hands_over_in_the_order_of_arrival() {
     }
     queue.notify(0).unwrap();
     assert_eq!(queue.close("over"), [0, 1, 2, 3, 4]);
+    assert_eq!(queue.len(), 0);
+}
+
+#[test]
+fn what_was_taken_is_in_hand_until_the_next_take_and_only_its_taker_lets_go() {
+    let queue: Queue<u32, &str> = Queue::new(8, 1);
+    queue.own(1);
+    for n in 1..=4 {
+        queue.offer(NORMAL, n).unwrap();
+    }
+    assert!(!queue.is_busy());
+    assert_eq!(take(&queue, 1), Poll::Ready(Some(1)));
+    assert_eq!((queue.is_busy(), queue.in_hand(1), queue.in_hand(2)), (true, Some(1), None));
+    assert_eq!(queue.take_alike(1, 1, |_| true), [2]);
+    assert!(queue.let_go(2).next().is_none(), "another life's");
+    assert_eq!(queue.let_go(1).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(take(&queue, 1), Poll::Ready(Some(3)));
+    assert_eq!(take(&queue, 1), Poll::Ready(Some(4)));
+    assert_eq!(queue.in_hand(1), Some(4), "3 was let go of");
+    queue.own(2);
+    assert_eq!(queue.take_from_hand().collect::<Vec<_>>(), [4], "of a life left behind");
+    assert_eq!(take(&queue, 1), Poll::Ready(None));
+    assert_eq!(take(&queue, 2), Poll::Pending);
+    queue.offer(NORMAL, 5).unwrap();
+    assert_eq!(take(&queue, 2), Poll::Ready(Some(5)));
+    assert!(queue.let_go(1).next().is_none(), "a life left behind lets go of nothing of its successor's");
+    queue.close("over");
+    assert_eq!(queue.let_go(2).collect::<Vec<_>>(), [5], "also after the end");
+    assert!(!queue.is_busy());
+}
+
+#[test]
+fn an_urgent_item_overtakes_those_that_came_in_before_it_in_any_order_of_takes() {
+    let queue: Queue<u32, &str> = Queue::new(8, 1);
+    queue.own(1);
+    for n in 1..=3 {
+        queue.offer(NORMAL, n).unwrap();
+    }
+    assert_eq!(take(&queue, 1), Poll::Ready(Some(1)), "the others have come across with it");
+    queue.offer(NORMAL, 4).unwrap();
+    queue.offer(URGENT, 9).unwrap();
+    let taken: Vec<_> = (0..4).map(|_| take(&queue, 1)).collect();
+    assert_eq!(taken, [9, 2, 3, 4].map(|n| Poll::Ready(Some(n))));
     assert_eq!(queue.len(), 0);
 }

@@ -30,8 +30,9 @@ pub(super) struct Shared<W: Worker> {
     pub(super) spec: Spec,
     pub(super) core: Arc<Core>,
     pub(super) queue: Queue<Envelope<W>, Exit>,
-    /// What is being handled, so that it can be answered for a worker that never returns. Locked before the queue.
-    pub(super) in_hand: Mutex<InHand<W>>,
+    /// The calls in progress, each with the life it belongs to, so that they can be answered for a worker that never returns. Locked
+    /// before the queue.
+    pub(super) flying: Mutex<Vec<(u64, Envelope<W>)>>,
     pub(super) vitals: Vitals,
     pub(super) watchers: Watchers,
     exits: Mutex<VecDeque<ExitRecord>>,
@@ -44,20 +45,6 @@ pub(super) struct Shared<W: Worker> {
     pending: Option<Arc<AtomicUsize>>,
     /// Told once there will be no further life.
     gone: Notify,
-}
-
-/// What is being handled.
-pub(super) struct InHand<W: Worker> {
-    /// The message, or batch, that the worker has been given.
-    pub(super) held: Vec<Envelope<W>>,
-    /// The calls in progress, each with the life it belongs to.
-    pub(super) flying: Vec<(u64, Envelope<W>)>,
-}
-
-impl<W: Worker> Default for InHand<W> {
-    fn default() -> Self {
-        Self { held: Vec::new(), flying: Vec::new() }
-    }
 }
 
 /// What is known of a worker without knowing its type.
@@ -95,7 +82,7 @@ impl<W: Worker> Shared<W> {
             number: core.next_number(),
             spec,
             core,
-            in_hand: Mutex::default(),
+            flying: Mutex::new(Vec::new()),
             vitals: Vitals::default(),
             watchers: Watchers::default(),
             exits: Mutex::new(VecDeque::new()),
@@ -107,8 +94,7 @@ impl<W: Worker> Shared<W> {
 
     /// Whether it handles something.
     pub(super) fn is_busy(&self) -> bool {
-        let in_hand = self.in_hand.lock();
-        !in_hand.held.is_empty() || !in_hand.flying.is_empty()
+        self.queue.is_busy() || !self.flying.lock().is_empty()
     }
 
     /// Counts an ask against the worker's limit, if it has one.
@@ -135,19 +121,19 @@ impl<W: Worker> Shared<W> {
 
     /// Answers whoever waits for what is in hand, if the worker never did.
     pub(super) fn abort_current(&self, exit: &Exit) {
-        let in_hand = std::mem::take(&mut *self.in_hand.lock());
-        for envelope in
-            in_hand.held.into_iter().chain(in_hand.flying.into_iter().map(|(_, envelope)| envelope))
-        {
+        let (flying, in_hand) = {
+            // Together, so that a call that is about to be in progress is in one of them.
+            let mut flying = self.flying.lock();
+            (std::mem::take(&mut *flying), self.queue.take_from_hand())
+        };
+        for envelope in in_hand.chain(flying.into_iter().map(|(_, envelope)| envelope)) {
             envelope.died(exit);
         }
     }
 
     /// Answers whoever waits for a call in progress of a life that has ended.
     pub(super) fn abort_flying(&self, generation: u64, exit: &Exit) {
-        let mut in_hand = self.in_hand.lock();
-        let ended = in_hand.flying.extract_if(.., |(life, _)| *life == generation).collect::<Vec<_>>();
-        drop(in_hand);
+        let ended: Vec<_> = self.flying.lock().extract_if(.., |(life, _)| *life == generation).collect();
         for (_, envelope) in ended {
             envelope.died(exit);
         }
@@ -155,11 +141,11 @@ impl<W: Worker> Shared<W> {
 
     /// A call is no longer in progress.
     pub(super) fn landed(&self, envelope: &Envelope<W>) {
-        let mut in_hand = self.in_hand.lock();
+        let mut all = self.flying.lock();
         let is_it =
             |(_, flying): &(u64, Envelope<W>)| std::ptr::addr_eq(Arc::as_ptr(flying), Arc::as_ptr(envelope));
-        if let Some(place) = in_hand.flying.iter().position(is_it) {
-            in_hand.flying.swap_remove(place);
+        if let Some(place) = all.iter().position(is_it) {
+            all.swap_remove(place);
         }
     }
 

@@ -7,7 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::bare::BareActix;
 use crate::error::Result;
-use crate::{BoxError, CoreError, Cx, Handle, Message, Runtime, Spec, Worker, block_on};
+use crate::{
+    BoxError, CoreError, Cx, Handle, HandleAsync, Mailbox, Message, Runtime, RuntimeConfig, Spec, Worker,
+    block_on,
+};
 
 pub(super) struct Call;
 impl Message for Call {
@@ -51,6 +54,44 @@ fn latency<W: FnOnce() -> u64>(calls: u32, mut start: impl FnMut() -> W) -> f64 
         }
     }
     took.as_secs_f64() / f64::from(calls)
+}
+
+/// A worker that asks another one so many times, one ask after another.
+struct Caller;
+impl Worker for Caller {}
+
+struct AskTimes(Mailbox<Echo>, u32);
+impl Message for AskTimes {
+    type Reply = f64;
+}
+
+impl HandleAsync<AskTimes> for Caller {
+    #[allow(clippy::manual_async_fn)] // It would hold on to the worker.
+    fn handle_async(
+        &mut self,
+        AskTimes(echo, calls): AskTimes,
+        _: &mut Cx<Self>,
+    ) -> impl Future<Output = Result<f64, BoxError>> + 'static {
+        async move {
+            let began = Instant::now();
+            for _ in 0..calls {
+                echo.ask(Call).await?;
+            }
+            Ok(began.elapsed().as_secs_f64() / f64::from(calls))
+        }
+    }
+}
+
+/// Seconds an ask takes between two workers that share a thread.
+pub(super) fn ask_on_one_thread(calls: u32) -> Result<f64> {
+    let runtime = Runtime::with(RuntimeConfig::default().shared_threads(1))?;
+    let echo = runtime.spawn(Spec::new("echo").shared(), |_| Ok(Echo))?;
+    let caller = runtime.spawn(Spec::new("caller").shared(), |_| Ok(Caller))?;
+    Ok(caller.ask_blocking(AskTimes(echo, calls))?)
+}
+
+pub(super) fn bare_actix_on_one_thread(calls: u32) -> Result<f64> {
+    BareActix::start()?.ask_from_its_thread(calls)
 }
 
 pub(super) fn ask_parked(calls: u32) -> Result<f64> {

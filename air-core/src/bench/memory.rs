@@ -3,14 +3,26 @@
 use std::thread;
 use std::time::Instant;
 
+use super::calls::{Call, Echo};
 use crate::channel::{Limit, bounded};
 use crate::collective::{Buffer, Collective, CollectiveError, ReduceOp, in_process};
 use crate::error::{CoreError, Result};
 use crate::tensor::Tensor;
+use crate::{Runtime, Spec};
 
 const ELEMENTS: usize = 16 << 20;
 const GIB: f64 = (1_u64 << 30) as f64;
 const SIZE_GIB: f64 = (ELEMENTS * 4) as f64 / GIB;
+
+/// MiB resident once a runtime with one worker has been started and asked; `None` where the system does not say.
+pub(super) fn idle_runtime() -> Result<Option<f64>> {
+    let runtime = Runtime::start()?;
+    runtime.spawn(Spec::new("echo"), |_| Ok(Echo))?.ask_blocking(Call)?;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: Option<f64> = resident.and_then(|text| text.trim().trim_end_matches(" kB").parse().ok());
+    Ok(kib.map(|kib| kib / 1024.0))
+}
 
 /// GiB copied per second from one 64 MiB buffer to another.
 pub(super) fn copy() -> Result<f64> {

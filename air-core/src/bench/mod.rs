@@ -48,6 +48,8 @@ fn median(mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
 /// # Errors
 /// When threads or memory cannot be had.
 pub fn run() -> Result<BTreeMap<&'static str, Figure>> {
+    // Before anything else has touched memory.
+    let idle = memory::idle_runtime()?;
     let mut figures = BTreeMap::new();
     let mut add = |name, value, unit, floor| {
         figures.insert(name, Figure { value, unit, floor });
@@ -68,6 +70,12 @@ pub fn run() -> Result<BTreeMap<&'static str, Figure>> {
             add(name, rate, "calls/s", None);
         }
     }
+    if let Some(resident) = idle {
+        add("idle_runtime_memory", resident, "MiB", None);
+    }
+    let one_thread = median(|| calls::bare_actix_on_one_thread(200_000))?;
+    add("ask_one_thread", median(|| calls::ask_on_one_thread(200_000))?, "s", Some(one_thread));
+    add("bare_actix_one_thread", one_thread, "s", None);
     let parked = median(|| calls::bare_actix_parked(200))?;
     add("ask_parked", median(|| calls::ask_parked(200))?, "s", Some(parked));
     add("bare_actix_parked", parked, "s", None);

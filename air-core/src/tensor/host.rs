@@ -13,6 +13,8 @@ use super::Element;
 pub(crate) enum HostMemory {
     /// Ours: writable while there is one holder. 64-byte aligned, unless it was adopted from a `Vec`.
     Owned(MutableBuffer),
+    /// Ours, large, and zero until written: 64-byte aligned within an allocation whose pages the system hands out when they are touched.
+    Untouched { allocation: Vec<u8>, start: usize, len: usize },
     /// Shared with Arrow, which may have other holders: read only.
     Arrow(Buffer),
 }
@@ -27,6 +29,17 @@ impl HostMemory {
 
     /// Zeroed, 64-byte aligned memory.
     pub(crate) fn zeroed(len_bytes: usize) -> HostMemory {
+        const ALIGNMENT: usize = 64;
+        // From here on allocators map fresh pages, which are zero: writing zeros into them would only cost time. An aligned
+        // allocation would do so, so we align within a plain one.
+        const FRESH_BYTES: usize = 32 << 20;
+        if len_bytes >= FRESH_BYTES {
+            let allocation = vec![0; len_bytes + ALIGNMENT];
+            let start = allocation.as_ptr().align_offset(ALIGNMENT);
+            if start <= ALIGNMENT {
+                return HostMemory::Untouched { allocation, start, len: len_bytes };
+            }
+        }
         HostMemory::Owned(MutableBuffer::from_len_zeroed(len_bytes))
     }
 
@@ -53,6 +66,7 @@ impl HostMemory {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             HostMemory::Owned(memory) => memory.as_slice(),
+            HostMemory::Untouched { allocation, start, len } => &allocation[*start..start + len],
             HostMemory::Arrow(buffer) => buffer.as_slice(),
         }
     }
@@ -61,24 +75,26 @@ impl HostMemory {
     pub(crate) fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match self {
             HostMemory::Owned(memory) => Some(memory.as_slice_mut()),
+            HostMemory::Untouched { allocation, start, len } => Some(&mut allocation[*start..*start + *len]),
             HostMemory::Arrow(_) => None,
         }
     }
 
     /// An Arrow buffer over these very bytes; it keeps `self` alive.
     pub(crate) fn to_arrow(self: &Arc<Self>) -> Buffer {
-        let owned = match &**self {
+        let (start, len) = match &**self {
             HostMemory::Arrow(buffer) => return buffer.clone(),
-            HostMemory::Owned(owned) => owned,
+            HostMemory::Owned(owned) => (owned.as_ptr(), owned.len()),
+            HostMemory::Untouched { len, .. } => (self.bytes().as_ptr(), *len),
         };
-        let Some(start) = NonNull::new(owned.as_ptr().cast_mut()) else {
+        let Some(start) = NonNull::new(start.cast_mut()) else {
             return Buffer::default();
         };
-        // SAFETY: `start` is valid for reads of `owned.len()` initialised bytes. The allocation neither moves nor
-        // shrinks, because `MutableBuffer` does so only through `&mut`, and the `Arc` handed over as the owner
+        // SAFETY: `start` is valid for reads of `len` initialised bytes. The allocation neither moves nor
+        // shrinks, because `MutableBuffer` and `Vec` do so only through `&mut`, and the `Arc` handed over as the owner
         // keeps it alive and shared: `Arc::get_mut`, the only way to `bytes_mut`, fails until the buffer
         // is dropped. So nothing writes to the bytes while Arrow reads them. Arrow never writes through a
         // custom allocation (`into_mutable` refuses it).
-        unsafe { Buffer::from_custom_allocation(start, owned.len(), Arc::clone(self) as _) }
+        unsafe { Buffer::from_custom_allocation(start, len, Arc::clone(self) as _) }
     }
 }

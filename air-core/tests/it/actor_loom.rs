@@ -7,7 +7,7 @@ mod sync {
 }
 
 #[allow(dead_code)]
-#[path = "../../src/actor/queue.rs"]
+#[path = "../../src/actor/queue/mod.rs"]
 mod queue;
 
 use loom::sync::Arc;
@@ -129,4 +129,44 @@ fn taking_a_batch_against_putting_and_closing_loses_and_doubles_nothing() {
         assert_eq!(taker.join().unwrap() + closed + given_back, 7);
         assert_eq!(queue.len(), 0);
     });
+}
+
+/// Room for one, and a sender that stands in line while the taker takes: the room is always told of.
+#[test]
+fn who_stands_in_line_learns_of_room() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::<usize, ()>::new(1, 1));
+        queue.own(1);
+        queue.offer(NORMAL, 1).unwrap();
+        let taker = {
+            let queue = queue.clone();
+            loom::thread::spawn(move || take(&queue, 1))
+        };
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut room = std::pin::pin!(queue.room(NORMAL));
+        let first = room.as_mut().poll(&mut Context::from_waker(&waker));
+        assert_eq!(taker.join().unwrap(), Some(1));
+        let slot = match first {
+            Poll::Ready(slot) => slot,
+            Poll::Pending => {
+                assert!(woken.0.load(std::sync::atomic::Ordering::SeqCst), "the item is taken");
+                match room.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(slot) => slot,
+                    Poll::Pending => panic!("room was kept"),
+                }
+            }
+        };
+        slot.unwrap_or_else(|_| panic!("open")).put(2).unwrap();
+        assert_eq!(take(&queue, 1), Some(2));
+    });
+}
+
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
 }

@@ -91,6 +91,20 @@ fn memory_made_here_is_aligned_to_64_bytes() {
 }
 
 #[test]
+fn large_zeros_are_aligned_zero_writable_and_shared_with_arrow() {
+    const LEN: usize = (40 << 20) + 4;
+    let mut tensor = Tensor::zeros::<u8>(&[LEN]).unwrap();
+    assert!(address(&tensor).addr().is_multiple_of(64));
+    assert!(tensor.as_slice::<u8>().unwrap().iter().all(|byte| *byte == 0));
+    let values = tensor.as_slice_mut::<u8>().unwrap();
+    (values[0], values[LEN - 1]) = (1, 2);
+    let buffer = tensor.to_arrow().unwrap();
+    assert_eq!((buffer.as_ptr(), buffer.len()), (address(&tensor), LEN));
+    drop(tensor);
+    assert_eq!((buffer[0], buffer[1], buffer[LEN - 1]), (1, 0, 2));
+}
+
+#[test]
 fn arrow_buffers_are_shared_in_both_directions() {
     let tensor = counting(&[4, 8]);
     let buffer = tensor.slice(0, 1..3).unwrap().to_arrow().unwrap();
