@@ -131,9 +131,11 @@ pub enum DeviceError {
         /// What copies hold now.
         in_use_bytes: u64,
     },
-    /// The device's context is destroyed: every later call in this process fails the same way. Only a new
-    /// process can use the device again.
-    #[error("{device} is lost after {cause} during {operation}; only a new process can use it again")]
+    /// The device's context is destroyed: every call on what is open there fails the same way. Once all of it has been let go of, this
+    /// process may open the device anew; whether that works is up to the driver. A new process can.
+    #[error(
+        "{device} is lost after {cause} during {operation}; a new process can use it again, this one where the driver allows it"
+    )]
     Lost {
         /// Which device.
         device: Device,
@@ -166,7 +168,7 @@ const MAX_CAUSES: usize = 32;
 
 /// The lost device that `error`, or one of its causes, tells of.
 ///
-/// A supervisor asks this of any error: a worker whose device is lost must not be restarted in this process.
+/// A worker asks this of any error of its code: it ends as [`Exit::DeviceLost`](crate::Exit::DeviceLost) where the device is its own.
 pub fn lost<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a DeviceError> {
     // A chain of causes may be endless.
     std::iter::successors(Some(error), |&error| error.source())
@@ -188,7 +190,7 @@ fn told_by<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a DeviceError> {
 }
 
 impl DeviceError {
-    /// True where the error is sticky: no restart within this process helps.
+    /// True where the error is sticky: nothing that is open on the device works any more.
     pub fn is_lost(&self) -> bool {
         matches!(self, DeviceError::Lost { .. })
     }

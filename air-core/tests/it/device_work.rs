@@ -58,7 +58,7 @@ fn a_kernel_gets_numbers_and_tensors_as_they_are() {
         let arguments = [Arg::from(0.5_f32), (&there).into(), (&mut y).into(), (len as i64).into()];
         stream.launch(&scale(), Launch::cover(len), arguments).unwrap();
         let expected: Vec<f32> = (0..len).map(|i| i as f32 * 0.5).collect();
-        assert_eq!(stream.download(&y).unwrap().as_slice::<f32>().unwrap(), expected);
+        assert!(stream.download(&y).unwrap().as_slice::<f32>().unwrap() == expected, "{len} elements");
     }
 }
 
@@ -120,7 +120,7 @@ fn a_download_goes_on_beside_other_work() {
     stream.launch(&spin(), Launch::cover(256), arguments).unwrap();
     let event = stream.record().unwrap();
     drop(there); // the copy does not need the handle
-    assert_eq!(download.wait().unwrap().as_slice::<f32>().unwrap(), values);
+    assert!(download.wait().unwrap().as_slice::<f32>().unwrap() == values);
     event.wait().unwrap();
     assert!(event.is_done().unwrap());
     copies.wait_for(&event).unwrap();
@@ -172,5 +172,5 @@ fn tensors_go_from_device_to_device() {
     let beside = there.to_device(second).unwrap();
     assert_eq!(beside.device(), second);
     drop(there);
-    assert_eq!(beside.to_device(Device::Cpu).unwrap().as_slice::<f32>().unwrap(), values);
+    assert!(beside.to_device(Device::Cpu).unwrap().as_slice::<f32>().unwrap() == values);
 }

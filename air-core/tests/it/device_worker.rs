@@ -21,7 +21,7 @@ fn lost(ordinal: usize) -> DeviceError {
 }
 
 const LOSS: &str = "lost its device: cuda:0 is lost after CUDA_ERROR_ILLEGAL_ADDRESS during launching a kernel; \
-    only a new process can use it again";
+    a new process can use it again, this one where the driver allows it";
 
 /// Returns whatever error it is given, in each of the ways there are.
 struct Gpu;

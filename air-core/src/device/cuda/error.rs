@@ -39,7 +39,7 @@ mod tests {
         assert!(lost.is_lost());
         assert_eq!(
             lost.to_string(),
-            "cuda:1 is lost after CUDA_ERROR_ILLEGAL_ADDRESS during axpy; only a new process can use it again"
+            "cuda:1 is lost after CUDA_ERROR_ILLEGAL_ADDRESS during axpy; a new process can use it again, this one where the driver allows it"
         );
         assert!(translate(Device::Cuda(0), "axpy", CUresult::CUDA_ERROR_LAUNCH_FAILED).is_lost());
         assert!(translate(Device::Cuda(0), "axpy", CUresult::CUDA_ERROR_ECC_UNCORRECTABLE).is_lost());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 
 use super::error::translate;
+use super::memory::bind;
 use crate::device::uses::Fence;
 use crate::device::{Device, DeviceError};
 
@@ -37,7 +38,7 @@ impl Event {
     }
 
     fn query(&self) -> Result<bool, DriverError> {
-        self.recorded.context().bind_to_thread()?;
+        bind(self.recorded.context())?;
         self.recorded.try_is_complete()
     }
 }

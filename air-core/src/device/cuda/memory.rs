@@ -79,7 +79,7 @@ impl Source for OnDevice {
 
     fn free(&self, address: u64, _: usize) {
         // SAFETY: the address comes from `allocate`, once, and the pool waited for all work on it.
-        let freed = self.context.bind_to_thread().and_then(|()| unsafe { result::free_sync(address) });
+        let freed = bind(&self.context).and_then(|()| unsafe { result::free_sync(address) });
         self.context.record_err(freed);
     }
 
@@ -114,7 +114,7 @@ impl Source for OnHost {
     fn free(&self, address: u64, _: usize) {
         let start = std::ptr::with_exposed_provenance_mut(address as usize);
         // SAFETY: the address comes from `allocate`, once, and the pool waited for all work on it.
-        let freed = self.context.bind_to_thread().and_then(|()| unsafe { result::free_host(start) });
+        let freed = bind(&self.context).and_then(|()| unsafe { result::free_host(start) });
         self.context.record_err(freed);
     }
 
@@ -125,6 +125,15 @@ impl Source for OnHost {
             in_use_bytes: now.in_use_bytes,
         }
     }
+}
+
+/// Makes a context current where an error that was kept of something else must not keep from it. It stays kept.
+pub(super) fn bind(context: &CudaContext) -> Result<(), DriverError> {
+    context.bind_to_thread().or_else(|kept| {
+        let bound = context.bind_to_thread();
+        context.record_err::<()>(Err(kept));
+        bound
+    })
 }
 
 fn some_or_full(
