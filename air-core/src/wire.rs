@@ -2,7 +2,7 @@
 //!
 //! This is the only module that names bincode. Bytes from elsewhere are hostile until decoded: a message is never
 //! larger than the caller's limit nor than [`MAX_BYTES`], and a length written in it never makes the decoder
-//! reserve more than a fixed multiple of what really arrived. Bulk data (tensors, Arrow blocks) does not travel
+//! reserve more than a fixed multiple of what really arrived, or 1 MiB for each level of the type. Bulk data (tensors, Arrow blocks) does not travel
 //! this way: it has a fixed header and its bytes as they are.
 //!
 //! Types for the wire are finite: no recursion (`Box<Self>`), and no collections of `()`.

@@ -225,6 +225,7 @@ impl<T, W> Gate<T, W> {
     }
 }
 
-#[cfg(test)]
+// Thousands of states, and no unsafe code: nothing for Miri.
+#[cfg(all(test, not(miri)))]
 #[path = "gate_model.rs"]
 mod model;

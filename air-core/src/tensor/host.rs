@@ -32,7 +32,7 @@ impl HostMemory {
         const ALIGNMENT: usize = 64;
         // From here on allocators map fresh pages, which are zero: writing zeros into them would only cost time. An aligned
         // allocation would do so, so we align within a plain one.
-        const FRESH_BYTES: usize = 32 << 20;
+        const FRESH_BYTES: usize = if cfg!(miri) { 4 << 10 } else { 32 << 20 };
         if len_bytes >= FRESH_BYTES {
             let allocation = vec![0; len_bytes + ALIGNMENT];
             let start = allocation.as_ptr().align_offset(ALIGNMENT);

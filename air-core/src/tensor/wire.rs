@@ -196,12 +196,13 @@ mod tests {
 
     #[test]
     fn any_spoilt_header_is_an_error() {
+        const BITS: u32 = if cfg!(miri) { 1 } else { 8 };
         let good = encode(&sample()).unwrap();
         for cut in 0..good.len() {
             assert!(decode(&good[..cut], LIMIT).is_err(), "cut at {cut}");
         }
         for place in 0..HEADER_BYTES {
-            for bit in 0..8 {
+            for bit in 0..BITS {
                 let mut bad = good.clone();
                 bad[place] ^= 1 << bit;
                 // Another element type of the same width is a valid tensor; nothing else is.

@@ -75,6 +75,7 @@ fn an_item_over_the_byte_limit_passes_alone() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "makes a great many slots, one by one")]
 fn limits_are_brought_into_range() {
     let (tx, _rx) = channel::bounded::<u8>(Limit { items: 0, bytes: 0 });
     assert_eq!(tx.limit(), Limit { items: 1, bytes: 0 });
@@ -102,11 +103,12 @@ fn a_heavy_item_is_not_overtaken_by_light_ones() {
 
 #[test]
 fn ten_thousand_senders_wait_outside_a_channel_of_one() {
+    const SENDERS: u64 = if cfg!(miri) { 50 } else { 10_000 };
     let (tx, rx) = channel::bounded(Limit::items(1));
-    let mut sends: Vec<_> = (0..10_000u64).map(|i| tx.send_async(Heavy(i, 1))).collect();
+    let mut sends: Vec<_> = (0..SENDERS).map(|i| tx.send_async(Heavy(i, 1))).collect();
     let inside = sends.iter_mut().map(poll).filter(Poll::is_ready).count();
     assert_eq!((inside, rx.queued_items(), rx.queued_bytes()), (1, 1, 1));
-    for i in 0..10_000 {
+    for i in 0..SENDERS {
         assert_eq!(rx.try_recv(), Ok(Heavy(i, 1)));
     }
     assert_eq!(rx.try_recv(), Err(RecvError::Empty));
@@ -289,7 +291,7 @@ fn items_come_as_an_iterator_and_as_a_stream() {
 
 #[test]
 fn many_threads_of_every_kind_lose_and_double_nothing() {
-    const EACH: u64 = 4_000;
+    const EACH: u64 = if cfg!(miri) { 30 } else { 4_000 };
     let (tx, rx) = channel::bounded(Limit { items: 7, bytes: 64 });
     // Light, heavy and over-heavy items.
     let weight = |i: u64| [1, 3, 40, 9, 100][(i % 5) as usize];
