@@ -168,7 +168,6 @@ impl<W: Worker> Shared<W> {
 
     /// Ends the worker for good without waiting for it. Its supervisor waits for the thread, and leaves it behind if it must.
     pub(super) fn kill(&self) {
-        self.queue.finish();
         self.close(&Exit::Killed);
         self.abort_current(&Exit::Killed);
         if let Some(supervisor) = self.supervisor.upgrade() {

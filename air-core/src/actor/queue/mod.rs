@@ -308,7 +308,7 @@ impl<T: Clone, E: Clone> Queue<T, E> {
         line.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether [`finish`](Self::finish) was called.
+    /// Whether [`finish`](Self::finish) was called, or it is closed.
     pub(super) fn finishing(&self) -> bool {
         self.inbox.0.lock().finishing
     }
@@ -317,6 +317,7 @@ impl<T: Clone, E: Clone> Queue<T, E> {
     pub(super) fn close(&self, why: E) -> Vec<T> {
         let (mut outbox, mut inbox) = (self.outbox.0.lock(), self.inbox.0.lock());
         inbox.closed.get_or_insert(why);
+        inbox.finishing = true;
         outbox.owner = 0;
         self.empty(&mut inbox, &mut outbox);
         let items = outbox.lanes.drain();
