@@ -25,6 +25,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
+use super::json_lines;
 use super::named::Named;
 use super::paths::{Found, find};
 use crate::error::{DataError, Result};
@@ -213,7 +214,14 @@ async fn look(
         }
     }
     let schema = engine.infer_schema(state.as_ref(), &store, std::slice::from_ref(&file)).await;
-    let schema = schema.map_err(|e| failed(plain(e)))?;
+    let schema = match schema {
+        Ok(schema) => schema,
+        Err(error) if format == FileFormat::Json && json_lines::is_about_content(&error) => {
+            let spoilt = json_lines::find(store.as_ref(), &file.location, None).await;
+            return Err(failed(spoilt.map_or_else(|| plain(error), Into::into)));
+        }
+        Err(error) => return Err(failed(plain(error))),
+    };
     unique(&schema, &path)?;
     Ok(schema)
 }

@@ -1,6 +1,7 @@
 //! Where rows come from.
 
 mod files;
+mod json_lines;
 mod materialized;
 mod memory;
 mod named;

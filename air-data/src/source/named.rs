@@ -1,9 +1,11 @@
-//! [`Named`]: a file source whose errors say which file they came from.
+//! [`Named`]: a file source whose errors say which file they came from, and of JSON lines which line.
 
 use std::fmt;
 use std::sync::Arc;
 
+use air_core::BoxError;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
@@ -20,7 +22,9 @@ use datafusion_datasource::{PartitionedFile, TableSchema};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::ObjectStore;
+use object_store::path::Path;
 
+use super::json_lines;
 use crate::error::DataError;
 
 /// Another source, with the file's name on its errors.
@@ -57,8 +61,10 @@ impl FileSource for Named {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
+        let is_json = self.inner.file_type() == "json";
+        let columns = is_json.then(|| (store.clone(), self.inner.table_schema().file_schema().clone()));
         let inner = self.inner.create_morselizer(store, config, partition)?;
-        Ok(Box::new(NamedFiles { inner, root: self.root.clone() }))
+        Ok(Box::new(NamedFiles { inner, root: self.root.clone(), columns }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -141,22 +147,49 @@ impl FileSource for Named {
 struct NamedFiles {
     inner: Box<dyn Morselizer>,
     root: Arc<str>,
+    columns: Option<Columns>,
 }
+
+/// Where files of JSON lines are, and the columns they have.
+type Columns = (Arc<dyn ObjectStore>, SchemaRef);
 
 impl Morselizer for NamedFiles {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        let name = FileName(format!("{}{}", self.root, file.object_meta.location).into());
+        let name = FileName {
+            path: format!("{}{}", self.root, file.object_meta.location).into(),
+            location: file.object_meta.location.clone(),
+            columns: self.columns.clone(),
+        };
         let inner = self.inner.plan_file(file).map_err(|error| name.on(error))?;
         Ok(Box::new(Part { inner, name }))
     }
 }
 
 #[derive(Debug, Clone)]
-struct FileName(Arc<str>);
+struct FileName {
+    path: Arc<str>,
+    location: Path,
+    columns: Option<Columns>,
+}
 
 impl FileName {
     fn on(&self, error: DataFusionError) -> DataFusionError {
-        DataError::File { path: self.0.to_string(), source: Box::new(error) }.into()
+        self.said(Box::new(error))
+    }
+
+    fn said(&self, source: BoxError) -> DataFusionError {
+        DataError::File { path: self.path.to_string(), source }.into()
+    }
+
+    /// As [`on`](Self::on), with the line.
+    async fn within(&self, error: DataFusionError) -> DataFusionError {
+        if let Some((store, columns)) = &self.columns
+            && json_lines::is_about_content(&error)
+            && let Some(spoilt) = json_lines::find(store.as_ref(), &self.location, Some(columns)).await
+        {
+            return self.said(spoilt.into());
+        }
+        self.on(error)
     }
 }
 
@@ -191,6 +224,15 @@ impl MorselPlanner for Part<dyn MorselPlanner> {
 impl Morsel for Part<dyn Morsel> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { inner, name } = *self;
-        inner.into_stream().map(move |item| item.map_err(|error| name.on(error))).boxed()
+        let named = move |item: Result<RecordBatch>| {
+            let name = item.is_err().then(|| name.clone());
+            async move {
+                match (item, name) {
+                    (Err(error), Some(name)) => Err(name.within(error).await),
+                    (item, _) => item,
+                }
+            }
+        };
+        inner.into_stream().then(named).boxed()
     }
 }

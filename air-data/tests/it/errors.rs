@@ -104,9 +104,24 @@ fn text_that_is_not_utf8() {
 #[test]
 fn json_that_is_not_json() {
     let dir = tempfile::tempdir().unwrap();
-    let path = file(&dir, "broken.jsonl", "{\"a\": 1}\n{\"a\": \n");
+    let path = file(&dir, "broken.jsonl", "{\"a\": 1}\n\n{\"a\": \n");
     let error = reading(&session(), &path);
-    assert!(error.contains(&path), "{error}");
+    assert!(error.contains(&path) && error.contains("line 3: column 5: EOF"), "{error}");
+    let path = file(&dir, "list.jsonl", "{\"a\": 1}\n[1]\n");
+    let error = reading(&session(), &path);
+    assert!(error.contains(&path) && error.contains("line 2: not an object"), "{error}");
+}
+
+#[test]
+fn a_late_line_of_json_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let good: String = (0..20_000).map(|i| format!("{{\"a\": {i}}}\n")).collect();
+    for (bad, reason) in [("{\"a\" 1}\n", "column 6: expected `:`"), ("{\"a\": \"x\"}", "field 'a'")] {
+        let path = file(&dir, "late.jsonl", format!("{good}{bad}\n{good}"));
+        let error = reading(&session(), &path);
+        assert!(error.contains(&path) && error.contains("line 20001: "), "{error}");
+        assert!(error.contains(reason) && !error.contains("at line 1"), "{error}");
+    }
 }
 
 #[test]
