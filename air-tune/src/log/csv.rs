@@ -168,7 +168,8 @@ pub(crate) fn write_results(dir: &Path, grid: &ResultGrid) -> Result<()> {
     fs::rename(&partial, &path).map_err(TuneError::io(&path))
 }
 
-/// After a crash: writes the reports of finished trials again where the file lacks lines the store has.
+/// After a crash: writes the reports of finished trials again where the file has not the lines the store has: fewer, or those of an
+/// earlier attempt too.
 pub(crate) fn repair(dir: &Path) -> Result<()> {
     let log = ProgressCsv::new(dir);
     for trial in &ResultGrid::load(dir)? {
@@ -176,7 +177,7 @@ pub(crate) fn repair(dir: &Path) -> Result<()> {
             continue;
         }
         let lines = fs::read_to_string(log.path(trial.trial)).map_or(0, |text| text.lines().count());
-        let whole = u64::try_from(lines).is_ok_and(|lines| lines > trial.iterations);
+        let whole = u64::try_from(lines).is_ok_and(|lines| lines == trial.iterations + 1);
         if !whole {
             log.rewrite(trial.trial).map(drop)?;
         }

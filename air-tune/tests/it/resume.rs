@@ -74,6 +74,24 @@ fn the_rest_is_what_it_would_have_been_and_nothing_is_repeated() {
     assert!(nothing.lock().unwrap().is_empty());
 }
 
+/// Killed between two writes, a file may lack lines of a trial that has ended, or hold those of an earlier attempt too.
+#[test]
+fn files_of_ended_trials_are_made_whole_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuner = Tuner::new(space(), trainable(Arc::default(), Arc::default()));
+    tuner.tune_config(config()).run_config(run_config(dir.path())).fit().unwrap();
+    let file = |trial: usize| dir.path().join(format!("trial_{trial:05}/progress.csv"));
+    let texts: Vec<_> = (0..12).map(|trial| std::fs::read_to_string(file(trial)).unwrap()).collect();
+    let header = texts[1].lines().next().unwrap();
+    std::fs::write(file(0), "").unwrap();
+    std::fs::write(file(1), format!("{header}\n1,0.1,9\n{}", texts[1])).unwrap();
+    std::fs::remove_file(file(2)).unwrap();
+    Tuner::resume(dir.path(), trainable(Arc::default(), Arc::default())).unwrap().fit().unwrap();
+    for (trial, text) in texts.iter().enumerate() {
+        assert_eq!(std::fs::read_to_string(file(trial)).unwrap(), *text, "trial {trial}");
+    }
+}
+
 #[test]
 fn one_folder_holds_one_experiment_run_by_one_process() {
     let dir = tempfile::tempdir().unwrap();
