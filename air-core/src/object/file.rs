@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -15,6 +16,8 @@ use super::spill::Codec;
 pub(super) struct Directory {
     parent: PathBuf,
     made: Mutex<Made>,
+    /// Files written so far.
+    written: AtomicU64,
 }
 
 enum Made {
@@ -26,7 +29,7 @@ enum Made {
 impl Directory {
     pub(super) fn within(parent: Option<PathBuf>) -> Self {
         let parent = parent.unwrap_or_else(std::env::temp_dir);
-        Self { parent, made: Mutex::new(Made::NotYet) }
+        Self { parent, made: Mutex::new(Made::NotYet), written: AtomicU64::new(0) }
     }
 
     /// Removes the directory and all files in it.
@@ -60,10 +63,12 @@ impl Directory {
         })
     }
 
-    /// Writes a value; the file is complete or not there.
+    /// Writes a value; the file is complete or not there. No two files have one name, also of one value: who gives up a file that was not
+    /// needed deletes no other.
     pub(super) fn write<T>(&self, id: u64, value: &T, codec: Codec<T>) -> Result<SpillFile, ObjectError> {
         let directory = self.path()?.ok_or(ObjectError::Gone)?;
-        let (part, path) = (directory.join(format!("{id}.part")), directory.join(id.to_string()));
+        let name = format!("{id}-{}", self.written.fetch_add(1, Ordering::Relaxed));
+        let (part, path) = (directory.join(format!("{name}.part")), directory.join(name));
         let written = write_checked(&part, value, codec).and_then(|sum| {
             fs::rename(&part, &path)?;
             Ok(sum)
@@ -161,5 +166,27 @@ impl Read for Summed {
         let len = self.file.read(bytes)?;
         self.passed(&bytes[..len]);
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::spill::Codecs;
+    use super::*;
+
+    #[test]
+    fn giving_up_one_file_of_a_value_leaves_another() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = Directory::within(Some(parent.path().to_owned()));
+        let codec = Codecs::default().find::<Vec<u8>>().unwrap();
+        let unneeded = directory.write(7, &vec![1_u8; 10], codec).unwrap();
+        let needed = directory.write(7, &vec![2_u8; 10], codec).unwrap();
+        drop(unneeded);
+        assert_eq!(needed.read(codec).unwrap(), [2; 10]);
+        let folder = needed.path.parent().unwrap().to_owned();
+        drop(needed);
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 0);
+        directory.close();
     }
 }
