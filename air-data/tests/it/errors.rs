@@ -115,7 +115,7 @@ fn json_that_is_not_json() {
 #[test]
 fn a_late_line_of_json_that_cannot_be_read_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let good: String = (0..20_000).map(|i| format!("{{\"a\": {i}}}\n")).collect();
+    let good = (0..20_000).map(|i| format!("{{\"a\": {i}}}")).collect::<Vec<_>>().join("\n") + "\n";
     for (bad, reason) in [("{\"a\" 1}\n", "column 6: expected `:`"), ("{\"a\": \"x\"}", "field 'a'")] {
         let path = file(&dir, "late.jsonl", format!("{good}{bad}\n{good}"));
         let error = reading(&session(), &path);
