@@ -25,6 +25,7 @@ mod objects;
 mod probe;
 mod resources;
 mod state;
+mod state_trace;
 mod storage;
 mod tasks;
 mod tensor;
