@@ -114,7 +114,7 @@ def built(name: str) -> Path:
 def executables() -> dict[str, Path]:
     """Builds every binary and example, in one call: package by package cargo would compile shared dependencies anew for each set of features."""
     if there := os.environ.get("AIR_BENCH_BUILT"):
-        return {path.name: path for folder in (Path(there), Path(there) / "examples") for path in folder.iterdir() if os.access(path, os.X_OK)}
+        return {path.name: path for folder in (Path(there), Path(there) / "examples") for path in folder.iterdir() if path.is_file() and os.access(path, os.X_OK)}
     command = ["cargo", "build", "--release", "--workspace", "--bins", "--examples", "--message-format", "json"]
     artifacts = (json.loads(line) for line in run(command, limit_s=7200).splitlines() if line.startswith("{"))
     return {artifact["target"]["name"]: Path(artifact["executable"]) for artifact in artifacts if artifact.get("executable")}

@@ -8,7 +8,9 @@ use std::thread;
 
 use air_core::resource::Resources;
 use air_core::state::{Event, EventKind, State, StateConfig};
-use air_core::{Backoff, Clock, Mailbox, Runtime, RuntimeConfig, Spec, SupervisorSpec, WorkerPhase};
+use air_core::{
+    Backoff, Clock, Mailbox, ManualClock, Runtime, RuntimeConfig, Spec, SupervisorSpec, WorkerPhase,
+};
 
 use super::probe::{Do, Probe, SECOND, act, boom, hold, new_probe};
 
@@ -103,6 +105,16 @@ fn supervision_is_told_in_order_with_its_time_and_causes() {
     assert_eq!(cause, "was given up after 2 restarts of w, which panicked: at last");
 }
 
+/// Moves time on until a worker that is stuck for longer than a second has been left behind.
+fn wait_until_abandoned(runtime: &Runtime, time: &ManualClock) {
+    time.wait_for_sleepers(1);
+    // The watch looks twice: it sees the message at the first, and that it is still there at the second.
+    while runtime.counters().abandoned == 0 {
+        time.advance(SECOND);
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn a_worker_left_behind_is_told_of() {
     let (clock, time) = Clock::manual();
@@ -111,12 +123,7 @@ fn a_worker_left_behind_is_told_of() {
     let supervisor = runtime.supervisor(SupervisorSpec::new("s").backoff(Backoff::NONE)).unwrap();
     let worker = supervisor.spawn(Spec::new("stuck").stall(SECOND), new_probe).unwrap();
     let release = hold(&worker);
-    time.wait_for_sleepers(1);
-    // The watch looks twice: it sees the message at the first, and that it is still there at the second.
-    while runtime.counters().abandoned == 0 {
-        time.advance(SECOND);
-        thread::yield_now();
-    }
+    wait_until_abandoned(&runtime, &time);
     worker.ask_blocking(nothing()).unwrap();
     let kinds: Vec<_> = runtime.state().events.iter().map(|event| event.kind.name()).collect();
     assert_eq!(kinds[..4], ["started", "abandoned", "exited", "restarted"]);
@@ -132,11 +139,7 @@ fn a_worker_left_behind_keeps_what_it_holds_until_its_thread_lets_go() {
     let spec = Spec::new("stuck").stall(SECOND).resources(gpu.clone());
     let worker = supervisor.spawn(spec, new_probe).unwrap();
     let release = hold(&worker);
-    time.wait_for_sleepers(1);
-    while runtime.counters().abandoned == 0 {
-        time.advance(SECOND);
-        thread::yield_now();
-    }
+    wait_until_abandoned(&runtime, &time);
     worker.ask_blocking(nothing()).unwrap();
     worker.stop();
     worker.wait_ended_blocking();

@@ -8,7 +8,7 @@ use super::mlp::LayerShape;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows {
     /// How many.
-    pub count: usize,
+    count: usize,
     /// `[count, inputs]` of the network.
     input: Vec<f32>,
     /// `[count, outputs]` of each layer.
