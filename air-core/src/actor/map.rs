@@ -1,11 +1,12 @@
 //! Work streamed over a group: many messages, few in flight, answers in order or as they come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::iter::{Enumerate, FusedIterator};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use futures::stream::{FuturesUnordered, StreamExt};
 
@@ -35,6 +36,7 @@ impl<W: Worker> Group<W> {
             items: items.into_iter().enumerate(),
             message,
             flying: FuturesUnordered::new(),
+            arrived: VecDeque::new(),
             landed: BTreeMap::new(),
             next: 0,
             retry_lost: false,
@@ -55,6 +57,8 @@ pub struct Map<W: Worker, I: Iterator, M: Message, F, How> {
     items: Enumerate<I>,
     message: F,
     flying: FuturesUnordered<Flight<M>>,
+    /// Those that were there as soon as they were asked for.
+    arrived: VecDeque<Landed<M>>,
     /// Answers that came before their turn.
     landed: BTreeMap<usize, Answer<M>>,
     /// The item whose turn it is.
@@ -117,7 +121,7 @@ where
 
     /// Keeps as many out as there may be.
     fn fill(&mut self) {
-        while self.flying.len() + self.landed.len() < self.limit
+        while self.flying.len() + self.arrived.len() + self.landed.len() < self.limit
             && let Some((item, content)) = self.items.next()
         {
             let message = (self.message)(content);
@@ -133,16 +137,22 @@ where
         self.out[rank] += 1;
         let mailbox = self.ranks[rank].clone();
         let copy = self.copy.filter(|_| tried < self.tries).map(|copy| copy(&message));
-        self.flying.push(Box::pin(async move {
+        let mut flight: Flight<M> = Box::pin(async move {
             let result = mailbox.send(message).await.await;
             Landed { item, rank, tried, copy, result }
-        }));
+        });
+        // Sent now: left to the first wait, those behind an answer that is there at once would stay at home until the next one.
+        match flight.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(landed) => self.arrived.push_back(landed),
+            Poll::Pending => self.flying.push(flight),
+        }
     }
 
     /// The next answer, whosever it is.
     fn land(&mut self) -> Option<(usize, Answer<M>)> {
         loop {
-            let Landed { item, rank, tried, copy, result } = block_on(self.flying.next())?;
+            let landed = self.arrived.pop_front().or_else(|| block_on(self.flying.next()));
+            let Landed { item, rank, tried, copy, result } = landed?;
             self.out[rank] -= 1;
             match (result, copy) {
                 (Err(AskError::Undelivered { message, reason: Reason::Closed(_) }), _)

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use air_core::{
     Backoff, BoxError, Cx, Handle, Mailbox, Message, Runtime, Supervisor, SupervisorSpec, Worker,
@@ -79,9 +79,12 @@ pub fn eager(runtime: &Runtime) -> Supervisor {
     runtime.supervisor(SupervisorSpec::new("eager").backoff(Backoff::NONE)).unwrap()
 }
 
-/// Waits for what nobody is told of, such as a counter.
+/// Waits for what nobody is told of, such as a counter. A minute is for ever: better a test that fails than one that hangs.
+#[track_caller]
 pub fn until(condition: impl Fn() -> bool) {
+    let began = Instant::now();
     while !condition() {
+        assert!(began.elapsed() < 60 * SECOND, "still not so");
         std::thread::yield_now();
     }
 }

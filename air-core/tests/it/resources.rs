@@ -14,6 +14,8 @@ use air_core::{
     SupervisorSpec, Worker,
 };
 
+use super::probe::until;
+
 fn machine() -> Resources {
     Resources::new().cpu(4.0).gpu(2.0).memory_bytes(8 << 30).custom("licence", 1.0)
 }
@@ -32,9 +34,7 @@ fn gpu(n: f64) -> Resources {
 
 /// Waits until so many requests wait.
 fn until_waiting(runtime: &Runtime, requests: usize) {
-    while runtime.resources().waiting_requests != requests {
-        thread::yield_now();
-    }
+    until(|| runtime.resources().waiting_requests == requests);
 }
 
 /// Says which devices it has, and fails when told to.

@@ -12,7 +12,7 @@ use air_core::{
     Backoff, Clock, Mailbox, ManualClock, Runtime, RuntimeConfig, Spec, SupervisorSpec, WorkerPhase,
 };
 
-use super::probe::{Do, Probe, SECOND, act, boom, hold, new_probe};
+use super::probe::{Do, Probe, SECOND, act, boom, hold, new_probe, until};
 
 pub(super) fn nothing() -> Do {
     act(|_| Ok(()))
@@ -79,9 +79,7 @@ fn supervision_is_told_in_order_with_its_time_and_causes() {
     time.advance(SECOND);
     worker.ask_blocking(boom("at last")).unwrap_err();
     // The mailbox closes once its supervisor has given up.
-    while worker.ended().is_none() {
-        thread::yield_now();
-    }
+    until(|| worker.ended().is_some());
     let events = runtime.state().events;
     let told: Vec<(u64, u64, &str, &str)> = events
         .iter()
@@ -109,10 +107,10 @@ fn supervision_is_told_in_order_with_its_time_and_causes() {
 fn wait_until_abandoned(runtime: &Runtime, time: &ManualClock) {
     time.wait_for_sleepers(1);
     // The watch looks twice: it sees the message at the first, and that it is still there at the second.
-    while runtime.counters().abandoned == 0 {
+    until(|| {
         time.advance(SECOND);
-        thread::yield_now();
-    }
+        runtime.counters().abandoned != 0
+    });
 }
 
 #[test]
@@ -179,9 +177,7 @@ fn the_timeline_has_each_message_on_its_workers_line_while_it_is_on() {
     two.ask_blocking(boom("recorded too")).unwrap_err();
     two.ask_blocking(nothing()).unwrap();
     // The last of them is noted after its answer is sent.
-    while runtime.timeline().dropped() + runtime.timeline().spans().len() as u64 != 4 {
-        thread::yield_now();
-    }
+    until(|| runtime.timeline().dropped() + runtime.timeline().spans().len() as u64 == 4);
     assert_eq!(runtime.timeline().dropped(), 1);
     let spans = runtime.timeline().spans();
     // A span is kept just after its answer is sent, so those of two workers come in any order.

@@ -3,7 +3,6 @@
 
 use std::process::Command;
 use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
 
 use air_core::task::Retry;
 use air_core::{BoxError, Cx, HandleAsync, Mailbox, Message, Runtime, Spec, Worker};
@@ -15,7 +14,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::probe::{Probe, act};
+use super::probe::{Probe, act, until};
 use super::state::{nothing, spawn};
 
 /// Writes down each span's name, worker or task, and parent; and which have closed.
@@ -129,7 +128,5 @@ fn one_trace_follows_a_request_across_workers_and_tasks() {
     // Objects outlive the tasks that made them; the spans of these do not.
     let _objects = keep.recv().unwrap();
     let (request, ..) = recorded.iter().find(|(.., name)| name == "request ").unwrap();
-    while !spans.1.lock().unwrap().contains(request) {
-        thread::yield_now();
-    }
+    until(|| spans.1.lock().unwrap().contains(request));
 }

@@ -46,7 +46,7 @@ fn between_attempts_it_waits_and_can_be_cancelled() {
     clock.wait_for_sleepers(1);
     assert!(object.cancel() && !object.cancel());
     clock.advance(SECOND * 2);
-    settles("the cancelled task is gone", || runtime.task_stats().pending == 0);
+    until(|| runtime.task_stats().pending == 0);
     assert!(matches!(root(&object), ObjectError::Cancelled { .. }));
     assert_eq!(tries.load(Ordering::SeqCst), 1);
     // One that waits when the runtime ends is ended too.
@@ -184,7 +184,7 @@ fn cancelling_at_random_loses_no_task() {
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
-    settles("nothing is left", || runtime.task_stats().pending == 0);
+    until(|| runtime.task_stats().pending == 0);
     let ran = ran.load(Ordering::SeqCst);
     // One that was cancelled while it ran has run all the same.
     assert!(good <= ran && ran <= 8_000, "{good} {ran}");

@@ -17,12 +17,12 @@ fn who_starts_too_many_tasks_waits() {
             };
             (0..40).map(start).collect::<Vec<_>>()
         });
-        settles("the limit is reached", || runtime.task_stats().pending == 5);
+        until(|| runtime.task_stats().pending == 5);
         assert_eq!(started.load(Ordering::SeqCst), 4);
         release.send(()).unwrap();
         assert!(starter.join().unwrap().iter().all(|object| object.get().is_ok()));
     });
-    settles("all have ended", || runtime.task_stats().pending == 0);
+    until(|| runtime.task_stats().pending == 0);
 }
 
 #[test]

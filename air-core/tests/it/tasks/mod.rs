@@ -9,7 +9,6 @@ mod threads;
 use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
 
 use air_core::object::{ObjectConfig, Value};
 use air_core::resource::Resources;
@@ -17,7 +16,7 @@ use air_core::task::{self, Priority, Retry, TaskConfig, Unheard};
 use air_core::{Backoff, Clock, ManualClock, Object, ObjectError, Runtime, RuntimeConfig, block_on};
 use allocation_counter::measure;
 
-const SECOND: Duration = Duration::from_secs(1);
+use super::probe::{SECOND, until};
 
 fn with_threads(threads: usize, threads_max: usize) -> Runtime {
     let tasks = TaskConfig::default().threads(threads).threads_max(threads_max);
@@ -47,10 +46,3 @@ fn root<T: Send + Sync + 'static>(object: &Object<T>) -> ObjectError {
     object.get().err().unwrap().root().clone()
 }
 
-fn settles(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < SECOND * 30, "{what}");
-        std::thread::yield_now();
-    }
-}

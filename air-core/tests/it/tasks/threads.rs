@@ -210,7 +210,7 @@ fn a_task_runs_when_it_has_its_resources_and_gives_them_back() {
     drop(lease);
     assert_eq!(waits.get().unwrap(), 0);
     // What was cancelled, and what has run, holds nothing.
-    settles("all is given back", || runtime.acquire(Resources::new().cpu(2.0).gpu(1.0)).now().is_ok());
+    until(|| runtime.acquire(Resources::new().cpu(2.0).gpu(1.0)).now().is_ok());
     let never = runtime.task("never").resources(Resources::new().gpu(2.0)).spawn(|| Ok(()));
     let error = never.get().unwrap_err();
     assert_eq!(error.to_string(), "task `never` did not run: it cannot have its resources");
