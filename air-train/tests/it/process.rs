@@ -42,6 +42,16 @@ fn runs(pid: &str) -> bool {
         .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
 }
 
+/// Processes that were killed end as soon as they are scheduled; nothing tells those who are not their parents when that was.
+#[track_caller]
+fn are_gone(pids: &[String]) {
+    let limit = std::time::Instant::now() + std::time::Duration::from_mins(1);
+    while let Some(pid) = pids.iter().find(|pid| runs(pid)) {
+        assert!(std::time::Instant::now() < limit, "process {pid} is still there");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn every_rank_finds_its_place_in_the_environment() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,9 +90,7 @@ fn a_rank_that_is_killed_ends_the_others_at_once() {
     );
     let error = result.unwrap_err();
     assert_eq!(error.to_string(), "run `sh` failed: rank 1 was ended by signal 9; the run was given up");
-    for (_, pid) in lines {
-        assert!(!runs(&pid), "process {pid} is still there");
-    }
+    are_gone(&lines.into_iter().map(|(_, pid)| pid).collect::<Vec<_>>());
 }
 
 #[test]
@@ -185,10 +193,5 @@ fn no_rank_outlives_a_launcher_that_is_killed() {
     assert!(pids.iter().all(|pid| runs(pid)), "{pids:?}");
     launcher.kill().unwrap();
     launcher.wait().unwrap();
-    // The guard works as soon as it is scheduled; nothing tells us when that was.
-    let limit = std::time::Instant::now() + std::time::Duration::from_mins(1);
-    while pids.iter().any(|pid| runs(pid)) {
-        assert!(std::time::Instant::now() < limit, "still there: {pids:?}");
-        std::thread::yield_now();
-    }
+    are_gone(&pids);
 }

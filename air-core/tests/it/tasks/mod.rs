@@ -45,4 +45,3 @@ fn hold(runtime: &Runtime) -> (Object<()>, mpsc::Sender<()>) {
 fn root<T: Send + Sync + 'static>(object: &Object<T>) -> ObjectError {
     object.get().err().unwrap().root().clone()
 }
-
