@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use air_core::collective::{self, Buffer, Collective, ReduceOp};
+use air_core::collective::{self, Collective, ReduceOp};
 use divan::Bencher;
 use divan::counter::BytesCount;
 
@@ -46,15 +46,6 @@ fn ones(bytes: usize) -> Vec<f32> {
 #[divan::bench(args = SIZES)]
 fn all_reduce_mean_f32(bencher: Bencher, bytes: usize) {
     on_ranks(bencher, 2, bytes, || ones(bytes), |rank, data| rank.all_reduce(data, ReduceOp::Mean).is_ok());
-}
-
-#[divan::bench(args = SIZES)]
-fn all_reduce_owned_mean_f32(bencher: Bencher, bytes: usize) {
-    let values = || Buffer::from(&ones(bytes)[..]);
-    on_ranks(bencher, 2, bytes, values, |rank, data| {
-        let lent = std::mem::replace(data, Buffer::zeroed(0));
-        rank.all_reduce_owned(lent, ReduceOp::Mean).map(|reduced| *data = reduced).is_ok()
-    });
 }
 
 #[divan::bench(args = SIZES)]

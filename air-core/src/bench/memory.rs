@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::calls::{Call, Echo};
 use crate::channel::{Limit, bounded};
-use crate::collective::{Buffer, Collective, CollectiveError, ReduceOp, in_process};
+use crate::collective::{Collective, CollectiveError, ReduceOp, in_process};
 use crate::error::{CoreError, Result};
 use crate::tensor::Tensor;
 use crate::{Runtime, Spec};
@@ -100,19 +100,13 @@ fn over_two_ranks<V: Send>(
     Ok(bytes as f64 / GIB / took.into_iter().fold(0.0, f64::max))
 }
 
-/// [`Collective::all_reduce`], of borrowed slices.
+/// [`Collective::all_reduce`].
 pub(super) fn all_reduce(bytes: usize) -> Result<f64> {
     let values = || vec![1.0_f32; bytes / 4];
     over_two_ranks(bytes, values, |rank, mut data| {
         rank.all_reduce(&mut data, ReduceOp::Mean)?;
         Ok(data)
     })
-}
-
-/// [`Collective::all_reduce_owned`], of buffers handed over.
-pub(super) fn all_reduce_owned(bytes: usize) -> Result<f64> {
-    let values = || Buffer::<f32>::zeroed(bytes / 4);
-    over_two_ranks(bytes, values, |rank, data| rank.all_reduce_owned(data, ReduceOp::Mean))
 }
 
 /// What the memory allows: both ranks at once read and write a half of each buffer, every byte once, and never meet.

@@ -6,8 +6,6 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
 use super::call::Call;
 use super::error::CollectiveError;
 use super::mail::{Incoming, Outgoing};
@@ -22,9 +20,6 @@ pub(super) struct Data<'a> {
 pub(super) trait Backend: Debug + Send {
     /// Does its part in a call that every rank makes.
     fn run(&mut self, call: Call, data: Data<'_>) -> Result<(), CollectiveError>;
-
-    /// As [`run`](Self::run), in memory that is handed over.
-    fn run_owned(&mut self, call: Call, data: BytesMut) -> Result<BytesMut, CollectiveError>;
 
     /// Sends to one rank while it receives from another.
     fn exchange(

@@ -11,20 +11,12 @@ use crate::tensor::DType;
 pub(super) enum Verb {
     Barrier,
     AllReduce(ReduceOp),
-    /// In the buffers themselves, which are handed over.
-    AllReduceOwned(ReduceOp),
     ReduceScatter(ReduceOp),
     AllGather,
     AllToAll,
-    Broadcast {
-        root: usize,
-    },
-    Gather {
-        root: usize,
-    },
-    Scatter {
-        root: usize,
-    },
+    Broadcast { root: usize },
+    Gather { root: usize },
+    Scatter { root: usize },
 }
 
 impl Verb {
@@ -32,7 +24,6 @@ impl Verb {
         match self {
             Self::Barrier => "barrier",
             Self::AllReduce(_) => "all_reduce",
-            Self::AllReduceOwned(_) => "all_reduce_owned",
             Self::ReduceScatter(_) => "reduce_scatter",
             Self::AllGather => "all_gather",
             Self::AllToAll => "all_to_all",
@@ -55,6 +46,25 @@ pub(super) struct Call {
 impl Call {
     pub(super) const BARRIER: Self = Self { verb: Verb::Barrier, dtype: DType::U8, len: 0 };
 
+    /// The bytes of that buffer.
+    pub(super) fn part_bytes(&self) -> usize {
+        self.len * self.dtype.size_bytes()
+    }
+
+    /// The most bytes that one of `world` ranks shows the others.
+    pub(super) fn shown_bytes(&self, world: usize) -> usize {
+        match self.verb {
+            Verb::ReduceScatter(_) | Verb::AllToAll | Verb::Scatter { .. } => {
+                self.part_bytes().saturating_mul(world)
+            }
+            Verb::Barrier
+            | Verb::AllReduce(_)
+            | Verb::AllGather
+            | Verb::Broadcast { .. }
+            | Verb::Gather { .. } => self.part_bytes(),
+        }
+    }
+
     /// Compares `rank`'s call with this one, which is rank 0's.
     pub(super) fn agrees_with(&self, found: &Self, rank: usize) -> Result<(), CollectiveError> {
         if (self.verb, self.dtype) != (found.verb, found.dtype) {
@@ -74,7 +84,7 @@ impl fmt::Display for Call {
         write!(f, "{}", self.verb.name())?;
         match self.verb {
             Verb::Barrier => return Ok(()),
-            Verb::AllReduce(op) | Verb::AllReduceOwned(op) | Verb::ReduceScatter(op) => {
+            Verb::AllReduce(op) | Verb::ReduceScatter(op) => {
                 write!(f, "({op:?})")?;
             }
             Verb::Broadcast { root } | Verb::Scatter { root } => write!(f, " from rank {root}")?,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::backend::{Backend, Data, Fate};
 use super::background::{Background, Pending};
-use super::buffer::Buffer;
 use super::call::{Call, Verb};
 use super::error::CollectiveError;
 use super::mail::{Header, Incoming, Outgoing};
@@ -85,13 +84,6 @@ impl Collective {
     /// have the same length.
     pub fn all_reduce<T: Number>(&mut self, data: &mut [T], op: ReduceOp) -> Result<()> {
         self.run(Verb::AllReduce(op), data.len(), &[], data)
-    }
-
-    /// [`all_reduce`](Self::all_reduce) in memory that is handed over: every rank reduces its part of all buffers where
-    /// they lie. From a few MiB on this is as fast as the memory. After an error the buffer is gone.
-    pub fn all_reduce_owned<T: Number>(&mut self, data: Buffer<T>, op: ReduceOp) -> Result<Buffer<T>> {
-        let call = Call { verb: Verb::AllReduceOwned(op), dtype: T::DTYPE, len: data.len() };
-        self.backend.run_owned(call, data.into_bytes()).map(Buffer::of)
     }
 
     /// Combines the buffers of all ranks and leaves in `part` this rank's part of the result. `data` is as long as the
@@ -190,9 +182,9 @@ impl Collective {
         self.background.start(self.rank, aborter, call)
     }
 
-    /// [`all_reduce_owned`](Self::all_reduce_owned) in the [background](Self::start).
-    pub fn start_all_reduce<T: Number>(&mut self, data: Buffer<T>, op: ReduceOp) -> Pending<Buffer<T>> {
-        self.start(move |rank| rank.all_reduce_owned(data, op))
+    /// [`all_reduce`](Self::all_reduce) in the [background](Self::start).
+    pub fn start_all_reduce<T: Number>(&mut self, mut data: Vec<T>, op: ReduceOp) -> Pending<Vec<T>> {
+        self.start(move |rank| rank.all_reduce(&mut data, op).map(|()| data))
     }
 
     fn run<T: Number>(&mut self, verb: Verb, len: usize, input: &[T], output: &mut [T]) -> Result<()> {

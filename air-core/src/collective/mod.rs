@@ -38,32 +38,37 @@
 //! | `backend` | what another way to carry out calls has to implement |
 //! | `in_process` | carrying them out between threads; `group`: what these share |
 //! | `meeting` | waiting for each other, or for the end |
-//! | `staging` | memory through which values pass; `mail`: between two ranks; `buffer`: memory that is handed over |
-//! | `reduce` | the arithmetic; `number`: on what |
+//! | `staging` | what each rank shows the others: its call, and few values |
+//! | `loan` | many values, used where they lie |
+//! | `collect` | what a rank takes of what is shown; `reduce`: the arithmetic; `number`: on what |
+//! | `mail` | between two ranks; `exchange`: the words for it |
 //! | `background` | calls that go on while their rank computes |
 //!
-//! Each rank counts the steps it has passed; to wait is to look at the others' counts. Each rank owns four
-//! staging slots, used in turn: what it writes in step *t* the others read two steps later, and it writes the same slot
-//! again after four, when all have. So no slot is ever written and read at once, and a rank waits only for
-//! ranks two steps behind. A small buffer is staged whole, and after one step every rank reduces all of it for
-//! itself. A large one goes through in blocks that fit a cache, as a pipeline: in one step a rank stages block
-//! *k*, reduces its own share of block *k − 2*, and copies the shares the others reduced of block *k − 4*.
+//! Each rank counts the steps it has passed; to wait is to look at the others' counts. Few values are copied to a slot
+//! of their rank's own, and after one step every rank takes what it needs of all slots. A rank has two slots, used in
+//! turn, so what it writes in one step may still be read while it writes in the next.
+//!
+//! Many values are lent: the ranks meet, every rank reads the others' slices where they lie, or reduces its own part of
+//! all of them and leaves the result in each, and they meet again. No rank has its slice back before nobody uses it any more,
+//! also when the group ends in between.
 //!
 //! # The limit
 //!
 //! An all-reduce in place must read and write every buffer once: twice its bytes a rank, over the bandwidth that all
-//! ranks have together. [`Collective::all_reduce_owned`] does no more than this: each rank reads and writes its piece of
-//! every buffer where they lie. [`Collective::all_reduce`] reads and writes the borrowed buffer once, too, and
-//! moves each value through the caches twice on top, because a borrowed slice cannot be shown to another thread.
+//! ranks have together. [`Collective::all_reduce`] of many values does no more than this.
 
 mod backend;
 mod background;
-mod buffer;
 mod call;
+mod collect;
 mod error;
+mod exchange;
 mod group;
 mod handle;
 mod in_process;
+mod loan;
+#[cfg(test)]
+mod loan_tests;
 mod mail;
 mod meeting;
 mod number;
@@ -72,7 +77,6 @@ mod staging;
 mod sync;
 
 pub use background::Pending;
-pub use buffer::Buffer;
 pub use error::CollectiveError;
 pub use group::in_process;
 pub use handle::{Aborter, Collective};

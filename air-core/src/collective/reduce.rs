@@ -2,25 +2,27 @@
 //!
 //! The loops are plain, so that the compiler turns them into vector instructions.
 
+use std::ops::Range;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::number::ReduceOp;
 use crate::tensor::DType;
 
-/// The values reduced at a time where there are intermediate results: few enough for these to stay in the nearest cache.
-const STRIP: usize = 1024;
+/// The bytes of a buffer that are reduced at a time: few enough to stay in the nearest cache until the result is everywhere.
+const STRIP_BYTES: usize = 8 << 10;
+
+/// As many halves, while they are as wide as they are added up.
+const STRIP: usize = STRIP_BYTES / size_of::<f16>();
 
 /// Reduces `sources`, one a rank and in their order, into `into`. All are equally long and aligned to their type.
 pub(super) fn reduce(dtype: DType, op: ReduceOp, sources: &[&[u8]], into: &mut [u8]) {
-    match dtype {
-        DType::F32 => typed::<f32>(op, sources, into),
-        DType::F64 => typed::<f64>(op, sources, into),
-        DType::I64 => typed::<i64>(op, sources, into),
-        DType::F16 => widened::<f16>(op, sources, into),
-        DType::BF16 => widened::<bf16>(op, sources, into),
-        // `Number` is implemented for no other type.
-        _ => debug_assert!(false, "{dtype} is not reduced"),
+    let Some((first, others)) = sources.split_first() else { return };
+    for strip in strips(into.len()) {
+        let into = &mut into[strip.clone()];
+        into.copy_from_slice(&first[strip.clone()]);
+        accumulate(dtype, op, into, others.iter().map(|other| &other[strip.clone()]));
     }
 }
 
@@ -33,88 +35,85 @@ pub(super) fn reduce_in_place(
     pieces: &mut [&mut [u8]],
     go_on: impl Fn() -> bool,
 ) {
-    let len = pieces.first().map_or(0, |piece| piece.len());
-    let mut result = [0_u64; STRIP];
-    let strip_bytes = size_of_val(&result);
-    for (k, start) in (0..len).step_by(strip_bytes).enumerate() {
+    let Some((first, others)) = pieces.split_first_mut() else { return };
+    for (k, strip) in strips(first.len()).enumerate() {
         if k % 64 == 0 && !go_on() {
             return;
         }
-        let strip = start..len.min(start + strip_bytes);
-        let result = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut result)[..strip.len()];
-        let sources: Vec<&[u8]> = pieces.iter().map(|piece| &piece[strip.clone()]).collect();
-        reduce(dtype, op, &sources, result);
-        for piece in &mut *pieces {
-            piece[strip.clone()].copy_from_slice(result);
+        let into = &mut first[strip.clone()];
+        accumulate(dtype, op, into, others.iter().map(|other| &other[strip.clone()]));
+        for other in &mut *others {
+            other[strip.clone()].copy_from_slice(into);
         }
     }
 }
 
-fn typed<T: Arithmetic>(op: ReduceOp, sources: &[&[u8]], into: &mut [u8]) {
-    let sources: Vec<&[T]> = sources.iter().map(|source| bytemuck::cast_slice(source)).collect();
-    combined(op, &sources, bytemuck::cast_slice_mut(into));
+fn strips(len: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(STRIP_BYTES).map(move |start| start..len.min(start + STRIP_BYTES))
+}
+
+/// Combines what rank 0 has in `into` with what the `others` have, in their order.
+fn accumulate<'a>(
+    dtype: DType,
+    op: ReduceOp,
+    into: &mut [u8],
+    others: impl ExactSizeIterator<Item = &'a [u8]>,
+) {
+    match dtype {
+        DType::F32 => typed::<f32>(op, bytemuck::cast_slice_mut(into), others),
+        DType::F64 => typed::<f64>(op, bytemuck::cast_slice_mut(into), others),
+        DType::I64 => typed::<i64>(op, bytemuck::cast_slice_mut(into), others),
+        DType::F16 => widened::<f16>(op, bytemuck::cast_slice_mut(into), others),
+        DType::BF16 => widened::<bf16>(op, bytemuck::cast_slice_mut(into), others),
+        // `Number` is implemented for no other type.
+        _ => debug_assert!(false, "{dtype} is not reduced"),
+    }
+}
+
+fn typed<'a, T: Arithmetic>(op: ReduceOp, into: &mut [T], others: impl ExactSizeIterator<Item = &'a [u8]>) {
+    let ranks = others.len() + 1;
+    for (rank, other) in (2..).zip(others) {
+        combine(op, into, bytemuck::cast_slice(other), (rank == ranks).then_some(ranks));
+    }
 }
 
 /// Half-width floats by way of `f32`.
-fn widened<T: bytemuck::Pod>(op: ReduceOp, sources: &[&[u8]], into: &mut [u8])
-where
+fn widened<'a, T: bytemuck::Pod>(
+    op: ReduceOp,
+    into: &mut [T],
+    others: impl ExactSizeIterator<Item = &'a [u8]>,
+) where
     [T]: HalfFloatSliceExt,
 {
-    let sources: Vec<&[T]> = sources.iter().map(|source| bytemuck::cast_slice(source)).collect();
-    let mut wide = vec![[0_f32; STRIP]; sources.len()];
-    let mut result = [0_f32; STRIP];
-    for (k, into) in bytemuck::cast_slice_mut::<u8, T>(into).chunks_mut(STRIP).enumerate() {
-        let (start, len) = (k * STRIP, into.len());
-        for (wide, source) in wide.iter_mut().zip(&sources) {
-            source[start..start + len].convert_to_f32_slice(&mut wide[..len]);
-        }
-        let wide: Vec<&[f32]> = wide.iter().map(|wide| &wide[..len]).collect();
-        combined(op, &wide, &mut result[..len]);
-        into.convert_from_f32_slice(&result[..len]);
+    let ranks = others.len() + 1;
+    let (mut sum, mut wide) = ([0_f32; STRIP], [0_f32; STRIP]);
+    let (sum, wide) = (&mut sum[..into.len()], &mut wide[..into.len()]);
+    into.convert_to_f32_slice(sum);
+    for (rank, other) in (2..).zip(others) {
+        bytemuck::cast_slice::<u8, T>(other).convert_to_f32_slice(wide);
+        combine(op, sum, wide, (rank == ranks).then_some(ranks));
     }
+    into.convert_from_f32_slice(sum);
 }
 
-fn combined<T: Arithmetic>(op: ReduceOp, sources: &[&[T]], into: &mut [T]) {
-    let world = sources.len();
-    match op {
-        ReduceOp::Sum => fold(sources, into, T::plus, |sum| sum),
-        ReduceOp::Mean if T::TIMES_RECIPROCAL && world.is_power_of_two() => {
+/// Combines the values of one more rank; of the last one, where it is of so many.
+fn combine<T: Arithmetic>(op: ReduceOp, into: &mut [T], other: &[T], last_of: Option<usize>) {
+    match (op, last_of) {
+        (ReduceOp::Mean, Some(ranks)) if T::TIMES_RECIPROCAL && ranks.is_power_of_two() => {
             // The same to the bit, and several times faster than a division.
-            let part = T::reciprocal(world);
-            fold(sources, into, T::plus, |sum| sum.times(part));
+            let part = T::reciprocal(ranks);
+            each(into, other, |a, b| a.plus(b).times(part));
         }
-        ReduceOp::Mean => fold(sources, into, T::plus, |sum| sum.over(world)),
-        ReduceOp::Max => fold(sources, into, T::larger, |max| max),
-        ReduceOp::Min => fold(sources, into, T::smaller, |min| min),
+        (ReduceOp::Mean, Some(ranks)) => each(into, other, |a, b| a.plus(b).over(ranks)),
+        (ReduceOp::Sum | ReduceOp::Mean, _) => each(into, other, T::plus),
+        (ReduceOp::Max, _) => each(into, other, T::larger),
+        (ReduceOp::Min, _) => each(into, other, T::smaller),
     }
 }
 
-fn fold<T: Copy>(sources: &[&[T]], into: &mut [T], combine: impl Fn(T, T) -> T, finish: impl Fn(T) -> T) {
-    match sources {
-        [] => {}
-        // Every operation over one rank leaves the values as they are.
-        [only] => into.copy_from_slice(only),
-        [one, two] => {
-            for ((into, &a), &b) in into.iter_mut().zip(*one).zip(*two) {
-                *into = finish(combine(a, b));
-            }
-        }
-        [one, two, middle @ .., last] => {
-            for (k, into) in into.chunks_mut(STRIP).enumerate() {
-                let strip = k * STRIP..k * STRIP + into.len();
-                for ((into, &a), &b) in into.iter_mut().zip(&one[strip.clone()]).zip(&two[strip.clone()]) {
-                    *into = combine(a, b);
-                }
-                for source in middle {
-                    for (into, &b) in into.iter_mut().zip(&source[strip.clone()]) {
-                        *into = combine(*into, b);
-                    }
-                }
-                for (into, &b) in into.iter_mut().zip(&last[strip]) {
-                    *into = finish(combine(*into, b));
-                }
-            }
-        }
+fn each<T: Copy>(into: &mut [T], other: &[T], combine: impl Fn(T, T) -> T) {
+    for (into, &other) in into.iter_mut().zip(other) {
+        *into = combine(*into, other);
     }
 }
 

@@ -1,50 +1,32 @@
-//! [`Staging`]: the memory through which the ranks of a group pass values to each other.
+//! [`Staging`]: what each rank shows the others: its call, and values that are few enough to be copied.
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::call::Call;
 use super::error::CollectiveError;
 
-/// The bytes of one rank's buffer that are under way in one step. Larger buffers go through in blocks of about this
-/// size, small enough for the blocks of a few ranks to stay in a core's cache.
-pub(super) const BLOCK_BYTES: usize = 128 << 10;
-
-/// How many steps a rank may be ahead of the others before it waits for them.
-///
-/// What was written in one step is read this many steps later, so in a steady flow nobody waits for a rank that is
-/// a little slower in this step and faster in the next.
-pub(super) const LAG: u64 = 2;
-
-/// Slots a rank: what was written in step *t* is read up to step *t* + `LAG`, by ranks that may be `LAG` steps behind.
-const SLOTS: u64 = 2 * LAG;
+/// Slots a rank, used in turn: nobody passes a step before all have passed the one before it, so when a slot is written
+/// again all have read it.
+const SLOTS: u64 = 2;
 
 /// What one rank shows the others for one step.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) call: Call,
-    /// Values of the rank's own. Words, so that they are aligned for every element type.
-    block: Vec<u64>,
-    /// The rank's share of an earlier block, reduced over all ranks.
-    share: Vec<u64>,
+    /// Words, so that they are aligned for every element type.
+    words: Vec<u64>,
+    len: usize,
 }
 
 impl Slot {
-    pub(super) fn block(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.block)
+    pub(super) fn show(&mut self, call: Call, values: &[u8]) {
+        self.call = call;
+        self.len = values.len();
+        room(&mut self.words, values.len()).copy_from_slice(values);
     }
 
-    pub(super) fn share(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.share)
-    }
-
-    /// Room for so many bytes of the rank's own. Values of an earlier step are still in it.
-    pub(super) fn block_mut(&mut self, len: usize) -> &mut [u8] {
-        room(&mut self.block, len)
-    }
-
-    /// Room for so many reduced bytes.
-    pub(super) fn share_mut(&mut self, len: usize) -> &mut [u8] {
-        room(&mut self.share, len)
+    pub(super) fn values(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.len]
     }
 }
 
@@ -68,7 +50,7 @@ pub(super) struct Staging {
 
 impl Staging {
     pub(super) fn new(world: usize) -> Self {
-        let slot = |_| RwLock::new(Slot { call: Call::BARRIER, block: Vec::new(), share: Vec::new() });
+        let slot = |_| RwLock::new(Slot { call: Call::BARRIER, words: Vec::new(), len: 0 });
         Self { slots: (0..world).map(|_| std::array::from_fn(slot)).collect() }
     }
 
@@ -91,7 +73,6 @@ impl Staging {
 
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        let words = |slot: &RwLock<Slot>| slot.read().block.capacity() + slot.read().share.capacity();
-        self.slots.iter().flatten().map(words).sum::<usize>() * size_of::<u64>()
+        self.slots.iter().flatten().map(|slot| slot.read().words.capacity() * size_of::<u64>()).sum()
     }
 }

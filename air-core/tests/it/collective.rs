@@ -6,7 +6,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use air_core::collective::{self, Buffer, Collective, CollectiveError, ReduceOp};
+use air_core::collective::{self, Collective, CollectiveError, ReduceOp};
 
 type Call = fn(&mut Collective) -> Result<(), CollectiveError>;
 
@@ -48,10 +48,10 @@ fn invariant_3_a_message_and_a_call_of_all_that_wait_for_each_other_are_told_to_
     crossed(Collective::barrier, recv, "recv of 4 f32 from rank 2", "barrier");
     let sum: Call = |rank| rank.all_reduce(&mut vec![0_f32; 1_000_000], ReduceOp::Sum);
     crossed(sum, recv, "recv of 4 f32 from rank 2", "all_reduce(Sum) of 1000000 f32");
-    let sum: Call = |rank| rank.all_reduce_owned(Buffer::<f32>::zeroed(9), ReduceOp::Sum).map(drop);
+    let sum: Call = |rank| rank.all_reduce(&mut [0_f32; 9], ReduceOp::Sum);
     // More than is on its way at a time, so that the sender waits.
     let send: Call = |rank| rank.send(&vec![1_i64; LARGE], 2);
-    crossed(sum, send, "send of 200000 i64 to rank 2", "all_reduce_owned(Sum) of 9 f32");
+    crossed(sum, send, "send of 200000 i64 to rank 2", "all_reduce(Sum) of 9 f32");
     let root: Call = |rank| rank.broadcast(&mut vec![1_f64; LARGE], 2);
     let both: Call = |rank| rank.send_recv(&[1_i64], 0, &mut [1_i64], 2);
     let call = "send_recv of 1 i64 to rank 0 and from rank 2";
@@ -99,10 +99,10 @@ fn invariant_3_different_calls_are_told_to_all() {
     );
     assert_eq!(
         told(
-            |rank| rank.all_reduce_owned(Buffer::<f32>::zeroed(100), ReduceOp::Sum).map(drop),
+            |rank| rank.all_reduce(&mut [0_f32; 100], ReduceOp::Sum),
             |rank| rank.gather(&[0_f32; 100], &mut [0.0; 300], 1)
         ),
-        format!("{text}all_reduce_owned(Sum) of 100 f32, rank 1 called gather to rank 1 of 100 f32")
+        format!("{text}all_reduce(Sum) of 100 f32, rank 1 called gather to rank 1 of 100 f32")
     );
     assert_eq!(
         told(
@@ -125,9 +125,6 @@ fn invariant_3_different_lengths_are_told_to_all() {
             }
         };
     check("all_reduce", &|rank, len| rank.all_reduce(&mut vec![0_f32; len], ReduceOp::Sum));
-    check("all_reduce_owned", &|rank, len| {
-        rank.all_reduce_owned(Buffer::<f32>::zeroed(len), ReduceOp::Sum).map(drop)
-    });
     check("reduce_scatter", &|rank, len| {
         rank.reduce_scatter(&vec![0_f32; 3 * len], &mut vec![0_f32; len], ReduceOp::Sum)
     });
@@ -208,19 +205,19 @@ fn invariant_5_the_background_and_the_foreground_do_not_wait_for_each_other() {
         if rank.rank() == 0 {
             // Under way before the other rank even knows of it, and while the foreground calls.
             let first = rank.start(|rank| rank.all_reduce(&mut [1_i64], ReduceOp::Sum));
-            let second = rank.start_all_reduce(Buffer::from(&[1_i64, 2][..]), ReduceOp::Sum);
+            let second = rank.start_all_reduce(vec![1_i64, 2], ReduceOp::Sum);
             rank.barrier().unwrap();
             go.lock().unwrap().send(()).unwrap();
             first.wait().unwrap();
-            second.wait().unwrap().to_vec()
+            second.wait().unwrap()
         } else {
             rank.barrier().unwrap();
             gone.lock().unwrap().recv().unwrap();
             let first = rank.start(|rank| rank.all_reduce(&mut [1_i64], ReduceOp::Sum));
-            let second = rank.start_all_reduce(Buffer::from(&[10_i64, 20][..]), ReduceOp::Sum);
+            let second = rank.start_all_reduce(vec![10_i64, 20], ReduceOp::Sum);
             // Awaited by whatever executor there is.
             futures::executor::block_on(async { first.await.unwrap() });
-            second.wait().unwrap().to_vec()
+            second.wait().unwrap()
         }
     });
     assert_eq!(results, [Some(vec![11, 22]), Some(vec![11, 22])]);
@@ -230,7 +227,7 @@ fn invariant_5_the_background_and_the_foreground_do_not_wait_for_each_other() {
 fn a_call_started_in_the_background_of_the_background_is_made_there() {
     let results = on_ranks(2, |mut rank| {
         rank.start(|rank| {
-            let inner = rank.start_all_reduce(Buffer::from(&[1_i64][..]), ReduceOp::Sum);
+            let inner = rank.start_all_reduce(vec![1_i64], ReduceOp::Sum);
             rank.barrier()?;
             Ok(inner.wait()?[0])
         })

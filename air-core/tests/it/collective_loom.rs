@@ -1,4 +1,4 @@
-//! The meeting of the collectives, model-checked: loom runs the shipping file through every interleaving.
+//! The meeting and the loans of the collectives, model-checked: loom runs the shipping files through every interleaving.
 #![allow(clippy::unwrap_used)]
 
 mod sync {
@@ -12,8 +12,13 @@ mod sync {
 #[path = "../../src/collective/meeting.rs"]
 mod meeting;
 
+#[allow(dead_code)]
+#[path = "../../src/collective/loan.rs"]
+mod loan;
+
+use loan::Loans;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering as Order};
+use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering as Order};
 use loom::thread::{self, JoinHandle};
 use meeting::Meeting;
 
@@ -148,4 +153,33 @@ fn a_step_complete_for_one_rank_is_complete_for_all() {
             });
         }
     }
+}
+
+/// Whoever still uses a slice when its loan ends is waited for; who comes later finds nothing.
+#[test]
+fn nobody_uses_a_slice_that_its_owner_has_back() {
+    model(|| {
+        let loans = Arc::new(Loans::new(3));
+        // Relaxed: only the loan orders it.
+        let is_back = Arc::new(AtomicBool::new(false));
+        let borrowers: Vec<_> = [1, 2]
+            .map(|rank| {
+                let (loans, is_back) = (loans.clone(), is_back.clone());
+                thread::spawn(move || {
+                    let mut borrowed = loans.borrow(0, rank)?;
+                    assert!(!is_back.load(Order::Relaxed));
+                    borrowed.bytes_mut()[0] += 1;
+                    thread::yield_now();
+                    assert!(!is_back.load(Order::Relaxed));
+                    Some(())
+                })
+            })
+            .into();
+        let mut values = [0; 3];
+        loans.to_write(0, &mut values, |_| 1, || ());
+        is_back.store(true, Order::Relaxed);
+        let written: usize = values.iter().map(|&value| value as usize).sum();
+        let used = borrowers.into_iter().filter_map(|borrower| borrower.join().unwrap()).count();
+        assert_eq!(written, used);
+    });
 }
