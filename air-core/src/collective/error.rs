@@ -23,20 +23,16 @@ pub enum CollectiveError {
         /// What that rank called.
         found: String,
     },
-    /// Two ranks wait for each other: one in a call between the two, the other in a call that all ranks make.
+    /// Ranks wait for each other in a circle, so that none of them would ever go on: to send, to receive, or in a call that all
+    /// ranks make.
     #[error(
-        "rank {rank} waits in {call} for rank {other}, which waits for it in {other_call}; all ranks make the same calls in the \
-         same order, and a send or recv only where its partner makes the other"
+        "ranks wait for each other: {}; all ranks make the same calls in the same order, and a send or recv only where its \
+         partner makes the other",
+        listed(circle)
     )]
     Crossed {
-        /// The rank that sends or receives.
-        rank: usize,
-        /// What it called.
-        call: String,
-        /// The rank it waits for.
-        other: usize,
-        /// What that one called.
-        other_call: String,
+        /// Each waits for the next, and the last for the first, which is the lowest.
+        circle: Vec<Waiting>,
     },
     /// A buffer has the wrong length.
     #[error("rank {rank} called {verb} with {found} values where {expected} are expected")]
@@ -62,4 +58,32 @@ pub enum CollectiveError {
         /// The number of ranks.
         world: usize,
     },
+}
+
+/// A rank of a [circle](CollectiveError::Crossed).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The rank that waits.
+    pub rank: usize,
+    /// What it called.
+    pub call: String,
+    /// The rank it waits for.
+    pub for_rank: usize,
+}
+
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rank {} for rank {} in {}", self.rank, self.for_rank, self.call)
+    }
+}
+
+/// The ranks of a circle that an error names in its text.
+const NAMED: usize = 8;
+
+fn listed(circle: &[Waiting]) -> String {
+    let named = circle.iter().take(NAMED).map(Waiting::to_string).collect::<Vec<_>>().join(", ");
+    match circle.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named}, and {more} more"),
+    }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use super::mail::{Header, Incoming, Outgoing};
 
 /// The words are only made where the call fails.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Exchange {
     sends: Option<(usize, Header)>,
     receives: Option<(usize, Header)>,

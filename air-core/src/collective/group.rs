@@ -9,7 +9,7 @@ use super::error::CollectiveError;
 use super::handle::Collective;
 use super::in_process::InProcess;
 use super::loan::Loans;
-use super::mail::Mail;
+use super::mail::{Mail, QUEUE};
 use super::meeting::Meeting;
 use super::staging::Staging;
 
@@ -53,7 +53,7 @@ impl Lane {
         Self {
             meeting: Meeting::new(world, spins),
             staging: Staging::new(world),
-            mail: Mail::new(world),
+            mail: Mail::new(world, spins, QUEUE),
             loans: Loans::new(world),
         }
     }

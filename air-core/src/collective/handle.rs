@@ -137,8 +137,8 @@ impl Collective {
         self.backend.exchange(Some(outgoing(data, to)), None)
     }
 
-    /// Receives values from one other rank. What was sent before that rank left still arrives. If that rank makes a call of all ranks
-    /// instead of sending, both are told [`CollectiveError::Crossed`].
+    /// Receives values from one other rank. What was sent before that rank left still arrives. Where ranks wait for each other in a
+    /// circle, all are told [`CollectiveError::Crossed`].
     pub fn recv<T: Number>(&mut self, data: &mut [T], from: usize) -> Result<()> {
         self.has_partner("recv", from)?;
         self.backend.exchange(None, Some(incoming(data, from)))

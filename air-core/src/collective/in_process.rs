@@ -7,10 +7,10 @@ use std::sync::Arc;
 use super::backend::{Backend, Data, Fate};
 use super::call::{Call, Verb};
 use super::collect::{collect, strides};
-use super::error::CollectiveError;
+use super::error::{CollectiveError, Waiting};
 use super::exchange::Exchange;
 use super::group::{Group, Lane};
-use super::mail::{Incoming, Outgoing, Stuck};
+use super::mail::{Circle, Incoming, Outgoing, Stuck};
 use super::number::ReduceOp;
 use super::reduce::reduce_in_place;
 
@@ -59,21 +59,10 @@ impl Backend for InProcess {
         if out.is_some() {
             self.go_on()?;
         }
-        let described = Exchange::of(out.as_ref(), into.as_ref());
-        let lane = self.lane();
-        // Between calls all ranks have passed the same steps, so one that has passed more is in a call that this rank has not made.
-        let has_gone_on = |rank| lane.meeting.passed(rank) > self.step;
-        match lane.mail.exchange(self.rank, out, into, has_gone_on) {
+        let Lane { mail, meeting, .. } = self.lane();
+        match mail.exchange(self.rank, out, into, |rank| meeting.passed(rank)) {
             Ok(()) => Ok(()),
-            Err(Stuck::Crossed(other)) => {
-                let other_call = lane.staging.read(other, self.step).call.to_string();
-                self.fail(CollectiveError::Crossed {
-                    rank: self.rank,
-                    call: described.to_string(),
-                    other,
-                    other_call,
-                })
-            }
+            Err(Stuck::Crossed(circle)) => self.crossed(circle),
             Err(Stuck::Disagree(error)) => self.fail(error),
             // Closed after the cause was set.
             Err(Stuck::Closed) => self.go_on(),
@@ -163,9 +152,26 @@ impl InProcess {
 
     /// One step that all ranks take together.
     fn pass(&mut self) -> Result<()> {
-        self.lane().meeting.pass(self.rank);
+        let Lane { mail, meeting, .. } = self.group.lane(self.lane);
+        meeting.pass(self.rank);
         self.step += 1;
-        self.lane().meeting.wait(self.step)
+        match mail.crossed(self.rank, |rank| meeting.passed(rank)) {
+            Some(circle) => self.crossed(circle),
+            None => meeting.wait(self.step),
+        }
+    }
+
+    /// Tells all ranks of a circle that this one has closed.
+    fn crossed(&self, circle: Circle) -> Result<()> {
+        let Lane { staging, meeting, .. } = self.lane();
+        let next = circle.iter().cycle().skip(1).map(|(rank, _)| *rank);
+        let waiting = |((rank, message), for_rank): (&(usize, Option<Exchange>), usize)| {
+            // Who waits in a call of all ranks has passed the step in which it announced it.
+            let announced = || staging.read(*rank, meeting.passed(*rank).saturating_sub(1)).call.to_string();
+            let call = message.map_or_else(announced, |message| message.to_string());
+            Waiting { rank: *rank, call, for_rank }
+        };
+        self.fail(CollectiveError::Crossed { circle: circle.iter().zip(next).map(waiting).collect() })
     }
 
     fn go_on(&self) -> Result<()> {

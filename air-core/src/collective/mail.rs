@@ -1,23 +1,21 @@
 //! [`Mail`]: messages from one rank to another, in packets through bounded queues.
 
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::hint::spin_loop;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
-use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError, bounded};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::CollectiveError;
+use super::exchange::Exchange;
 use super::staging::room;
+use super::ways::{Needs, Ways};
 use crate::tensor::DType;
+
+/// Packets that wait for a rank before who sends more has to wait too.
+pub(super) const QUEUE: usize = 2;
 
 /// The bytes of a message that travel together.
 pub(super) const PACKET_BYTES: usize = 128 << 10;
-
-/// Packets that wait for a rank before who sends more has to wait too.
-const QUEUE: usize = 2;
-
-/// How long a rank waits before it looks whether the one it waits for will ever come.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// What a message is, as both ends must agree on it.
 #[derive(Debug, Clone, Copy)]
@@ -33,21 +31,32 @@ struct Packet {
     bytes: usize,
 }
 
-/// The way from one rank to another. The words of packets that arrived go back to be filled again.
-#[derive(Debug)]
-struct Way {
-    full: (Sender<Packet>, Receiver<Packet>),
-    empty: (Sender<Vec<u64>>, Receiver<Vec<u64>>),
-}
-
-/// The ways between all ranks.
+/// The ways between all ranks, and a bell for each.
 #[derive(Debug)]
 pub(super) struct Mail {
-    world: usize,
-    ways: Vec<OnceLock<Way>>,
-    /// Never carries anything; it is closed when the group fails, which wakes whoever waits.
-    open: Receiver<()>,
-    close: Mutex<Option<Sender<()>>>,
+    spins: u32,
+    /// Ranks that are blocked, for those who only look whether there are any.
+    blocked: AtomicUsize,
+    bells: Box<[Bell]>,
+    state: Mutex<State>,
+}
+
+/// What a rank waits at.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Bell {
+    is_blocked: AtomicBool,
+    rings: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    ways: Ways<Packet>,
+    /// What each blocked rank has called.
+    calls: Vec<Exchange>,
+    /// The words of packets that arrived, to be filled again.
+    empty: Vec<Vec<u64>>,
+    is_closed: bool,
 }
 
 /// Why no packet moved.
@@ -56,9 +65,12 @@ pub(super) enum Stuck {
     Closed,
     /// The two ends do not agree.
     Disagree(CollectiveError),
-    /// This rank is in a call of all ranks, and waits there for the one that waits for it.
-    Crossed(usize),
+    /// Ranks wait for each other in a circle.
+    Crossed(Circle),
 }
+
+/// Ranks of which each waits for the next, and the last for the first: with its message, or in a call of all ranks.
+pub(super) type Circle = Vec<(usize, Option<Exchange>)>;
 
 /// A message on its way out: to whom, and what is left of it.
 pub(super) struct Outgoing<'a> {
@@ -75,99 +87,131 @@ pub(super) struct Incoming<'a> {
 }
 
 impl Mail {
-    pub(super) fn new(world: usize) -> Self {
-        let (close, open) = bounded(0);
-        let ways = (0..world * world).map(|_| OnceLock::new()).collect();
-        Self { world, ways, open, close: Mutex::new(Some(close)) }
+    /// Mail between `world` ranks, each of which looks `spins` times before it parks. On each way there may be `room` packets.
+    pub(super) fn new(world: usize, spins: u32, room: usize) -> Self {
+        let calls = vec![Exchange::default(); world];
+        let state = State { ways: Ways::new(world, room), calls, empty: Vec::new(), is_closed: false };
+        let bells = (0..world).map(|_| Bell::default()).collect();
+        Self { spins, blocked: AtomicUsize::new(0), bells, state: Mutex::new(state) }
     }
 
+    /// Frees whoever waits, for ever.
     pub(super) fn close(&self) {
-        self.close.lock().take();
-    }
-
-    fn way(&self, from: usize, to: usize) -> &Way {
-        self.ways[from * self.world + to].get_or_init(|| Way { full: bounded(QUEUE), empty: bounded(QUEUE) })
+        self.state.lock().is_closed = true;
+        for bell in &self.bells {
+            bell.ring();
+        }
     }
 
     /// Sends one message and receives another at the same time, so that ranks in a circle do not wait for each
     /// other; either may be absent. Returns once both have gone through.
     ///
-    /// `has_gone_on` says whether a rank has begun a call of all ranks, which it will not leave before this rank makes it too.
+    /// `passed` says how many steps a rank has passed in calls of all ranks.
     pub(super) fn exchange(
         &self,
         me: usize,
         mut outgoing: Option<Outgoing<'_>>,
         mut incoming: Option<Incoming<'_>>,
-        has_gone_on: impl Fn(usize) -> bool,
+        passed: impl Fn(usize) -> u64,
     ) -> Result<(), Stuck> {
+        let call = Exchange::of(outgoing.as_ref(), incoming.as_ref());
         let mut filled = None;
-        let mut crossed = None;
-        loop {
-            if filled.is_none()
-                && let Some(message) = &mut outgoing
+        while outgoing.is_some() || incoming.is_some() {
+            if let (None, Some(message)) = (&filled, &mut outgoing) {
+                filled = Some(self.fill(message));
+            }
+            let mut state = self.state.lock();
+            let to = outgoing.as_ref().map(|message| message.to).filter(|to| state.ways.has_room(me, *to));
+            let is_sent = to.is_some();
+            if let Some(to) = to
+                && let Some(packet) = filled.take()
+                && state.ways.put(me, to, packet)
             {
-                filled = Some(self.fill(me, message));
+                self.wake(to);
             }
-            let mut moved = false;
-            if let (Some(packet), Some(message)) = (filled.take(), &outgoing) {
-                match self.way(me, message.to).full.0.try_send(packet) {
-                    Ok(()) => {
-                        moved = true;
-                        outgoing = outgoing.filter(|message| !message.bytes.is_empty());
-                    }
-                    // This end holds the other end of the queue, too.
-                    Err(TrySendError::Full(packet) | TrySendError::Disconnected(packet)) => {
-                        filled = Some(packet);
-                    }
+            let taken = incoming.as_ref().and_then(|message| {
+                let (packet, is_freed) = state.ways.take(message.from, me)?;
+                if is_freed {
+                    self.wake(message.from);
                 }
+                Some(packet)
+            });
+            if !is_sent && taken.is_none() {
+                if state.is_closed {
+                    // What was sent before the group failed has been received by now.
+                    return Err(Stuck::Closed);
+                }
+                state.calls[me] = call;
+                let needs = Needs {
+                    room_to: outgoing.as_ref().map(|message| message.to),
+                    packet_from: incoming.as_ref().map(|message| message.from),
+                };
+                self.wait(state, me, needs, &passed)?;
+                continue;
             }
-            if let Some(message) = &mut incoming {
-                match self.way(message.from, me).full.1.try_recv() {
-                    Ok(packet) => {
-                        moved = true;
-                        self.unpack(me, message, packet)?;
-                        incoming = incoming.filter(|message| !message.bytes.is_empty());
-                    }
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
-                }
+            drop(state);
+            if is_sent {
+                outgoing.take_if(|message| message.bytes.is_empty());
             }
-            match (&outgoing, &incoming) {
-                (None, None) => return Ok(()),
-                _ if moved => crossed = None,
-                // What was sent before the group failed has been received by now.
-                _ if self.open.try_recv() == Err(TryRecvError::Disconnected) => return Err(Stuck::Closed),
-                (outgoing, incoming) => {
-                    if let Some(other) = crossed {
-                        return Err(Stuck::Crossed(other));
-                    }
-                    if !self.wait(me, outgoing.as_ref(), incoming.as_ref()) {
-                        // What it had sent before it went on is there now, so we look for that once more.
-                        let partners = [outgoing.as_ref().map(|o| o.to), incoming.as_ref().map(|i| i.from)];
-                        crossed = partners.into_iter().flatten().find(|&rank| has_gone_on(rank));
-                    }
-                }
+            if let (Some(message), Some(packet)) = (&mut incoming, taken) {
+                self.unpack(me, message, packet)?;
+                incoming.take_if(|message| message.bytes.is_empty());
             }
         }
+        Ok(())
     }
 
-    /// Waits until a packet can move or the group has failed; `false` if that has not come for a while.
-    fn wait(&self, me: usize, outgoing: Option<&Outgoing<'_>>, incoming: Option<&Incoming<'_>>) -> bool {
-        let mut select = Select::new();
-        select.recv(&self.open);
-        if let Some(message) = outgoing {
-            select.send(&self.way(me, message.to).full.0);
+    /// The circle that a rank has closed by going into a call of all ranks, after it said that it has passed its step.
+    pub(super) fn crossed(&self, me: usize, passed: impl Fn(usize) -> u64) -> Option<Circle> {
+        // The step was followed by a fence, as is the count of the blocked: one of the two ranks sees the other.
+        if self.blocked.load(Ordering::Relaxed) == 0 {
+            return None;
         }
-        if let Some(message) = incoming {
-            select.recv(&self.way(message.from, me).full.1);
+        self.state.lock().circle(me, passed)
+    }
+
+    /// Waits until a packet can move or the group has failed.
+    fn wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        me: usize,
+        needs: Needs,
+        passed: impl Fn(usize) -> u64,
+    ) -> Result<(), Stuck> {
+        let bell = &self.bells[me];
+        if let Some(sender) = state.ways.block(me, needs) {
+            self.wake(sender);
         }
-        select.ready_timeout(LOOK).is_ok()
+        bell.is_blocked.store(true, Ordering::Relaxed);
+        self.blocked.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let circle = state.circle(me, passed);
+        if circle.is_none() {
+            drop(state);
+            let is_blocked = |_: &u32| bell.is_blocked.load(Ordering::Acquire);
+            (0..self.spins).take_while(is_blocked).for_each(|_| spin_loop());
+            state = self.state.lock();
+            while state.ways.is_blocked(me) && !state.is_closed {
+                bell.rings.wait(&mut state);
+            }
+        }
+        if state.ways.free(me) {
+            self.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
+        circle.map_or(Ok(()), |circle| Err(Stuck::Crossed(circle)))
+    }
+
+    /// Has a rank go on that a move has freed.
+    fn wake(&self, rank: usize) {
+        self.blocked.fetch_sub(1, Ordering::Relaxed);
+        self.bells[rank].ring();
     }
 
     /// The next packet of a message; an empty message is one empty packet.
-    fn fill(&self, me: usize, message: &mut Outgoing<'_>) -> Packet {
+    fn fill(&self, message: &mut Outgoing<'_>) -> Packet {
         let (now, rest) = message.bytes.split_at(message.bytes.len().min(PACKET_BYTES));
         message.bytes = rest;
-        let mut words = self.way(me, message.to).empty.1.try_recv().unwrap_or_default();
+        let mut words = self.state.lock().empty.pop().unwrap_or_default();
         room(&mut words, now.len()).copy_from_slice(now);
         Packet { header: message.header, words, bytes: now.len() }
     }
@@ -187,41 +231,26 @@ impl Mail {
         let (now, rest) = std::mem::take(&mut message.bytes).split_at_mut(packet.bytes);
         now.copy_from_slice(room(&mut packet.words, packet.bytes));
         message.bytes = rest;
-        // Where enough empty ones wait already, this one is freed.
-        let _ = self.way(message.from, me).empty.0.try_send(packet.words);
+        let mut state = self.state.lock();
+        // As many as a rank can have under way; where they wait already, this one is freed.
+        if state.empty.len() < QUEUE * self.bells.len() {
+            state.empty.push(packet.words);
+        }
         Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use super::*;
-
-    fn header() -> Header {
-        Header { dtype: DType::U8, len: 3 }
+impl State {
+    fn circle(&self, start: usize, passed: impl Fn(usize) -> u64) -> Option<Circle> {
+        let circle = self.ways.circle(start, passed)?;
+        let call = |rank| self.ways.is_blocked(rank).then(|| self.calls[rank]);
+        Some(circle.into_iter().map(|rank| (rank, call(rank))).collect())
     }
+}
 
-    fn receive(mail: &Mail, has_gone_on: impl Fn(usize) -> bool) -> Result<[u8; 3], Stuck> {
-        let mut into = [0; 3];
-        let incoming = Incoming { from: 1, header: header(), bytes: &mut into };
-        mail.exchange(0, None, Some(incoming), has_gone_on)?;
-        Ok(into)
-    }
-
-    #[test]
-    fn what_was_sent_just_before_its_sender_went_on_arrives() {
-        let mail = Mail::new(2);
-        let asked = Cell::new(0);
-        let received = receive(&mail, |rank| {
-            asked.set(asked.get() + 1);
-            let outgoing = Outgoing { to: 0, header: header(), bytes: &[1, 2, 3] };
-            assert!(mail.exchange(rank, Some(outgoing), None, |_| false).is_ok());
-            true
-        });
-        assert!(matches!(received, Ok([1, 2, 3])));
-        assert_eq!(asked.get(), 1);
-        assert!(matches!(receive(&mail, |_| true), Err(Stuck::Crossed(1))));
+impl Bell {
+    fn ring(&self) {
+        self.is_blocked.store(false, Ordering::Release);
+        self.rings.notify_one();
     }
 }

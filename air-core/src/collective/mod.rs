@@ -25,7 +25,8 @@
 //!    later call on every rank returns [`CollectiveError::Lost`], naming the rank and the reason. Nobody hangs. A
 //!    call that was complete on one rank before that is complete on all.
 //! 3. Ranks that make different calls all get [`CollectiveError::Mismatch`]; where only lengths differ,
-//!    [`CollectiveError::Length`]; where there is no such rank, [`CollectiveError::NoSuchRank`].
+//!    [`CollectiveError::Length`]; where there is no such rank, [`CollectiveError::NoSuchRank`]. Ranks that wait for each
+//!    other in a circle all get [`CollectiveError::Crossed`] as soon as the circle is closed, and nobody else ever does.
 //! 4. The memory a group holds does not depend on the size of what passes through it.
 //! 5. Calls in the background and in the foreground do not wait for each other.
 //!
@@ -42,6 +43,7 @@
 //! | `loan` | many values, used where they lie |
 //! | `collect` | what a rank takes of what is shown; `reduce`: the arithmetic; `number`: on what |
 //! | `mail` | between two ranks; `exchange`: the words for it |
+//! | `ways` | what is on its way between ranks, and who waits for whom in a circle |
 //! | `background` | calls that go on while their rank computes |
 //!
 //! Each rank counts the steps it has passed; to wait is to look at the others' counts. Few values are copied to a slot
@@ -75,9 +77,10 @@ mod number;
 mod reduce;
 mod staging;
 mod sync;
+mod ways;
 
 pub use background::Pending;
-pub use error::CollectiveError;
+pub use error::{CollectiveError, Waiting};
 pub use group::in_process;
 pub use handle::{Aborter, Collective};
 pub use number::{Number, ReduceOp};

@@ -6,7 +6,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use air_core::collective::{self, Collective, CollectiveError, ReduceOp};
+use air_core::collective::{self, Collective, CollectiveError, ReduceOp, Waiting};
 
 type Call = fn(&mut Collective) -> Result<(), CollectiveError>;
 
@@ -40,7 +40,9 @@ fn told(
 fn invariant_3_a_message_and_a_call_of_all_that_wait_for_each_other_are_told_to_all() {
     const LARGE: usize = 200_000;
     let crossed = |usual: Call, other: Call, call: &str, other_call: &str| {
-        let expected = format!("rank 1 waits in {call} for rank 2, which waits for it in {other_call}; ");
+        let expected = format!(
+            "ranks wait for each other: rank 1 for rank 2 in {call}, rank 2 for rank 1 in {other_call}; "
+        );
         let text = told(usual, other);
         assert!(text.starts_with(&expected), "{text}");
     };
@@ -56,6 +58,85 @@ fn invariant_3_a_message_and_a_call_of_all_that_wait_for_each_other_are_told_to_
     let both: Call = |rank| rank.send_recv(&[1_i64], 0, &mut [1_i64], 2);
     let call = "send_recv of 1 i64 to rank 0 and from rank 2";
     crossed(root, both, call, "broadcast from rank 2 of 200000 f64");
+}
+
+/// What every rank is told when it waits for the next one in a circle.
+fn circle(world: usize, call: impl Fn(usize) -> String) -> Option<CollectiveError> {
+    let waiting = |rank| Waiting { rank, call: call(rank), for_rank: (rank + 1) % world };
+    Some(CollectiveError::Crossed { circle: (0..world).map(waiting).collect() })
+}
+
+#[test]
+fn invariant_3_ranks_that_wait_for_each_other_in_a_circle_are_told_at_once() {
+    const LARGE: usize = 200_000;
+    for world in 2..=6 {
+        let next = |rank: &Collective| (rank.rank() + 1) % world;
+        let receive = |mut rank: Collective| {
+            let from = next(&rank);
+            rank.recv(&mut [0_f32; 4], from).err()
+        };
+        let expected = circle(world, |rank| format!("recv of 4 f32 from rank {}", (rank + 1) % world));
+        assert_eq!(on_ranks(world, receive), vec![Some(expected); world]);
+        // More than is on its way at a time.
+        let send = |mut rank: Collective| {
+            let to = next(&rank);
+            rank.send(&vec![0_i64; LARGE], to).err()
+        };
+        let expected = circle(world, |rank| format!("send of {LARGE} i64 to rank {}", (rank + 1) % world));
+        assert_eq!(on_ranks(world, send), vec![Some(expected); world]);
+        // Each sends to itself what it would receive only later.
+        let both = |mut rank: Collective| {
+            let (me, from) = (rank.rank(), next(&rank));
+            rank.send_recv(&vec![0_f64; LARGE], me, &mut [0_f64], from).err()
+        };
+        for told in on_ranks(world, both).into_iter().flatten() {
+            let Some(CollectiveError::Crossed { circle }) = told else { panic!("{told:?}") };
+            assert!(circle.iter().all(|waiting| (circle.len(), waiting.for_rank) == (1, waiting.rank)));
+        }
+    }
+}
+
+/// A long circle of which one rank is in a call of all.
+#[test]
+fn invariant_3_a_circle_through_a_call_of_all_is_told_at_once() {
+    for _ in 0..20 {
+        let results = on_ranks(5, |mut rank| match rank.rank() {
+            4 => rank.barrier().err(),
+            me => rank.recv(&mut [0_f32; 4], me + 1).err(),
+        });
+        let told = results[0].clone().flatten();
+        assert!(results.iter().all(|result| *result == Some(told.clone())), "{results:?}");
+        let Some(CollectiveError::Crossed { circle }) = told else { panic!("{told:?}") };
+        // From whichever rank closed it: it was the last, so it is the shortest one through that rank.
+        assert_eq!(circle.last().map(|last| (last.rank, last.call.as_str())), Some((4, "barrier")));
+        for (waiting, next) in circle.iter().zip(circle.iter().skip(1)) {
+            assert_eq!((waiting.for_rank, next.rank), (waiting.rank + 1, waiting.rank + 1));
+        }
+    }
+}
+
+/// Ranks that wait for each other all the time, and never in a circle: a message is on its way, or its sender is.
+#[test]
+fn no_circle_is_seen_where_there_is_none() {
+    let results = on_ranks(3, |mut rank| {
+        let (me, next, last) = (rank.rank(), (rank.rank() + 1) % 3, (rank.rank() + 2) % 3);
+        let (own, mut got) = (vec![me as i64; 50_000], vec![0_i64; 50_000]);
+        for round in 0..300 {
+            let len = if round % 3 == 0 { 50_000 } else { 1 };
+            rank.send_recv(&own[..len], next, &mut got[..len], last)?;
+            if me == 0 {
+                rank.send(&own[..1], 1)?;
+                rank.recv(&mut got[..1], 2)?;
+            } else {
+                rank.recv(&mut got[..1], last)?;
+                rank.send(&own[..1], next)?;
+            }
+            rank.all_reduce(&mut got[..1], ReduceOp::Sum)?;
+            assert_eq!(got[0], 3);
+        }
+        Ok::<_, CollectiveError>(())
+    });
+    assert_eq!(results, [Some(Ok(())), Some(Ok(())), Some(Ok(()))]);
 }
 
 #[test]
