@@ -47,9 +47,9 @@ pub(crate) trait Running: Send + Sync {
     fn handle(&self) -> Box<dyn Any>;
 }
 
-struct Of<M: Model>(Arc<Core<M>>);
+struct Of<I, O>(Arc<Core<I, O>>);
 
-impl<M: Model> Running for Of<M> {
+impl<I: Send + 'static, O: Send + 'static> Running for Of<I, O> {
     fn name(&self) -> &Arc<str> {
         &self.0.name
     }
@@ -96,7 +96,7 @@ impl App {
         let at = path.clone();
         let name = Arc::clone(&deployment.name);
         let start = move |metrics: &Metrics, runtime: &RuntimeHandle| {
-            let core = Core::new(deployment, metrics)?;
+            let core = Core::new(deployment.erase(), metrics)?;
             let replicas = Replicas::start(&core, runtime)?;
             let route = Route {
                 deployment: core.name.to_string(),
@@ -113,7 +113,7 @@ impl App {
     pub fn deploy<M: Model>(mut self, deployment: Deployment<M>) -> Self {
         let name = Arc::clone(&deployment.name);
         let start = move |metrics: &Metrics, runtime: &RuntimeHandle| {
-            let core = Core::new(deployment, metrics)?;
+            let core = Core::new(deployment.erase(), metrics)?;
             let replicas = Replicas::start(&core, runtime)?;
             Ok(Started { running: Arc::new(Of(core)), replicas, route: None })
         };

@@ -16,10 +16,9 @@ use super::config::{DeploymentConfig, Execution};
 use super::drain::DrainRate;
 use super::handle::{Submitted, Ticket};
 use super::mode::Chooser;
-use super::{Check, Deployment, Factory};
+use super::{AnyModel, Check, Erased, Factory};
 use crate::error::{CallError, ServeError, chain};
 use crate::metrics::{DeploymentMetrics, Metrics};
-use crate::model::Model;
 
 /// How long an inline caller waits for a slot before it queues instead: a few calls of a cheap model.
 const SLOT_PATIENCE: Duration = Duration::from_micros(200);
@@ -28,21 +27,21 @@ const SLOT_PATIENCE: Duration = Duration::from_micros(200);
 pub(crate) type Reply<O> = Result<O, CallError>;
 
 /// A request in the queue.
-pub(crate) struct Job<M: Model> {
-    input: M::In,
+pub(crate) struct Job<I, O> {
+    input: I,
     since: Duration,
-    reply: oneshot::Sender<Reply<M::Out>>,
+    reply: oneshot::Sender<Reply<O>>,
 }
 
-struct Queue<M: Model> {
-    batcher: Batcher<Job<M>>,
+struct Queue<I, O> {
+    batcher: Batcher<Job<I, O>>,
     drain: DrainRate,
 }
 
 /// Where a replica keeps its model.
-pub(crate) struct Slot<M> {
+pub(crate) struct Slot<I, O> {
     pub name: Arc<str>,
-    model: Mutex<Option<M>>,
+    model: Mutex<Option<AnyModel<I, O>>>,
     /// Why the model is gone, from the panic until the replica has noticed.
     lost: Mutex<Option<Arc<str>>>,
     is_lost: AtomicBool,
@@ -56,15 +55,15 @@ pub(crate) enum End {
     Lost(Arc<str>),
 }
 
-/// One running deployment.
-pub(crate) struct Core<M: Model> {
+/// One running deployment, whatever its model's type.
+pub(crate) struct Core<I, O> {
     pub name: Arc<str>,
     pub config: DeploymentConfig,
     pub metrics: DeploymentMetrics,
-    pub slots: Vec<Slot<M>>,
-    factory: Factory<M>,
-    check: Option<Check<M::In>>,
-    queue: Mutex<Queue<M>>,
+    pub slots: Vec<Slot<I, O>>,
+    factory: Factory<I, O>,
+    check: Option<Check<I>>,
+    queue: Mutex<Queue<I, O>>,
     work: Condvar,
     /// Length of the queue, for a look without its lock.
     queued: AtomicUsize,
@@ -74,9 +73,9 @@ pub(crate) struct Core<M: Model> {
     timeout: Duration,
 }
 
-impl<M: Model> Core<M> {
-    pub(crate) fn new(deployment: Deployment<M>, metrics: &Metrics) -> Result<Arc<Self>, ServeError> {
-        let Deployment { name, config, factory, check } = deployment;
+impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
+    pub(crate) fn new(deployment: Erased<I, O>, metrics: &Metrics) -> Result<Arc<Self>, ServeError> {
+        let Erased { name, config, factory, check } = deployment;
         config.validate()?;
         let metrics = metrics.deployment(&name)?;
         let slot = |index: usize| Slot {
@@ -122,7 +121,7 @@ impl<M: Model> Core<M> {
     }
 
     /// Takes a request: answers it in place, queues it, or refuses it.
-    pub(crate) fn submit(self: &Arc<Self>, input: M::In) -> Submitted<M::Out> {
+    pub(crate) fn submit(self: &Arc<Self>, input: I) -> Submitted<O> {
         if let Some(check) = &self.check
             && let Err(error) = check(&input)
         {
@@ -166,7 +165,7 @@ impl<M: Model> Core<M> {
     }
 
     /// Runs one request on the caller's thread, if a slot is free soon; gives the input back otherwise.
-    fn answer_inline(&self, input: M::In) -> Result<Reply<M::Out>, M::In> {
+    fn answer_inline(&self, input: I) -> Result<Reply<O>, I> {
         thread_local! {
             static PREFERRED: usize = {
                 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -208,7 +207,7 @@ impl<M: Model> Core<M> {
 
     /// Waits for a batch; also returns the requests that ran out of time in the queue.
     #[allow(clippy::type_complexity)]
-    fn take(&self, slot: &Slot<M>) -> Result<(Vec<Job<M>>, Vec<Job<M>>), End> {
+    fn take(&self, slot: &Slot<I, O>) -> Result<(Vec<Job<I, O>>, Vec<Job<I, O>>), End> {
         let mut queue = self.queue.lock();
         loop {
             if slot.is_lost.load(Ordering::Acquire) {
@@ -231,13 +230,13 @@ impl<M: Model> Core<M> {
         }
     }
 
-    fn note_length(&self, queue: &MutexGuard<'_, Queue<M>>) {
+    fn note_length(&self, queue: &MutexGuard<'_, Queue<I, O>>) {
         self.queued.store(queue.batcher.len(), Ordering::Relaxed);
         self.metrics.queued(queue.batcher.len());
     }
 
     /// Runs a batch on this replica's own thread.
-    fn answer(&self, slot: &Slot<M>, batch: Vec<Job<M>>) {
+    fn answer(&self, slot: &Slot<I, O>, batch: Vec<Job<I, O>>) {
         let now = self.now();
         let size = batch.len();
         let mut inputs = Vec::with_capacity(size);
@@ -258,10 +257,10 @@ impl<M: Model> Core<M> {
     /// Calls the model; always returns as many replies as inputs.
     fn call(
         &self,
-        slot: &Slot<M>,
-        mut guard: MutexGuard<'_, Option<M>>,
-        inputs: Vec<M::In>,
-    ) -> Vec<Reply<M::Out>> {
+        slot: &Slot<I, O>,
+        mut guard: MutexGuard<'_, Option<AnyModel<I, O>>>,
+        inputs: Vec<I>,
+    ) -> Vec<Reply<O>> {
         let size = inputs.len();
         let all = |error: CallError| (0..size).map(|_| Err(error.clone())).collect();
         let replica = || Arc::clone(&slot.name);
@@ -320,7 +319,7 @@ impl<M: Model> Core<M> {
     }
 }
 
-impl<M: Model> super::handle::Cancel for Core<M> {
+impl<I: Send + 'static, O: Send + 'static> super::handle::Cancel for Core<I, O> {
     fn cancel(&self, id: u64) {
         let mut queue = self.queue.lock();
         let job = queue.batcher.cancel(id);

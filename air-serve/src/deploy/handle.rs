@@ -11,64 +11,47 @@ use tokio::sync::oneshot;
 
 use super::core::{Core, Reply};
 use crate::error::CallError;
-use crate::model::Model;
 
 /// Calls a deployment from within the process: no socket, no encoding. Clones are cheap.
 pub struct DeploymentHandle<I, O> {
-    target: Arc<dyn Target<I, O>>,
+    core: Arc<Core<I, O>>,
 }
 
 impl<I, O> Clone for DeploymentHandle<I, O> {
     fn clone(&self) -> Self {
-        DeploymentHandle { target: Arc::clone(&self.target) }
+        DeploymentHandle { core: Arc::clone(&self.core) }
     }
 }
 
 impl<I, O> std::fmt::Debug for DeploymentHandle<I, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeploymentHandle").field("deployment", &self.target.name()).finish()
+        f.debug_struct("DeploymentHandle").field("deployment", &self.core.name).finish()
     }
 }
 
 impl<I: Send + 'static, O: Send + 'static> DeploymentHandle<I, O> {
-    pub(crate) fn new<M: Model<In = I, Out = O>>(core: Arc<Core<M>>) -> Self {
-        DeploymentHandle { target: Arc::new(core) }
+    pub(crate) fn new(core: Arc<Core<I, O>>) -> Self {
+        DeploymentHandle { core }
     }
 
     /// The deployment's name.
     pub fn name(&self) -> &str {
-        self.target.name()
+        &self.core.name
     }
 
     /// Starts a call. Awaiting it gives the answer; dropping it takes the request out of the queue, so that the model never sees it.
     ///
     /// Within a Tokio runtime the deployment's time limit is kept to a millisecond; elsewhere only while the request is queued.
     pub fn call(&self, input: I) -> Call<O> {
-        Call::new(self.target.submit(input))
+        Call::new(self.core.submit(input))
     }
 
     /// Calls and waits for the answer on this thread, for at most the deployment's time limit.
     pub fn call_blocking(&self, input: I) -> Result<O, CallError> {
-        match self.target.submit(input) {
+        match self.core.submit(input) {
             Submitted::Done(reply) => reply,
             Submitted::Waiting { receiver, ticket, timeout } => wait(receiver, ticket, timeout),
         }
-    }
-}
-
-/// A running deployment, whatever its model's type.
-trait Target<I, O>: Send + Sync {
-    fn name(&self) -> &str;
-    fn submit(&self, input: I) -> Submitted<O>;
-}
-
-impl<M: Model> Target<M::In, M::Out> for Arc<Core<M>> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn submit(&self, input: M::In) -> Submitted<M::Out> {
-        Core::submit(self, input)
     }
 }
 

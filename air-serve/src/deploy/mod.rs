@@ -31,8 +31,10 @@ use crate::error::CallError;
 use crate::model::Model;
 use crate::onnx::OnnxModel;
 
+/// A model of any type that takes and gives these.
+pub(crate) type AnyModel<I, O> = Box<dyn Model<In = I, Out = O>>;
 /// Builds the model of a replica; called again when a replica is replaced.
-pub(crate) type Factory<M> = Arc<dyn Fn() -> Result<M, BoxError> + Send + Sync>;
+pub(crate) type Factory<I, O> = Arc<dyn Fn() -> Result<AnyModel<I, O>, BoxError> + Send + Sync>;
 /// Says whether an input fits.
 pub(crate) type Check<I> = Arc<dyn Fn(&I) -> Result<(), CallError> + Send + Sync>;
 
@@ -40,8 +42,16 @@ pub(crate) type Check<I> = Arc<dyn Fn(&I) -> Result<(), CallError> + Send + Sync
 pub struct Deployment<M: Model> {
     pub(crate) name: Arc<str>,
     pub(crate) config: DeploymentConfig,
-    pub(crate) factory: Factory<M>,
+    pub(crate) factory: Factory<M::In, M::Out>,
     pub(crate) check: Option<Check<M::In>>,
+}
+
+/// A deployment without the type of its model, so that a model of another type can take its place.
+pub(crate) struct Erased<I, O> {
+    pub name: Arc<str>,
+    pub config: DeploymentConfig,
+    pub factory: Factory<I, O>,
+    pub check: Option<Check<I>>,
 }
 
 impl<M: Model> Deployment<M> {
@@ -50,6 +60,7 @@ impl<M: Model> Deployment<M> {
         name: impl Into<Arc<str>>,
         factory: impl Fn() -> Result<M, BoxError> + Send + Sync + 'static,
     ) -> Self {
+        let factory = move || Ok(Box::new(factory()?) as AnyModel<M::In, M::Out>);
         let config = DeploymentConfig::default();
         Deployment { name: name.into(), config, factory: Arc::new(factory), check: None }
     }
@@ -70,6 +81,11 @@ impl<M: Model> Deployment<M> {
     pub fn check(mut self, check: impl Fn(&M::In) -> Result<(), CallError> + Send + Sync + 'static) -> Self {
         self.check = Some(Arc::new(check));
         self
+    }
+
+    pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
+        let Deployment { name, config, factory, check } = self;
+        Erased { name, config, factory, check }
     }
 }
 

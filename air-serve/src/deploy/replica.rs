@@ -14,7 +14,6 @@ use parking_lot::{Condvar, Mutex};
 
 use super::core::{Core, End};
 use crate::error::ServeError;
-use crate::model::Model;
 
 /// The back-off limits how often a replica is replaced; giving up on it for good would help nobody.
 const RESTARTS: usize = 100_000;
@@ -27,13 +26,17 @@ pub(crate) struct Replicas {
 
 impl Replicas {
     /// Starts every replica and waits until each has its model; the first that cannot build it fails the deployment.
-    pub(crate) fn start<M: Model>(core: &Arc<Core<M>>, runtime: &RuntimeHandle) -> Result<Self, ServeError> {
+    pub(crate) fn start<I, O>(core: &Arc<Core<I, O>>, runtime: &RuntimeHandle) -> Result<Self, ServeError>
+    where
+        I: Send + 'static,
+        O: Send + 'static,
+    {
         let spec = SupervisorSpec::new(Arc::clone(&core.name)).intensity(RESTARTS, WINDOW);
         let supervisor = runtime.supervisor(spec)?;
         let first_starts = FirstStarts::new(core.slots.len());
         for (index, slot) in core.slots.iter().enumerate() {
             let (core, first_starts) = (Arc::clone(core), Arc::clone(&first_starts));
-            let factory = move |cx: &mut Cx<Replica<M>>| -> Result<Replica<M>, BoxError> {
+            let factory = move |cx: &mut Cx<Replica<I, O>>| -> Result<Replica<I, O>, BoxError> {
                 let built = core.build(index);
                 if cx.generation() == 1 {
                     first_starts.note(built.clone());
@@ -41,7 +44,7 @@ impl Replicas {
                 built.map_err(|reason| reason.to_string())?;
                 Ok(Replica { core: Arc::clone(&core), index })
             };
-            let _: Mailbox<Replica<M>> = supervisor.spawn(Spec::new(Arc::clone(&slot.name)), factory)?;
+            let _: Mailbox<Replica<I, O>> = supervisor.spawn(Spec::new(Arc::clone(&slot.name)), factory)?;
         }
         if let Err(reason) = first_starts.wait() {
             core.close();
@@ -51,8 +54,8 @@ impl Replicas {
     }
 }
 
-struct Replica<M: Model> {
-    core: Arc<Core<M>>,
+struct Replica<I, O> {
+    core: Arc<Core<I, O>>,
     index: usize,
 }
 
@@ -63,13 +66,13 @@ impl Message for Pull {
     type Reply = ();
 }
 
-impl<M: Model> Worker for Replica<M> {
+impl<I: Send + 'static, O: Send + 'static> Worker for Replica<I, O> {
     fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), BoxError> {
         cx.mailbox().try_tell(Pull).map_err(|error| error.reason.to_string().into())
     }
 }
 
-impl<M: Model> Handle<Pull> for Replica<M> {
+impl<I: Send + 'static, O: Send + 'static> Handle<Pull> for Replica<I, O> {
     fn handle(&mut self, _: Pull, cx: &mut Cx<Self>) -> Result<(), BoxError> {
         match self.core.pull(self.index) {
             End::Closed => {
