@@ -3,17 +3,17 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use air_core::RuntimeHandle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::deploy::{Core, Deployment, DeploymentHandle, Replicas};
+use crate::deploy::{Controller, Deployment, DeploymentHandle, Erased, Ground, Outcome, Running};
 use crate::error::ServeError;
 use crate::http::{HttpConfig, Json, Route, valid_path};
 use crate::metrics::Metrics;
 use crate::model::Model;
 
-/// Deployments and their routes; run it with [`run`](crate::run).
+/// Deployments and their routes; run it with [`run`](crate::run), and give it to a server that runs with
+/// [`Server::deploy`](crate::Server::deploy).
 #[derive(Default)]
 pub struct App {
     pub(crate) http: HttpConfig,
@@ -24,46 +24,29 @@ pub struct App {
 pub(crate) struct Part {
     pub name: Arc<str>,
     pub path: Option<String>,
-    pub start: Start,
+    pub planned: Box<dyn Planned>,
+    /// Makes the route to it.
+    pub route: Option<MakeRoute>,
 }
 
-type Start = Box<dyn FnOnce(&Metrics, &RuntimeHandle) -> Result<Started, ServeError> + Send>;
+pub(crate) type MakeRoute = Box<dyn Fn(&dyn Running, &Metrics) -> Result<Route, ServeError> + Send>;
 
-/// A deployment that runs.
-pub(crate) struct Started {
-    pub running: Arc<dyn Running>,
-    pub replicas: Replicas,
-    pub route: Option<(String, Route)>,
+/// A deployment that is not started yet, without the types of its requests.
+pub(crate) trait Planned: Send {
+    /// Begins to run it.
+    fn start(self: Box<Self>, ground: &Ground) -> Result<(Arc<dyn Running>, Outcome), ServeError>;
+    /// Its `Erased<In, Out>`, for an update.
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
-/// A running deployment without the type of its model.
-pub(crate) trait Running: Send + Sync {
-    fn name(&self) -> &Arc<str>;
-    /// Lets no request in any more.
-    fn close(&self);
-    /// Whether some replica can answer.
-    fn is_up(&self) -> bool;
-    /// Its `DeploymentHandle<In, Out>`.
-    fn handle(&self) -> Box<dyn Any>;
-}
-
-struct Of<I, O>(Arc<Core<I, O>>);
-
-impl<I: Send + 'static, O: Send + 'static> Running for Of<I, O> {
-    fn name(&self) -> &Arc<str> {
-        &self.0.name
+impl<I: Send + 'static, O: Send + 'static> Planned for Erased<I, O> {
+    fn start(self: Box<Self>, ground: &Ground) -> Result<(Arc<dyn Running>, Outcome), ServeError> {
+        let (controller, outcome) = Controller::start(*self, ground)?;
+        Ok((controller, outcome))
     }
 
-    fn close(&self) {
-        self.0.close();
-    }
-
-    fn is_up(&self) -> bool {
-        self.0.is_up()
-    }
-
-    fn handle(&self) -> Box<dyn Any> {
-        Box::new(DeploymentHandle::new(Arc::clone(&self.0)))
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
     }
 }
 
@@ -94,30 +77,21 @@ impl App {
     {
         let path = path.into();
         let at = path.clone();
+        let route: MakeRoute = Box::new(move |running, metrics| {
+            let handle = handle_of::<M::In, M::Out>(running)?;
+            let deployment = running.name().to_string();
+            Ok(Route { deployment, endpoint: Box::new(Json(handle)), metrics: metrics.route(&at)? })
+        });
         let name = Arc::clone(&deployment.name);
-        let start = move |metrics: &Metrics, runtime: &RuntimeHandle| {
-            let core = Core::new(deployment.erase(), metrics)?;
-            let replicas = Replicas::start(&core, runtime)?;
-            let route = Route {
-                deployment: core.name.to_string(),
-                endpoint: Box::new(Json(DeploymentHandle::new(Arc::clone(&core)))),
-                metrics: metrics.route(&at)?,
-            };
-            Ok(Started { running: Arc::new(Of(core)), replicas, route: Some((at, route)) })
-        };
-        self.parts.push(Part { name, path: Some(path), start: Box::new(start) });
+        let planned = Box::new(deployment.erase());
+        self.parts.push(Part { name, path: Some(path), planned, route: Some(route) });
         self
     }
 
     /// Runs a deployment that only handles of this process reach.
     pub fn deploy<M: Model>(mut self, deployment: Deployment<M>) -> Self {
         let name = Arc::clone(&deployment.name);
-        let start = move |metrics: &Metrics, runtime: &RuntimeHandle| {
-            let core = Core::new(deployment.erase(), metrics)?;
-            let replicas = Replicas::start(&core, runtime)?;
-            Ok(Started { running: Arc::new(Of(core)), replicas, route: None })
-        };
-        self.parts.push(Part { name, path: None, start: Box::new(start) });
+        self.parts.push(Part { name, path: None, planned: Box::new(deployment.erase()), route: None });
         self
     }
 
@@ -144,4 +118,16 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// The handle of a deployment, if these are its types.
+pub(crate) fn handle_of<I: Send + 'static, O: Send + 'static>(
+    running: &dyn Running,
+) -> Result<DeploymentHandle<I, O>, ServeError> {
+    let handle = running.handle().downcast::<DeploymentHandle<I, O>>();
+    handle.map(|handle| *handle).map_err(|_| ServeError::NoDeployment {
+        name: running.name().to_string(),
+        input: std::any::type_name::<I>(),
+        output: std::any::type_name::<O>(),
+    })
 }

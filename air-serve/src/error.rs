@@ -36,6 +36,24 @@ pub enum ServeError {
         /// What the model's factory said, or its panic.
         reason: Arc<str>,
     },
+    /// An update failed, and the version before it serves as it did.
+    #[error("deployment `{deployment}`: the update to version {version} was rolled back: {reason}")]
+    RolledBack {
+        /// The deployment.
+        deployment: Arc<str>,
+        /// The version that failed.
+        version: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// What was asked of a deployment cannot be done now.
+    #[error("deployment `{deployment}`: {reason}")]
+    Refused {
+        /// The deployment.
+        deployment: Arc<str>,
+        /// Why, and what to do instead.
+        reason: String,
+    },
     /// No deployment has this name and these types.
     #[error("no deployment `{name}` takes {input} and gives {output}")]
     NoDeployment {
@@ -115,12 +133,20 @@ pub enum CallError {
     /// The model answered a batch with the wrong number of answers, so that none can be told whose it is.
     #[error("replica {replica} gave {got} answers to a batch of {expected}")]
     WrongBatch {
-        /// The replica.
+        /// The replica; it is replaced.
         replica: Arc<str>,
         /// Requests in the batch.
         expected: usize,
         /// Answers it gave.
         got: usize,
+    },
+    /// The replica that was executing the request does not return.
+    #[error("replica {replica} was given up: {reason}")]
+    GivenUp {
+        /// The replica; it is replaced.
+        replica: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
     },
     /// The deployment is shutting down.
     #[error("deployment `{deployment}` is shutting down")]
@@ -137,7 +163,10 @@ impl CallError {
             CallError::Invalid { .. } => 422,
             CallError::Busy { .. } | CallError::Closed { .. } => 503,
             CallError::Timeout { .. } => 504,
-            CallError::Panicked { .. } | CallError::Failed { .. } | CallError::WrongBatch { .. } => 500,
+            CallError::Panicked { .. }
+            | CallError::Failed { .. }
+            | CallError::WrongBatch { .. }
+            | CallError::GivenUp { .. } => 500,
         }
     }
 }

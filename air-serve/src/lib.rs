@@ -50,6 +50,7 @@
 mod app;
 pub mod cli;
 mod deploy;
+mod deployments;
 mod error;
 mod http;
 mod metrics;
@@ -58,8 +59,12 @@ pub mod onnx;
 mod server;
 
 pub use app::App;
-pub use deploy::{Call, Deployment, DeploymentConfig, DeploymentHandle, Execution};
+pub use deploy::{
+    ApplicationState, ApplicationStatus, AutoscalingConfig, Call, Deployment, DeploymentConfig,
+    DeploymentHandle, DeploymentState, DeploymentStatus, Execution, ReplicaState, ReplicaStatus, ServeStatus,
+    UpdateStatus,
+};
 pub use error::{CallError, ServeError};
 pub use http::HttpConfig;
 pub use model::{Each, Model, each};
-pub use server::{Server, run};
+pub use server::{Server, run, run_with};

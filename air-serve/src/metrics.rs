@@ -6,6 +6,8 @@ use air_core::CoreError;
 use air_core::metrics::{Counter, Gauge, Histogram, Metrics as Registry};
 use parking_lot::Mutex;
 
+use crate::deploy::ReplicaState;
+
 /// Upper bounds of batch sizes.
 const SIZES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -27,6 +29,10 @@ impl Metrics {
         let labels = &[("deployment", name)];
         let counter = |name: &str, help: &str| self.registry.counter(name, help, labels);
         let seconds = |name: &str, help: &str| self.registry.histogram(name, help, labels);
+        let gauge = |state: ReplicaState| {
+            let labels = &[("deployment", name), ("state", state.as_str())];
+            self.registry.gauge("air_serve_replicas", "Replicas there are", labels)
+        };
         Ok(DeploymentMetrics {
             queued: self.registry.gauge("air_serve_queue_items", "Requests that wait now", labels)?,
             waited: seconds("air_serve_queue_seconds", "How long requests waited for a replica")?,
@@ -43,6 +49,13 @@ impl Metrics {
                 "Requests taken out of the queue by their callers",
             )?,
             panicked: counter("air_serve_panics_total", "Batches on which the model panicked")?,
+            retried: counter(
+                "air_serve_retries_total",
+                "Requests tried again because their replica was lost",
+            )?,
+            restarted: counter("air_serve_replica_restarts_total", "Replicas started again after a failure")?,
+            replicas: ReplicaState::ALL.map(gauge).into_iter().collect::<Result<_, _>>()?,
+            target: self.registry.gauge("air_serve_replicas_target", "Replicas there should be", labels)?,
         })
     }
 
@@ -82,11 +95,17 @@ pub(crate) struct DeploymentMetrics {
     refused: Counter,
     cancelled: Counter,
     panicked: Counter,
+    retried: Counter,
+    restarted: Counter,
+    /// By state, in the order of `ReplicaState::ALL`.
+    replicas: Vec<Gauge>,
+    target: Gauge,
 }
 
 impl DeploymentMetrics {
-    pub(crate) fn queued(&self, items: usize) {
-        self.queued.set(items as f64);
+    /// Versions of one deployment share the gauge.
+    pub(crate) fn queued(&self, change: f64) {
+        self.queued.add(change);
     }
 
     pub(crate) fn waited(&self, time: Duration) {
@@ -108,6 +127,21 @@ impl DeploymentMetrics {
 
     pub(crate) fn panicked(&self) {
         self.panicked.inc();
+    }
+
+    pub(crate) fn retried(&self, requests: usize) {
+        self.retried.add(requests as u64);
+    }
+
+    pub(crate) fn restarted(&self) {
+        self.restarted.inc();
+    }
+
+    pub(crate) fn replicas(&self, by_state: [usize; 4], target: usize) {
+        for (gauge, count) in self.replicas.iter().zip(by_state) {
+            gauge.set(count as f64);
+        }
+        self.target.set(target as f64);
     }
 }
 

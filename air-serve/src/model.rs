@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use air_core::BoxError;
+use serde_json::Value;
 
 use crate::onnx::{Answer, OnnxModel, Vector};
 
@@ -28,8 +29,16 @@ pub trait Model: Send + 'static {
     type Out: Send + 'static;
 
     /// Answers a batch: one answer for each input, in order. The batch is never empty, nor longer than the deployment's
-    /// `max_batch_size`. An error goes to every caller of the batch; after a panic the replica is replaced.
+    /// `max_batch_size`. An error goes to every caller of the batch and the model lives on. After a panic, or with the wrong number of answers,
+    /// the replica is replaced.
     fn predict(&mut self, batch: Vec<Self::In>) -> Result<Vec<Self::Out>, BoxError>;
+
+    /// Takes the deployment's `user_config`: once it is built, if there is one, and whenever it changes, between two batches. An error takes
+    /// the change back.
+    fn reconfigure(&mut self, user_config: &Value) -> Result<(), BoxError> {
+        let _ = user_config;
+        Err("this model has no settings: its `reconfigure` is not implemented".into())
+    }
 }
 
 /// A model from a function of one input; see [`each`].

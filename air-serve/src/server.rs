@@ -1,22 +1,27 @@
 //! A running server.
 
-use std::any::type_name;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use air_core::Runtime;
-use arc_swap::ArcSwap;
+use air_core::{Runtime, RuntimeConfig};
+use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::app::{App, Running};
-use crate::deploy::{DeploymentHandle, Replicas};
+use crate::app::{App, handle_of};
+use crate::deploy::{Deployment, DeploymentHandle, Ground, ServeStatus};
+use crate::deployments::Deployments;
 use crate::error::ServeError;
-use crate::http::{self, Front, Phase, RouteTable, Threads};
+use crate::http::{self, Front, HttpConfig, Phase, Threads};
 use crate::metrics::Metrics;
+use crate::model::Model;
 
 /// Starts serving. Returns once every replica has its model and the port is open: from then on requests are answered.
 pub fn run(app: App) -> Result<Server, ServeError> {
+    run_with(app, RuntimeConfig::default())
+}
+
+/// [`run`], on a runtime of these settings: with a clock of its own, say.
+pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> {
     app.validate()?;
     // First the port, which fails at once; models may take long to load.
     let listeners = http::bind(app.http.addr(), app.http.thread_count())?;
@@ -24,32 +29,27 @@ pub fn run(app: App) -> Result<Server, ServeError> {
         .local_addr()
         .map_err(|source| ServeError::Io { what: "cannot read the address", source })?;
     let metrics = Metrics::new(air_core::metrics::Metrics::new())?;
-    let runtime = Runtime::start()?;
-    let control = runtime.handle();
-    let table = Arc::new(ArcSwap::from_pointee(RouteTable::default()));
+    let runtime = Runtime::with(runtime)?;
+    let ground = Ground { runtime: runtime.handle(), metrics: metrics.clone() };
+    let deployments = Arc::new(Deployments::new(ground));
     let (phase, phase_seen) = watch::channel(Phase::Serving);
     let mut server = Server {
         addr,
+        http: app.http.clone(),
         metrics,
         phase,
         threads: None,
-        running: Vec::new(),
-        replicas: Vec::new(),
+        deployments: Arc::clone(&deployments),
         runtime: Some(runtime),
     };
-    let mut routes = HashMap::new();
-    for part in app.parts {
-        // On an error the server is dropped, which ends what has been started.
-        let started = (part.start)(&server.metrics, &control)?;
-        server.running.push(started.running);
-        server.replicas.push(started.replicas);
-        routes.extend(started.route.map(|(path, route)| (path, Arc::new(route))));
-    }
-    table.store(Arc::new(RouteTable { routes }));
+    // On an error the server is dropped, which ends what has been started.
+    deployments.deploy(app.parts)?;
+    let table = Arc::clone(&deployments.table);
     let own = http::Own {
         table: Arc::clone(&table),
         metrics: server.metrics.clone(),
         unready: server.unready(&phase_seen),
+        status: Arc::new(move || deployments.status()),
     };
     let other = server.metrics.route("other")?;
     let front = Arc::new(Front { config: app.http, table, own: http::router(own), other });
@@ -60,11 +60,11 @@ pub fn run(app: App) -> Result<Server, ServeError> {
 /// A running server. Dropping it, like [`Server::shutdown`], finishes what is under way and then ends.
 pub struct Server {
     addr: SocketAddr,
+    http: HttpConfig,
     metrics: Metrics,
     phase: watch::Sender<Phase>,
     threads: Option<Threads>,
-    running: Vec<Arc<dyn Running>>,
-    replicas: Vec<Replicas>,
+    deployments: Arc<Deployments>,
     /// The control plane: supervises the replicas.
     runtime: Option<Runtime>,
 }
@@ -75,18 +75,84 @@ impl Server {
         self.addr
     }
 
-    /// A handle for calls within this process to the deployment of that name and those types.
+    /// A handle for calls within this process to the deployment of that name and those types. It stays good through updates.
     pub fn handle<I: Send + 'static, O: Send + 'static>(
         &self,
         name: &str,
     ) -> Result<DeploymentHandle<I, O>, ServeError> {
-        let found = self.running.iter().find(|running| &**running.name() == name);
-        let handle = found.and_then(|running| running.handle().downcast::<DeploymentHandle<I, O>>().ok());
-        handle.map(|handle| *handle).ok_or_else(|| ServeError::NoDeployment {
+        let running = self.deployments.find(name).ok_or_else(|| ServeError::NoDeployment {
             name: name.to_owned(),
-            input: type_name::<I>(),
-            output: type_name::<O>(),
-        })
+            input: std::any::type_name::<I>(),
+            output: std::any::type_name::<O>(),
+        })?;
+        handle_of(&*running)
+    }
+
+    /// Makes what is served what `app` says, without failing a request; returns when that is so.
+    ///
+    /// Deployments it has and the server does not are started; those both have are updated as by [`update`](Self::update); when all are
+    /// ready the routes change, at once; then those that only the server has finish what they have and end. Nothing about listening can change.
+    ///
+    /// # Errors
+    /// If a new deployment cannot start, nothing has changed. If an update fails it is rolled back, the routes stay as they were, and so does
+    /// every other deployment, but for updates that have succeeded. [`status`](Self::status) keeps the reason until the next deploy.
+    pub fn deploy(&self, app: App) -> Result<(), ServeError> {
+        app.validate()?;
+        if app.http != self.http && app.http != HttpConfig::default() {
+            return Err(ServeError::config(
+                "how a server listens cannot change while it runs: start another one",
+            ));
+        }
+        self.deployments.deploy(app.parts)
+    }
+
+    /// Gives the deployment of the same name another version, without failing a request; returns when it serves alone.
+    ///
+    /// Fresh replicas are started before old ones end; each must have built its model, taken its `user_config` and passed its
+    /// [warm-up](Deployment::warm_up) before it gets requests, and then gets its share of them. An old version answers what it has let in. Of
+    /// the version that runs (see [`Deployment::version`]) only what can change in place does.
+    ///
+    /// # Errors
+    /// [`ServeError::RolledBack`] if replicas of the new version failed more than `max_constructor_retry_count` times: then the old version
+    /// serves as before.
+    pub fn update<M: Model>(&self, deployment: Deployment<M>) -> Result<(), ServeError> {
+        let running = self.deployments.get(&deployment.name)?;
+        running.update(Box::new(deployment.erase()), None)?.wait()
+    }
+
+    /// Like [`update`](Self::update), but stops at a share of the requests, above 0 and below 1; returns when the new version gets it. Then
+    /// [`promote`](Self::promote) it or [roll it back](Self::roll_back). It is rolled back by itself if its replicas fail.
+    pub fn canary<M: Model>(&self, deployment: Deployment<M>, share: f64) -> Result<(), ServeError> {
+        let running = self.deployments.get(&deployment.name)?;
+        running.update(Box::new(deployment.erase()), Some(share))?.wait()
+    }
+
+    /// Changes the share of a canary; returns when it gets it.
+    pub fn set_canary(&self, name: &str, share: f64) -> Result<(), ServeError> {
+        self.deployments.get(name)?.promote(Some(share))?.wait()
+    }
+
+    /// Makes a canary the only version; returns when it is.
+    pub fn promote(&self, name: &str) -> Result<(), ServeError> {
+        self.deployments.get(name)?.promote(None)?.wait()
+    }
+
+    /// Ends an update, a canary too, in favour of the version before.
+    pub fn roll_back(&self, name: &str, reason: &str) -> Result<(), ServeError> {
+        self.deployments.get(name)?.roll_back(reason)?.wait()
+    }
+
+    /// Gives a deployment's models other settings, in place, through [`Model::reconfigure`]; returns when every replica has them.
+    ///
+    /// # Errors
+    /// [`ServeError::RolledBack`] if a model refused them: then all have those from before, and that replica a fresh model.
+    pub fn reconfigure(&self, name: &str, user_config: Value) -> Result<(), ServeError> {
+        self.deployments.get(name)?.reconfigure(user_config)?.wait()
+    }
+
+    /// What runs and how it is, as `GET /-/status` gives it.
+    pub fn status(&self) -> ServeStatus {
+        self.deployments.status()
     }
 
     /// The metrics as Prometheus text, as `GET /metrics` gives them.
@@ -124,23 +190,18 @@ impl Server {
         if let Some(mut threads) = self.threads.take() {
             threads.join();
         }
-        for running in &self.running {
-            running.close();
-        }
-        self.replicas.clear();
-        // Ends when the replicas have answered what was queued.
+        self.deployments.close();
         self.runtime = None;
     }
 
     /// Why the server should get no traffic, for the readiness page.
     fn unready(&self, phase: &watch::Receiver<Phase>) -> Arc<dyn Fn() -> Option<String> + Send + Sync> {
-        let (running, phase) = (self.running.clone(), phase.clone());
+        let (deployments, phase) = (Arc::clone(&self.deployments), phase.clone());
         Arc::new(move || {
             if *phase.borrow() != Phase::Serving {
                 return Some("the server is shutting down".to_owned());
             }
-            let down = running.iter().find(|running| !running.is_up())?;
-            Some(format!("deployment `{}` has no replica that is up", down.name()))
+            deployments.down()
         })
     }
 }
@@ -153,7 +214,7 @@ impl Drop for Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<_> = self.running.iter().map(|running| running.name()).collect();
+        let names = self.deployments.names();
         f.debug_struct("Server")
             .field("addr", &self.addr)
             .field("deployments", &names)

@@ -70,9 +70,20 @@ impl<T> Batcher<T> {
             return Err(Refused::Full(item));
         }
         let id = self.next_id;
+        self.admit(now, deadline, item);
+        Ok(id)
+    }
+
+    /// Lets a request in that has been let in before, whatever the limits.
+    pub(crate) fn admit(&mut self, now: Duration, deadline: Duration, item: T) {
+        let id = self.next_id;
         self.next_id += 1;
         self.waiting.push_back(Waiting { id, since: now, deadline, item });
-        Ok(id)
+    }
+
+    /// Takes out all that waits.
+    pub(crate) fn take_all(&mut self) -> Vec<T> {
+        self.waiting.drain(..).map(|waiting| waiting.item).collect()
     }
 
     /// Takes a request out, if it still waits. It makes room at once.

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
+use super::autoscale::AutoscalingConfig;
 use super::batch::Policy;
+use super::fleet::Limits;
 use crate::error::ServeError;
+
+/// Most replicas of a deployment; each is a thread.
+pub(crate) const MOST_REPLICAS: usize = 1024;
 
 /// Where a model is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +31,12 @@ pub enum Execution {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeploymentConfig {
-    /// Replicas: models built, and calls that can run at a time (default 1).
+    /// Replicas: models built, and calls that can run at a time (default 1). 0, or `"auto"` in a file, is as many as the load needs, which
+    /// [`autoscaling_config`](Self::autoscaling_config) says more precisely.
+    #[serde(deserialize_with = "number_or_auto")]
     pub num_replicas: usize,
+    /// Lets the number of replicas follow the load (default: it stays as it is).
+    pub autoscaling_config: Option<AutoscalingConfig>,
     /// Most requests in one call of the model (default 1: no batching).
     pub max_batch_size: usize,
     /// How long the oldest request may wait for company, in seconds (default 0: an idle replica takes what there is).
@@ -37,6 +47,19 @@ pub struct DeploymentConfig {
     pub request_timeout_s: f64,
     /// Where the model is called.
     pub execution: Execution,
+    /// Settings of the model itself, handed to its [`reconfigure`](crate::Model::reconfigure) when it is built and whenever they change.
+    pub user_config: Option<Value>,
+    /// How long a call of the model may take before the replica is given up and replaced, in seconds (default: as long as a request,
+    /// `request_timeout_s`).
+    pub health_check_timeout_s: Option<f64>,
+    /// How long a replica may take to build its model, in seconds (default 600).
+    pub startup_timeout_s: f64,
+    /// How long a replica may take to finish what it has when it is to end, in seconds (default 20).
+    pub graceful_shutdown_timeout_s: f64,
+    /// Failures of a new version's replicas that an update puts up with; one more and it is rolled back (default 2).
+    pub max_constructor_retry_count: usize,
+    /// Replicas there may be beyond the number wanted during an update, in per cent of it; at least one replica (default 25).
+    pub max_surge_percent: f64,
 }
 
 impl Default for DeploymentConfig {
@@ -48,6 +71,13 @@ impl Default for DeploymentConfig {
             max_queued_requests: 1000,
             request_timeout_s: 30.0,
             execution: Execution::Auto,
+            autoscaling_config: None,
+            user_config: None,
+            health_check_timeout_s: None,
+            startup_timeout_s: 600.0,
+            graceful_shutdown_timeout_s: 20.0,
+            max_constructor_retry_count: 2,
+            max_surge_percent: 25.0,
         }
     }
 }
@@ -62,7 +92,19 @@ impl DeploymentConfig {
                 Err(ServeError::config(format!("{name} is {value}, it must be 1 to {most}")))
             }
         };
-        within("num_replicas", self.num_replicas, 1024)?;
+        if self.num_replicas > MOST_REPLICAS {
+            let (replicas, most) = (self.num_replicas, MOST_REPLICAS);
+            return Err(ServeError::config(format!(
+                "num_replicas is {replicas}, it must be 1 to {most}, or 0 (\"auto\") to follow the load"
+            )));
+        }
+        if self.num_replicas > 1 && self.autoscaling_config.is_some() {
+            return Err(ServeError::config(format!(
+                "num_replicas is {} and autoscaling_config is given: leave one of them out",
+                self.num_replicas
+            )));
+        }
+        self.autoscaling_config.as_ref().map_or(Ok(()), AutoscalingConfig::validate)?;
         within("max_batch_size", self.max_batch_size, 1 << 16)?;
         within("max_queued_requests", self.max_queued_requests, 1 << 20)?;
         if !(0.0..=60.0).contains(&self.batch_wait_timeout_s) {
@@ -71,10 +113,22 @@ impl DeploymentConfig {
                 self.batch_wait_timeout_s
             )));
         }
-        if !(self.request_timeout_s > 0.0 && self.request_timeout_s <= 86_400.0) {
+        for (name, seconds) in [
+            ("request_timeout_s", self.request_timeout_s),
+            ("health_check_timeout_s", self.health_check_timeout()),
+            ("startup_timeout_s", self.startup_timeout_s),
+            ("graceful_shutdown_timeout_s", self.graceful_shutdown_timeout_s),
+        ] {
+            if !(seconds > 0.0 && seconds <= 86_400.0) {
+                return Err(ServeError::config(format!(
+                    "{name} is {seconds}, it must be above 0 and at most 86400"
+                )));
+            }
+        }
+        if !(0.0..=100.0).contains(&self.max_surge_percent) {
             return Err(ServeError::config(format!(
-                "request_timeout_s is {}, it must be above 0 and at most 86400",
-                self.request_timeout_s
+                "max_surge_percent is {}, it must be 0 to 100",
+                self.max_surge_percent
             )));
         }
         if self.execution == Execution::Inline && self.batches() {
@@ -94,10 +148,120 @@ impl DeploymentConfig {
         Duration::from_secs_f64(self.request_timeout_s)
     }
 
+    /// How the number of replicas follows the load, if it does.
+    pub(crate) fn autoscaling(&self) -> Option<AutoscalingConfig> {
+        let auto = || (self.num_replicas == 0).then(AutoscalingConfig::default);
+        self.autoscaling_config.clone().or_else(auto)
+    }
+
+    /// Replicas there may be beyond the number wanted during an update.
+    pub(crate) fn surge(&self, replicas: usize) -> usize {
+        ((replicas as f64 * self.max_surge_percent / 100.0).ceil() as usize).max(1)
+    }
+
+    fn health_check_timeout(&self) -> f64 {
+        self.health_check_timeout_s.unwrap_or(self.request_timeout_s)
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            startup: Duration::from_secs_f64(self.startup_timeout_s),
+            call: Duration::from_secs_f64(self.health_check_timeout()),
+            grace: Duration::from_secs_f64(self.graceful_shutdown_timeout_s),
+        }
+    }
+
+    /// Whether a change to `other` needs no fresh replicas.
+    pub(crate) fn changes_in_place(&self, other: &Self) -> bool {
+        let fixed = |config: &Self| DeploymentConfig {
+            num_replicas: 1,
+            autoscaling_config: None,
+            user_config: None,
+            ..config.clone()
+        };
+        // Only a fresh model knows what it is without any.
+        let removed = self.user_config.is_some() && other.user_config.is_none();
+        !removed && fixed(self) == fixed(other)
+    }
+
     pub(crate) fn policy(&self) -> Policy {
         // A single request needs no company.
         let window =
             if self.batches() { Duration::from_secs_f64(self.batch_wait_timeout_s) } else { Duration::ZERO };
         Policy { max_batch_size: self.max_batch_size, window, capacity: self.max_queued_requests }
+    }
+}
+
+/// A number of replicas; `"auto"` is 0.
+fn number_or_auto<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "num_replicas must be a whole number or \"auto\"")]
+    enum Replicas {
+        Number(usize),
+        Auto(Auto),
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Auto {
+        Auto,
+    }
+    Ok(match Replicas::deserialize(from)? {
+        Replicas::Number(replicas) => replicas,
+        Replicas::Auto(Auto::Auto) => 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn from_toml(text: &str) -> Result<DeploymentConfig, String> {
+        let config: DeploymentConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.validate().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn rays_keys_are_read() {
+        let config = from_toml("num_replicas = \"auto\"").unwrap();
+        assert_eq!(config.autoscaling(), Some(AutoscalingConfig::default()));
+        let config = from_toml("[autoscaling_config]\nmin_replicas = 0\nmax_replicas = 3").unwrap();
+        let scaling = config.autoscaling().unwrap();
+        assert_eq!((scaling.min_replicas, scaling.max_replicas), (0, 3));
+        assert_eq!(from_toml("num_replicas = 3").unwrap().autoscaling(), None);
+        let config = from_toml("user_config = { threshold = 0.5 }").unwrap();
+        assert_eq!(config.user_config, Some(serde_json::json!({"threshold": 0.5})));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_so() {
+        for (text, says) in [
+            ("num_replicas = \"many\"", "whole number or \"auto\""),
+            ("num_replicas = 2000", "1 to 1024"),
+            ("num_replicas = 2\n[autoscaling_config]", "leave one of them out"),
+            ("[autoscaling_config]\nmin_replicas = 7\nmax_replicas = 3", "from 7 to 3"),
+            ("[autoscaling_config]\nreplicas = 7", "unknown field"),
+            ("startup_timeout_s = 0", "startup_timeout_s is 0"),
+            ("max_surge_percent = 101", "max_surge_percent"),
+        ] {
+            let error = from_toml(text).unwrap_err();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_replicas_do_not_hold_changes_in_place() {
+        let before = DeploymentConfig { user_config: Some(Value::from(1)), ..DeploymentConfig::default() };
+        let change = |change: fn(&mut DeploymentConfig)| {
+            let mut after = before.clone();
+            change(&mut after);
+            before.changes_in_place(&after)
+        };
+        assert!(change(|config| config.num_replicas = 7));
+        assert!(change(|config| config.user_config = Some(Value::from(2))));
+        assert!(change(|config| config.autoscaling_config = Some(AutoscalingConfig::default())));
+        assert!(!change(|config| config.max_batch_size = 2));
+        assert!(!change(|config| config.user_config = None));
     }
 }

@@ -1,135 +1,155 @@
-//! One running deployment: the queue, the slots that hold the replicas' models, and the execution of a batch.
-//!
-//! A slot's lock is held while its model runs. Replica threads lock their own slot; in inline mode callers lock whichever is free. So a model is
-//! never called twice at a time, wherever it is called from.
+//! One running version of a deployment: its queue, and the slots of the replicas that pull from it. `execute` has what the replicas do.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use air_core::Clock;
+use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::autoscale::Load;
 use super::batch::{Batcher, Next, Refused};
 use super::config::{DeploymentConfig, Execution};
 use super::drain::DrainRate;
 use super::handle::{Submitted, Ticket};
 use super::mode::Chooser;
-use super::{AnyModel, Check, Erased, Factory};
-use crate::error::{CallError, ServeError, chain};
-use crate::metrics::{DeploymentMetrics, Metrics};
-
-/// How long an inline caller waits for a slot before it queues instead: a few calls of a cheap model.
-const SLOT_PATIENCE: Duration = Duration::from_micros(200);
+use super::slot::Slot;
+use super::{Check, Erased, Factory, Spare, WarmUp};
+use crate::error::CallError;
+use crate::metrics::DeploymentMetrics;
 
 /// The answer to one request.
 pub(crate) type Reply<O> = Result<O, CallError>;
 
-/// A request in the queue.
+/// Wakes who looks after the deployment.
+pub(crate) type Poke = Arc<dyn Fn() + Send + Sync>;
+
+/// A request on its way to a model, or in a replica's hand.
 pub(crate) struct Job<I, O> {
-    input: I,
-    since: Duration,
-    reply: oneshot::Sender<Reply<O>>,
+    /// Taken while a model works on it; then, if the deployment is idempotent, a copy for a second try.
+    pub input: Option<I>,
+    pub since: Duration,
+    pub deadline: Duration,
+    /// It is on its second try.
+    pub again: bool,
+    pub reply: oneshot::Sender<Reply<O>>,
 }
 
-struct Queue<I, O> {
-    batcher: Batcher<Job<I, O>>,
-    drain: DrainRate,
+/// What waits.
+pub(super) struct Queue<I, O> {
+    pub batcher: Batcher<Job<I, O>>,
+    /// Requests whose replica was lost. They go first, and each alone: one that makes the model panic takes no other with it a second time.
+    pub again: VecDeque<Job<I, O>>,
+    pub drain: DrainRate,
+    /// Nothing is let in any more.
+    pub closed: bool,
+    /// Nobody will look at it any more.
+    pub over: bool,
 }
 
-/// Where a replica keeps its model.
-pub(crate) struct Slot<I, O> {
-    pub name: Arc<str>,
-    model: Mutex<Option<AnyModel<I, O>>>,
-    /// Why the model is gone, from the panic until the replica has noticed.
-    lost: Mutex<Option<Arc<str>>>,
-    is_lost: AtomicBool,
+impl<I, O> Queue<I, O> {
+    fn len(&self) -> usize {
+        self.batcher.len() + self.again.len()
+    }
 }
 
-/// Why a replica stopped pulling.
+/// What a replica is to do next.
+pub(super) enum Taken<I, O> {
+    Batch { batch: Vec<Job<I, O>>, late: Vec<Job<I, O>> },
+    Reconfigure,
+    End(End),
+}
+
+/// Why a replica stops pulling.
 pub(crate) enum End {
-    /// The deployment is closed and its queue empty.
-    Closed,
-    /// Its model panicked with this message and is gone.
+    /// It was told to leave, or its version is closed and the queue empty.
+    Left,
+    /// Its model is gone for this reason.
     Lost(Arc<str>),
 }
 
-/// One running deployment, whatever its model's type.
+/// One running version of a deployment.
 pub(crate) struct Core<I, O> {
+    /// The deployment's name.
     pub name: Arc<str>,
     pub config: DeploymentConfig,
-    pub metrics: DeploymentMetrics,
-    pub slots: Vec<Slot<I, O>>,
-    factory: Factory<I, O>,
+    pub metrics: Arc<DeploymentMetrics>,
+    pub(super) factory: Factory<I, O>,
+    pub(super) warm_up: Option<WarmUp<I>>,
+    pub(super) spare: Option<Spare<I>>,
     check: Option<Check<I>>,
-    queue: Mutex<Queue<I, O>>,
+    /// The user configuration and its number, which goes up with each change.
+    user_config: Mutex<(u64, Option<Value>)>,
+    user_config_number: AtomicU64,
+    /// Those of the replicas that are ready.
+    pub(super) slots: ArcSwap<Vec<Arc<Slot<I, O>>>>,
+    pub(super) queue: Mutex<Queue<I, O>>,
     work: Condvar,
     /// Length of the queue, for a look without its lock.
     queued: AtomicUsize,
-    inline: AtomicBool,
-    chooser: Mutex<Chooser>,
-    origin: Instant,
-    timeout: Duration,
+    pub(super) inline: AtomicBool,
+    pub(super) chooser: Mutex<Chooser>,
+    pub(super) clock: Clock,
+    pub(super) timeout: Duration,
+    pub(super) poke: Poke,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
-    pub(crate) fn new(deployment: Erased<I, O>, metrics: &Metrics) -> Result<Arc<Self>, ServeError> {
-        let Erased { name, config, factory, check } = deployment;
-        config.validate()?;
-        let metrics = metrics.deployment(&name)?;
-        let slot = |index: usize| Slot {
-            name: format!("{name}#{index}").into(),
-            model: Mutex::new(None),
-            lost: Mutex::new(None),
-            is_lost: AtomicBool::new(false),
+    /// A version without a replica; its configuration has been validated.
+    pub(crate) fn new(
+        deployment: Erased<I, O>,
+        metrics: Arc<DeploymentMetrics>,
+        clock: Clock,
+        poke: Poke,
+    ) -> Arc<Self> {
+        let Erased { name, config, factory, check, warm_up, spare, version: _ } = deployment;
+        let queue = Queue {
+            batcher: Batcher::new(config.policy()),
+            again: VecDeque::new(),
+            drain: DrainRate::new(),
+            closed: false,
+            over: false,
         };
-        Ok(Arc::new(Core {
+        Arc::new(Core {
             metrics,
-            slots: (0..config.num_replicas).map(slot).collect(),
+            slots: ArcSwap::default(),
             factory,
+            warm_up,
+            spare,
             check,
-            queue: Mutex::new(Queue { batcher: Batcher::new(config.policy()), drain: DrainRate::new() }),
+            user_config: Mutex::new((0, config.user_config.clone())),
+            user_config_number: AtomicU64::new(0),
+            queue: Mutex::new(queue),
             work: Condvar::new(),
             queued: AtomicUsize::new(0),
             inline: AtomicBool::new(config.execution == Execution::Inline),
             chooser: Mutex::new(Chooser::new()),
-            origin: Instant::now(),
+            clock,
             timeout: config.request_timeout(),
             config,
             name,
-        }))
+            poke,
+        })
     }
 
-    fn now(&self) -> Duration {
-        self.origin.elapsed()
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
     }
 
-    /// Builds a replica's model and puts it into its slot; an error or a panic of the factory comes back as its message.
-    pub(crate) fn build(&self, index: usize) -> Result<(), Arc<str>> {
-        let built = catch_unwind(AssertUnwindSafe(|| (self.factory)()));
-        let model = match built {
-            Ok(Ok(model)) => model,
-            Ok(Err(error)) => return Err(chain(&error)),
-            Err(payload) => return Err(format!("it panicked: {}", panic_text(&*payload)).into()),
-        };
-        let slot = &self.slots[index];
-        *slot.model.lock() = Some(model);
-        *slot.lost.lock() = None;
-        slot.is_lost.store(false, Ordering::Release);
-        Ok(())
-    }
-
-    /// Takes a request: answers it in place, queues it, or refuses it.
-    pub(crate) fn submit(self: &Arc<Self>, input: I) -> Submitted<O> {
+    /// Takes a request: answers it in place, queues it, or refuses it. A version that is closed gives it back.
+    pub(crate) fn submit(self: &Arc<Self>, input: I) -> Result<Submitted<O>, I> {
         if let Some(check) = &self.check
             && let Err(error) = check(&input)
         {
-            return Submitted::Done(Err(error));
+            return Ok(Submitted::Done(Err(error)));
         }
         let input = if self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0 {
             match self.answer_inline(input) {
-                Ok(reply) => return Submitted::Done(reply),
+                Ok(submitted) => return Ok(submitted),
                 Err(input) => input,
             }
         } else {
@@ -137,185 +157,218 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         };
         let (reply, receiver) = oneshot::channel();
         let now = self.now();
+        let deadline = now.saturating_add(self.timeout);
+        let job = Job { input: Some(input), since: now, deadline, again: false, reply };
         let mut queue = self.queue.lock();
-        let job = Job { input, since: now, reply };
-        match queue.batcher.push(now, now.saturating_add(self.timeout), job) {
+        match queue.batcher.push(now, deadline, job) {
             Ok(id) => {
                 self.note_length(&queue);
                 drop(queue);
                 self.work.notify_one();
-                let core: Arc<dyn super::handle::Cancel> = Arc::clone(self) as _;
-                Submitted::Waiting { receiver, ticket: Ticket::new(core, id), timeout: self.timeout }
+                if self.slots.load().is_empty() {
+                    // Nobody is there to take it: whoever looks after the deployment should know at once.
+                    (self.poke)();
+                }
+                Ok(self.waiting(receiver, Some(id)))
             }
             Err(Refused::Full(_)) => {
                 let queued = queue.batcher.len();
                 let retry_after = queue.drain.retry_after(now, queued);
                 drop(queue);
                 self.metrics.refused();
-                Submitted::Done(Err(CallError::Busy {
-                    deployment: Arc::clone(&self.name),
-                    queued,
-                    retry_after,
-                }))
+                let deployment = Arc::clone(&self.name);
+                Ok(Submitted::Done(Err(CallError::Busy { deployment, queued, retry_after })))
             }
-            Err(Refused::Closed(_)) => {
-                Submitted::Done(Err(CallError::Closed { deployment: Arc::clone(&self.name) }))
-            }
-        }
-    }
-
-    /// Runs one request on the caller's thread, if a slot is free soon; gives the input back otherwise.
-    fn answer_inline(&self, input: I) -> Result<Reply<O>, I> {
-        thread_local! {
-            static PREFERRED: usize = {
-                static NEXT: AtomicUsize = AtomicUsize::new(0);
-                NEXT.fetch_add(1, Ordering::Relaxed)
-            };
-        }
-        let first = PREFERRED.with(|preferred| *preferred) % self.slots.len();
-        let in_turn = self.slots[first..].iter().chain(&self.slots[..first]);
-        let mut free = in_turn.filter_map(|slot| slot.model.try_lock().map(|guard| (slot, guard)));
-        let free = free.find(|(_, guard)| guard.is_some());
-        let found = free.or_else(|| {
-            let slot = &self.slots[first];
-            slot.model.try_lock_for(SLOT_PATIENCE).filter(|guard| guard.is_some()).map(|guard| (slot, guard))
-        });
-        let Some((slot, guard)) = found else { return Err(input) };
-        let mut replies = self.call(slot, guard, vec![input]);
-        match replies.pop() {
-            Some(reply) => Ok(reply),
-            None => Ok(Err(CallError::WrongBatch { replica: Arc::clone(&slot.name), expected: 1, got: 0 })),
-        }
-    }
-
-    /// Pulls and answers until the deployment is closed or the replica's model is lost.
-    pub(crate) fn pull(&self, index: usize) -> End {
-        let slot = &self.slots[index];
-        loop {
-            let (batch, late) = match self.take(slot) {
-                Ok(taken) => taken,
-                Err(end) => return end,
-            };
-            for job in late {
-                let _ = job.reply.send(Err(CallError::Timeout { limit: self.timeout }));
-            }
-            if !batch.is_empty() {
-                self.answer(slot, batch);
+            Err(Refused::Closed(job)) => {
+                drop(queue);
+                let closed =
+                    || Ok(Submitted::Done(Err(CallError::Closed { deployment: Arc::clone(&self.name) })));
+                job.input.map_or_else(closed, Err)
             }
         }
     }
 
-    /// Waits for a batch; also returns the requests that ran out of time in the queue.
-    #[allow(clippy::type_complexity)]
-    fn take(&self, slot: &Slot<I, O>) -> Result<(Vec<Job<I, O>>, Vec<Job<I, O>>), End> {
+    pub(super) fn waiting(
+        self: &Arc<Self>,
+        receiver: oneshot::Receiver<Reply<O>>,
+        id: Option<u64>,
+    ) -> Submitted<O> {
+        let ticket = id.map_or_else(Ticket::none, |id| Ticket::new(Arc::clone(self) as _, id));
+        Submitted::Waiting { receiver, ticket, timeout: self.timeout }
+    }
+
+    /// Waits until there is something for this replica to do.
+    pub(super) fn take(&self, slot: &Slot<I, O>) -> Taken<I, O> {
         let mut queue = self.queue.lock();
         loop {
-            if slot.is_lost.load(Ordering::Acquire) {
-                let reason = slot.lost.lock().clone().unwrap_or_else(|| "unknown".into());
-                return Err(End::Lost(reason));
+            if let Some(reason) = slot.lost() {
+                return Taken::End(End::Lost(reason));
+            }
+            // Before its version is closed another replica takes what waits; afterwards nobody else might.
+            if slot.is_given_up() || (slot.is_leaving() && !queue.closed) {
+                return Taken::End(End::Left);
+            }
+            if slot.configured.load(Ordering::Acquire) != self.user_config_number.load(Ordering::Acquire) {
+                return Taken::Reconfigure;
             }
             let now = self.now();
-            let late = queue.batcher.expire(now);
+            let late = Self::expired(&mut queue, now);
+            if let Some(job) = queue.again.pop_front() {
+                self.note_length(&queue);
+                return Taken::Batch { batch: vec![job], late };
+            }
             let next = queue.batcher.next(now);
             self.note_length(&queue);
             match next {
-                Next::Run(batch) => return Ok((batch, late)),
-                _ if !late.is_empty() => return Ok((Vec::new(), late)),
+                Next::Run(batch) => return Taken::Batch { batch, late },
+                _ if !late.is_empty() => return Taken::Batch { batch: Vec::new(), late },
                 Next::Idle => self.work.wait(&mut queue),
                 Next::WaitUntil(at) => {
-                    self.work.wait_until(&mut queue, self.origin + at);
+                    self.work.wait_for(&mut queue, at.saturating_sub(now));
                 }
-                Next::Closed => return Err(End::Closed),
+                Next::Closed => return Taken::End(End::Left),
             }
+        }
+    }
+
+    /// Takes out what has run out of time.
+    fn expired(queue: &mut Queue<I, O>, now: Duration) -> Vec<Job<I, O>> {
+        let mut late = queue.batcher.expire(now);
+        if queue.again.iter().any(|job| job.deadline <= now) {
+            let (over, timely) = queue.again.drain(..).partition::<Vec<_>, _>(|job| job.deadline <= now);
+            queue.again = timely.into();
+            late.extend(over);
+        }
+        late
+    }
+
+    /// Answers what has run out of time, which the replicas do when there are any.
+    pub(crate) fn expire(&self) {
+        let mut queue = self.queue.lock();
+        let late = Self::expired(&mut queue, self.now());
+        self.note_length(&queue);
+        drop(queue);
+        self.too_late(late);
+    }
+
+    pub(super) fn too_late(&self, late: Vec<Job<I, O>>) {
+        for job in late {
+            let _ = job.reply.send(Err(CallError::Timeout { limit: self.timeout }));
         }
     }
 
     fn note_length(&self, queue: &MutexGuard<'_, Queue<I, O>>) {
-        self.queued.store(queue.batcher.len(), Ordering::Relaxed);
-        self.metrics.queued(queue.batcher.len());
+        let before = self.queued.swap(queue.len(), Ordering::Relaxed);
+        if before != queue.len() {
+            self.metrics.queued(queue.len() as f64 - before as f64);
+        }
     }
 
-    /// Runs a batch on this replica's own thread.
-    fn answer(&self, slot: &Slot<I, O>, batch: Vec<Job<I, O>>) {
+    /// Puts requests at the head of the queue that a lost replica had in hand.
+    pub(super) fn try_again(&self, jobs: Vec<Job<I, O>>) {
+        let mut queue = self.queue.lock();
+        if queue.over {
+            drop(queue);
+            for job in jobs {
+                let _ = job.reply.send(Err(CallError::Closed { deployment: Arc::clone(&self.name) }));
+            }
+            return;
+        }
+        queue.again.extend(jobs);
+        self.note_length(&queue);
+        drop(queue);
+        self.work.notify_all();
+    }
+
+    /// Takes out all that waits: for a version that will never have a replica again.
+    pub(crate) fn take_all(&self) -> Vec<Job<I, O>> {
+        let mut queue = self.queue.lock();
+        queue.over = true;
+        let mut jobs: Vec<_> = queue.again.drain(..).collect();
+        jobs.extend(queue.batcher.take_all());
+        self.note_length(&queue);
+        jobs
+    }
+
+    /// Takes requests over from another version. They have been let in once, so they are not refused for want of room.
+    pub(crate) fn adopt(&self, jobs: Vec<Job<I, O>>) {
+        let mut queue = self.queue.lock();
         let now = self.now();
-        let size = batch.len();
-        let mut inputs = Vec::with_capacity(size);
-        let mut waiting = Vec::with_capacity(size);
-        for job in batch {
-            self.metrics.waited(now.saturating_sub(job.since));
-            inputs.push(job.input);
-            waiting.push(job.reply);
-        }
-        let replies = self.call(slot, slot.model.lock(), inputs);
-        for (reply, caller) in replies.into_iter().zip(waiting) {
-            // A caller that went away while the model ran is no error.
-            let _ = caller.send(reply);
-        }
-        self.queue.lock().drain.record(self.now(), size);
-    }
-
-    /// Calls the model; always returns as many replies as inputs.
-    fn call(
-        &self,
-        slot: &Slot<I, O>,
-        mut guard: MutexGuard<'_, Option<AnyModel<I, O>>>,
-        inputs: Vec<I>,
-    ) -> Vec<Reply<O>> {
-        let size = inputs.len();
-        let all = |error: CallError| (0..size).map(|_| Err(error.clone())).collect();
-        let replica = || Arc::clone(&slot.name);
-        let Some(model) = guard.as_mut() else {
-            // An inline caller's panic took the model between this batch's dispatch and its start.
-            let reason = slot.lost.lock().clone().unwrap_or_else(|| "its model is being replaced".into());
-            return all(CallError::Panicked { replica: replica(), reason });
-        };
-        let start = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| model.predict(inputs)));
-        let took = start.elapsed();
-        self.metrics.executed(size, took);
-        match outcome {
-            Ok(Ok(answers)) if answers.len() == size => {
-                if self.config.execution == Execution::Auto && !self.config.batches() {
-                    let inline = self.chooser.lock().observe(took);
-                    self.inline.store(inline, Ordering::Relaxed);
-                }
-                answers.into_iter().map(Ok).collect()
-            }
-            Ok(Ok(answers)) => {
-                all(CallError::WrongBatch { replica: replica(), expected: size, got: answers.len() })
-            }
-            Ok(Err(error)) => all(CallError::Failed { replica: replica(), reason: chain(&error) }),
-            Err(payload) => {
-                let reason: Arc<str> = panic_text(&*payload).into();
-                // What a panic left behind is not reused, and may panic again when it is dropped.
-                let broken = guard.take();
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(broken)));
-                *slot.lost.lock() = Some(Arc::clone(&reason));
-                slot.is_lost.store(true, Ordering::Release);
-                drop(guard);
-                self.metrics.panicked();
-                tracing::error!(replica = %slot.name, %reason, "the model panicked; the replica is replaced");
-                self.wake();
-                all(CallError::Panicked { replica: replica(), reason })
+        for job in jobs {
+            let unfit =
+                self.check.as_ref().zip(job.input.as_ref()).and_then(|(check, input)| check(input).err());
+            match unfit {
+                Some(error) => drop(job.reply.send(Err(error))),
+                None => queue.batcher.admit(now, job.deadline, job),
             }
         }
+        self.note_length(&queue);
+        drop(queue);
+        self.work.notify_all();
     }
 
     /// Wakes every replica, so that each looks at what has changed. The lock orders this after their last look.
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         drop(self.queue.lock());
         self.work.notify_all();
     }
 
     /// Lets no request in any more; what waits is still answered.
     pub(crate) fn close(&self) {
-        self.queue.lock().batcher.close();
+        let mut queue = self.queue.lock();
+        queue.closed = true;
+        queue.batcher.close();
+        drop(queue);
         self.work.notify_all();
     }
 
-    /// Whether some replica has a model, and so can answer.
+    /// Requests that wait.
+    pub(crate) fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Whether some replica can answer.
     pub(crate) fn is_up(&self) -> bool {
-        self.slots.iter().any(|slot| !slot.is_lost.load(Ordering::Acquire))
+        !self.slots.load().is_empty()
+    }
+
+    /// The user configuration and its number.
+    pub(crate) fn user_config(&self) -> (u64, Option<Value>) {
+        self.user_config.lock().clone()
+    }
+
+    /// Changes the user configuration; every replica takes it before its next batch. Returns its number.
+    pub(crate) fn set_user_config(&self, value: Option<Value>) -> u64 {
+        let mut current = self.user_config.lock();
+        *current = (current.0 + 1, value);
+        self.user_config_number.store(current.0, Ordering::Release);
+        let number = current.0;
+        drop(current);
+        self.wake();
+        number
+    }
+
+    /// What it does now, and the time its replicas have been at work.
+    pub(crate) fn load(&self) -> (Load, Duration) {
+        let (slots, now) = (self.slots.load(), self.now());
+        let executing: usize = slots.iter().map(|slot| slot.work().requests()).sum();
+        let ongoing = self.queued.load(Ordering::Relaxed) + executing;
+        let worked = slots.iter().map(|slot| slot.work().total(now)).sum();
+        (Load { ongoing, busy: 0.0, running: slots.len() }, worked)
+    }
+
+    pub(super) fn enlist(&self, slot: &Arc<Slot<I, O>>) {
+        self.slots.rcu(|slots| {
+            let mut slots = Vec::clone(slots);
+            slots.push(Arc::clone(slot));
+            slots
+        });
+    }
+
+    pub(crate) fn delist(&self, slot: &Slot<I, O>) {
+        self.slots.rcu(|slots| {
+            slots.iter().filter(|other| !std::ptr::eq(&raw const ***other, slot)).cloned().collect::<Vec<_>>()
+        });
     }
 }
 
@@ -329,12 +382,4 @@ impl<I: Send + 'static, O: Send + 'static> super::handle::Cancel for Core<I, O> 
             self.metrics.cancelled();
         }
     }
-}
-
-/// What a panic's payload says.
-pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without a message")
-        .to_owned()
 }

@@ -9,46 +9,47 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::core::{Core, Reply};
+use super::core::Reply;
+use super::switch::Switch;
 use crate::error::CallError;
 
-/// Calls a deployment from within the process: no socket, no encoding. Clones are cheap.
+/// Calls a deployment from within the process: no socket, no encoding. Clones are cheap. It stays good through updates of the deployment.
 pub struct DeploymentHandle<I, O> {
-    core: Arc<Core<I, O>>,
+    switch: Arc<Switch<I, O>>,
 }
 
 impl<I, O> Clone for DeploymentHandle<I, O> {
     fn clone(&self) -> Self {
-        DeploymentHandle { core: Arc::clone(&self.core) }
+        DeploymentHandle { switch: Arc::clone(&self.switch) }
     }
 }
 
 impl<I, O> std::fmt::Debug for DeploymentHandle<I, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeploymentHandle").field("deployment", &self.core.name).finish()
+        f.debug_struct("DeploymentHandle").field("deployment", &self.switch.name()).finish()
     }
 }
 
 impl<I: Send + 'static, O: Send + 'static> DeploymentHandle<I, O> {
-    pub(crate) fn new(core: Arc<Core<I, O>>) -> Self {
-        DeploymentHandle { core }
+    pub(crate) fn new(switch: Arc<Switch<I, O>>) -> Self {
+        DeploymentHandle { switch }
     }
 
     /// The deployment's name.
     pub fn name(&self) -> &str {
-        &self.core.name
+        self.switch.name()
     }
 
     /// Starts a call. Awaiting it gives the answer; dropping it takes the request out of the queue, so that the model never sees it.
     ///
     /// Within a Tokio runtime the deployment's time limit is kept to a millisecond; elsewhere only while the request is queued.
     pub fn call(&self, input: I) -> Call<O> {
-        Call::new(self.core.submit(input))
+        Call::new(self.switch.submit(input))
     }
 
     /// Calls and waits for the answer on this thread, for at most the deployment's time limit.
     pub fn call_blocking(&self, input: I) -> Result<O, CallError> {
-        match self.core.submit(input) {
+        match self.switch.submit(input) {
             Submitted::Done(reply) => reply,
             Submitted::Waiting { receiver, ticket, timeout } => wait(receiver, ticket, timeout),
         }
@@ -69,6 +70,11 @@ pub(crate) struct Ticket {
 impl Ticket {
     pub(crate) fn new(core: Arc<dyn Cancel>, id: u64) -> Self {
         Ticket { core: Some(core), id }
+    }
+
+    /// For a request whose place cannot be given up.
+    pub(crate) fn none() -> Self {
+        Ticket { core: None, id: 0 }
     }
 
     /// The request was answered: there is no place to give up.

@@ -1,31 +1,62 @@
-//! Deployments: a queue, replicas that pull from it, and the handle callers hold.
+//! Deployments: versions of a model, replicas that come and go, and the handle callers hold.
+//!
+//! What requests pass through (the data plane):
 //!
 //! | file | idea |
 //! |---|---|
-//! | `batch` | when to dispatch what: pure |
-//! | `drain` | when a refused caller should come back: pure |
-//! | `mode` | whether a model is cheap enough to be called in place: pure |
-//! | `config` | the settings |
-//! | `core` | one running deployment: queue, slots, execution |
-//! | `replica` | the supervised workers that pull |
 //! | `handle` | what callers hold, and a call under way |
+//! | `switch` | which version gets a request |
+//! | `core` | one version: its queue |
+//! | `batch` | when to dispatch what: pure |
+//! | `slot` | where a replica keeps its model |
+//! | `execute` | what replicas do, and what becomes of the requests of one that is lost |
+//! | `mode` | whether a model is cheap enough to be called in place: pure |
+//! | `drain` | when a refused caller should come back: pure |
+//!
+//! What looks after it (the control plane):
+//!
+//! | file | idea |
+//! |---|---|
+//! | `config` | the settings |
+//! | `autoscale` | how many replicas there should be: pure |
+//! | `rollout` | how a version takes over: pure |
+//! | `fleet` | which replica to start, start again, drain, give up: pure |
+//! | `control` | who looks after a deployment, and what can be asked of it |
+//! | `reconcile` | seeing what is there, deciding, carrying it out |
+//! | `reconfigure` | changing a version in place |
+//! | `replica` | one life of a replica: a worker |
+//! | `status` | what it looks like from outside |
 
+mod autoscale;
 mod batch;
 mod config;
+mod control;
 mod core;
 mod drain;
+mod execute;
+mod fleet;
 mod handle;
 mod mode;
+mod reconcile;
+mod reconfigure;
 mod replica;
+mod rollout;
+mod slot;
+mod status;
+mod switch;
 
 use std::sync::Arc;
 
 use air_core::BoxError;
 
+pub use autoscale::AutoscalingConfig;
 pub use config::{DeploymentConfig, Execution};
-pub(crate) use core::Core;
+pub(crate) use control::{Controller, Ground, Outcome, Running};
 pub use handle::{Call, DeploymentHandle};
-pub(crate) use replica::Replicas;
+pub use status::{
+    ApplicationState, ApplicationStatus, DeploymentState, DeploymentStatus, ReplicaState, ReplicaStatus,
+    ServeStatus, UpdateStatus,
+};
 
 use crate::error::CallError;
 use crate::model::Model;
@@ -37,6 +68,10 @@ pub(crate) type AnyModel<I, O> = Box<dyn Model<In = I, Out = O>>;
 pub(crate) type Factory<I, O> = Arc<dyn Fn() -> Result<AnyModel<I, O>, BoxError> + Send + Sync>;
 /// Says whether an input fits.
 pub(crate) type Check<I> = Arc<dyn Fn(&I) -> Result<(), CallError> + Send + Sync>;
+/// What a fresh model is tried with.
+pub(crate) type WarmUp<I> = Arc<dyn Fn() -> Vec<I> + Send + Sync>;
+/// Copies an input, so that there is one for a second try.
+pub(crate) type Spare<I> = fn(&I) -> I;
 
 /// A model with the settings it is to be served with.
 pub struct Deployment<M: Model> {
@@ -44,6 +79,9 @@ pub struct Deployment<M: Model> {
     pub(crate) config: DeploymentConfig,
     pub(crate) factory: Factory<M::In, M::Out>,
     pub(crate) check: Option<Check<M::In>>,
+    version: Option<Arc<str>>,
+    warm_up: Option<WarmUp<M::In>>,
+    spare: Option<Spare<M::In>>,
 }
 
 /// A deployment without the type of its model, so that a model of another type can take its place.
@@ -52,6 +90,9 @@ pub(crate) struct Erased<I, O> {
     pub config: DeploymentConfig,
     pub factory: Factory<I, O>,
     pub check: Option<Check<I>>,
+    pub version: Option<Arc<str>>,
+    pub warm_up: Option<WarmUp<I>>,
+    pub spare: Option<Spare<I>>,
 }
 
 impl<M: Model> Deployment<M> {
@@ -62,7 +103,15 @@ impl<M: Model> Deployment<M> {
     ) -> Self {
         let factory = move || Ok(Box::new(factory()?) as AnyModel<M::In, M::Out>);
         let config = DeploymentConfig::default();
-        Deployment { name: name.into(), config, factory: Arc::new(factory), check: None }
+        Deployment {
+            name: name.into(),
+            config,
+            factory: Arc::new(factory),
+            check: None,
+            version: None,
+            warm_up: None,
+            spare: None,
+        }
     }
 
     /// Replaces all settings.
@@ -83,9 +132,31 @@ impl<M: Model> Deployment<M> {
         self
     }
 
+    /// Names this version of the model (default: a number). An update to the version that runs changes only the number of replicas, the autoscaling
+    /// and the `user_config`, in place; any other brings fresh replicas.
+    pub fn version(mut self, version: impl Into<Arc<str>>) -> Self {
+        self.version = Some(version.into());
+        self
+    }
+
+    /// Tries each fresh model with these inputs before it gets requests; one that fails on them does not.
+    pub fn warm_up(mut self, inputs: impl Fn() -> Vec<M::In> + Send + Sync + 'static) -> Self {
+        self.warm_up = Some(Arc::new(inputs));
+        self
+    }
+
+    /// Says that a request may run twice: those that a lost replica was executing are tried once more, each alone, on another one.
+    pub fn idempotent(mut self) -> Self
+    where
+        M::In: Clone,
+    {
+        self.spare = Some(M::In::clone);
+        self
+    }
+
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
-        let Deployment { name, config, factory, check } = self;
-        Erased { name, config, factory, check }
+        let Deployment { name, config, factory, check, version, warm_up, spare } = self;
+        Erased { name, config, factory, check, version, warm_up, spare }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The server's own pages: health, routes, metrics. Ray's names, and those of the orchestrators.
+//! The server's own pages: health, routes, status, metrics. Ray's names, and those of the orchestrators.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,9 +8,11 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{Response, StatusCode, Uri};
 use axum::routing::get;
+use serde::Serialize;
 
 use super::reply::{self, Body};
 use super::route::RouteTable;
+use crate::deploy::ServeStatus;
 use crate::metrics::Metrics;
 
 /// What the pages look at.
@@ -18,6 +20,7 @@ use crate::metrics::Metrics;
 pub(crate) struct Own {
     pub table: Arc<ArcSwap<RouteTable>>,
     pub metrics: Metrics,
+    pub status: Arc<dyn Fn() -> ServeStatus + Send + Sync>,
     /// Why the server should get no traffic now, if so.
     pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -28,6 +31,7 @@ pub(crate) fn router(own: Own) -> Router {
         .route("/health/live", get(async || reply::text("live").map(axum::body::Body::new)))
         .route("/health/ready", get(ready))
         .route("/-/routes", get(routes))
+        .route("/-/status", get(status))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(async || reply::not_allowed("GET").map(axum::body::Body::new))
         .fallback(unknown)
@@ -50,7 +54,15 @@ async fn ready(State(own): State<Own>) -> Page {
 async fn routes(State(own): State<Own>) -> Page {
     let table = own.table.load();
     let routes: BTreeMap<_, _> = table.routes.iter().map(|(path, route)| (path, &route.deployment)).collect();
-    page(match serde_json::to_vec(&routes) {
+    json(&routes)
+}
+
+async fn status(State(own): State<Own>) -> Page {
+    json(&(own.status)())
+}
+
+fn json(value: &impl Serialize) -> Page {
+    page(match serde_json::to_vec(value) {
         Ok(body) => reply::json(body),
         Err(error) => reply::problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     })

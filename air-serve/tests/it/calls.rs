@@ -152,10 +152,11 @@ fn a_panic_names_the_replica_costs_only_its_batch_and_the_replica_is_replaced() 
 }
 
 #[test]
-fn an_error_and_a_wrong_batch_length_go_to_every_caller_and_the_replica_lives() {
+fn an_error_and_a_wrong_batch_length_go_to_every_caller_and_the_latter_replaces_the_replica() {
     let (gate, deployment) = gated("model");
     let (_server, handle) = serve(deployment.with(|config| config.max_batch_size = 8));
-    for (bad, want) in [(FAIL, "told to fail"), (ONE_TOO_FEW, "gave 1 answers to a batch of 2")] {
+    for (bad, want, models) in [(FAIL, "told to fail", 1), (ONE_TOO_FEW, "gave 1 answers to a batch of 2", 2)]
+    {
         let first = handle.call(0);
         gate.started.recv().unwrap();
         let batch = [handle.call(bad), handle.call(5)];
@@ -167,8 +168,12 @@ fn an_error_and_a_wrong_batch_length_go_to_every_caller_and_the_replica_lives() 
             let error = futures::executor::block_on(call).unwrap_err().to_string();
             assert!(error.contains("replica model#0") && error.contains(want), "{error}");
         }
+        let after = handle.call(7);
+        gate.started.recv().unwrap();
+        gate.open.send(()).unwrap();
+        assert_eq!(futures::executor::block_on(after).unwrap(), 7);
+        assert_eq!(gate.built.load(Ordering::SeqCst), models);
     }
-    assert_eq!(gate.built.load(Ordering::SeqCst), 1);
 }
 
 #[test]
@@ -214,7 +219,9 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(start(App::new().deploy(good()).deploy(good())).contains("taken"));
     assert!(start(App::new().route("/metrics", good())).contains("own"));
     assert!(start(App::new().route("iris", good())).contains("path"));
-    assert!(start(App::new().deploy(good().with(|config| config.num_replicas = 0))).contains("num_replicas"));
+    assert!(
+        start(App::new().deploy(good().with(|config| config.num_replicas = 2000))).contains("num_replicas")
+    );
     assert!(
         start(App::new().deploy(good().with(|config| config.request_timeout_s = f64::NAN)))
             .contains("request_timeout_s")

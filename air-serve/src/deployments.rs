@@ -1,0 +1,185 @@
+//! The deployments of a running server, and the routes to them: what a deploy changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::app::Part;
+use crate::deploy::{ApplicationStatus, Ground, Outcome, Running, ServeStatus};
+use crate::error::ServeError;
+use crate::http::{Route, RouteTable};
+
+/// How often a deploy looks whether the last request of an old route is over.
+const LOOK: Duration = Duration::from_millis(1);
+/// Beyond a deployment's own limit, until nobody waits for its end any more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What runs.
+pub(crate) struct Deployments {
+    ground: Ground,
+    pub table: Arc<ArcSwap<RouteTable>>,
+    running: Mutex<Vec<Arc<dyn Running>>>,
+    last: Mutex<Last>,
+    /// Held during a deploy.
+    turn: Mutex<()>,
+    closing: AtomicBool,
+}
+
+/// How the last deploy went.
+struct Last {
+    at: SystemTime,
+    failure: Option<String>,
+}
+
+impl Deployments {
+    pub(crate) fn new(ground: Ground) -> Self {
+        Deployments {
+            ground,
+            table: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
+            running: Mutex::default(),
+            last: Mutex::new(Last { at: SystemTime::now(), failure: None }),
+            turn: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<dyn Running>> {
+        self.running.lock().iter().find(|running| &**running.name() == name).cloned()
+    }
+
+    /// The deployment of that name, for something to be asked of it.
+    pub(crate) fn get(&self, name: &str) -> Result<Arc<dyn Running>, ServeError> {
+        self.find(name).ok_or_else(|| {
+            let names: Vec<String> = self.running.lock().iter().map(|it| it.name().to_string()).collect();
+            let reason = format!("there is none of this name; there are: {}", names.join(", "));
+            ServeError::Refused { deployment: name.into(), reason }
+        })
+    }
+
+    /// Makes what runs what these parts say: new deployments are started, others updated, and those that are not among them ended.
+    ///
+    /// First what is new must be ready; then what is old is updated; then the routes change, all at once; only then does anything end.
+    pub(crate) fn deploy(&self, parts: Vec<Part>) -> Result<(), ServeError> {
+        let Some(_turn) = self.turn.try_lock() else {
+            return Err(ServeError::config("another deploy is under way: wait for its end"));
+        };
+        let result = self.deploy_in_turn(parts);
+        let failure = result.as_ref().err().map(ToString::to_string);
+        *self.last.lock() = Last { at: SystemTime::now(), failure };
+        result
+    }
+
+    fn deploy_in_turn(&self, parts: Vec<Part>) -> Result<(), ServeError> {
+        let names: Vec<Arc<str>> = parts.iter().map(|part| Arc::clone(&part.name)).collect();
+        let (mut begun, mut updates, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            routes
+                .extend(part.path.zip(part.route).map(|(path, route)| (Arc::clone(&part.name), path, route)));
+            match self.find(&part.name) {
+                Some(running) => updates.push((running, part.planned)),
+                None => match part.planned.start(&self.ground) {
+                    Ok((running, outcome)) => {
+                        self.running.lock().push(Arc::clone(&running));
+                        begun.push((running, outcome));
+                    }
+                    Err(error) => {
+                        self.end(begun.into_iter().map(|(running, _)| running));
+                        return Err(error);
+                    }
+                },
+            }
+        }
+        let (new, outcomes): (Vec<_>, Vec<_>) = begun.into_iter().unzip();
+        let ready = first_error(outcomes.into_iter().map(Outcome::wait));
+        let table = ready.and_then(|()| self.routes(&routes)).and_then(|table| {
+            let begun = updates.into_iter().map(|(running, to)| running.update(to.into_any(), None));
+            // Each is updated or rolled back by itself; all are waited for.
+            first_error(begun.collect::<Vec<_>>().into_iter().map(|begun| begun?.wait()))?;
+            Ok(table)
+        });
+        let table = match table {
+            Ok(table) => table,
+            Err(error) => {
+                self.end(new.into_iter());
+                return Err(error);
+            }
+        };
+        let before = self.table.swap(Arc::new(table));
+        let gone: Vec<_> =
+            self.running.lock().iter().filter(|running| !names.contains(running.name())).cloned().collect();
+        let is_gone = |route: &&Arc<Route>| gone.iter().any(|running| **running.name() == *route.deployment);
+        let old: Vec<Arc<Route>> = before.routes.values().filter(is_gone).cloned().collect();
+        drop(before);
+        let grace = gone.iter().map(|running| running.grace()).max().unwrap_or_default();
+        outlive(&old, grace);
+        self.end(gone.into_iter());
+        Ok(())
+    }
+
+    fn routes(&self, routes: &[(Arc<str>, String, crate::app::MakeRoute)]) -> Result<RouteTable, ServeError> {
+        let mut table = HashMap::new();
+        for (name, path, make) in routes {
+            let route = make(&*self.get(name)?, &self.ground.metrics)?;
+            table.insert(path.clone(), Arc::new(route));
+        }
+        Ok(RouteTable { routes: table })
+    }
+
+    /// Ends deployments; what they have let in is answered.
+    fn end(&self, deployments: impl Iterator<Item = Arc<dyn Running>>) {
+        let ending: Vec<_> = deployments.map(|running| (running.close(), running)).collect();
+        for (outcome, running) in ending {
+            if !outcome.wait_for(running.grace() + PATIENCE) {
+                tracing::warn!(deployment = %running.name(), "it has not ended within its limit");
+            }
+            self.running.lock().retain(|other| !Arc::ptr_eq(other, &running));
+        }
+    }
+
+    /// Ends everything.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        let all = self.running.lock().clone();
+        self.end(all.into_iter());
+    }
+
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.running.lock().iter().map(|running| Arc::clone(running.name())).collect()
+    }
+
+    pub(crate) fn status(&self) -> ServeStatus {
+        let running = self.running.lock().clone();
+        let deployments = running.iter().map(|it| (it.name().to_string(), it.status())).collect();
+        let last = self.last.lock();
+        let at = last.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let deleting = self.closing.load(Ordering::Relaxed);
+        let application = ApplicationStatus::of(deployments, last.failure.clone(), deleting, at);
+        ServeStatus { applications: [("default".to_owned(), application)].into() }
+    }
+
+    /// A deployment that cannot answer now.
+    pub(crate) fn down(&self) -> Option<String> {
+        let running = self.running.lock().clone();
+        let down = running.iter().find(|running| !running.is_up())?;
+        Some(format!("deployment `{}` has no replica that is up", down.name()))
+    }
+}
+
+/// Waits until no request holds these routes, at most for the limit. A request that found its route before the table changed may still be about
+/// to call the deployment.
+fn outlive(routes: &[Arc<Route>], limit: Duration) {
+    let until = Instant::now() + limit;
+    while routes.iter().any(|route| Arc::strong_count(route) > 1) && Instant::now() < until {
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Waits for all; the first that failed counts.
+fn first_error(results: impl Iterator<Item = Result<(), ServeError>>) -> Result<(), ServeError> {
+    let all: Vec<_> = results.collect();
+    all.into_iter().collect()
+}
