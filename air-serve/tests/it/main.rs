@@ -11,7 +11,11 @@ mod http;
 mod limits;
 mod onnx_bad;
 mod onnx_fixtures;
+mod replicas;
+mod scaling;
 mod shutdown;
+mod updates;
+mod wait;
 
 /// A file of this crate's fixtures.
 fn fixtures(name: &str) -> PathBuf {
