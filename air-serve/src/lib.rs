@@ -28,24 +28,32 @@
 //!  own runtime)                      no ── bounded queue ── replica threads pull batches ── answered
 //! ```
 //!
+//! No worker's mailbox is on that path. Beside it, one light worker looks after each deployment: it sees what is there, decides, and starts
+//! and ends replicas.
+//!
 //! | module | what |
 //! |---|---|
 //! | `app`, `server` | what is served; a server that runs |
+//! | `deployments` | what runs and the routes to it, and how a deploy changes both |
 //! | `http` | listeners, limits, routes, the server's own pages |
-//! | `deploy` | queue, batching, replicas, handles |
+//! | `deploy` | handles, queues, batching, replicas; scaling, updates, status |
 //! | [`onnx`] | model files |
 //! | `metrics` | what is counted |
 //! | `cli` | the `air-serve` command |
 //!
 //! # Invariants
 //!
-//! 1. There is one bounded queue for each deployment, and nothing else in which requests can pile up.
+//! 1. There is one bounded queue for each version of a deployment, of which there are two only during an update, and nothing else in which
+//!    requests can pile up.
 //! 2. A request is answered exactly once, or refused exactly once. One that was cancelled or ran out of time in the queue never reaches a
 //!    model.
 //! 3. A model is called by one thread at a time, with at least one request and at most `max_batch_size`.
-//! 4. A panic in a model fails the requests of that batch, names the replica, and costs only that replica its model.
-//! 5. Decisions (when to dispatch, when to send callers away and for how long, where to run) are pure types.
+//! 4. A replica that panics, hangs or answers a batch with the wrong number of answers fails the requests of that batch, which are told its name
+//!    and why, and is replaced; nobody else notices. Where requests may run twice they are tried again instead.
+//! 5. Decisions (when to dispatch, when to send callers away and for how long, where to run, how many replicas there should be, which
+//!    version gets what) are pure types.
 //! 6. Nothing a client sends makes the server allocate more than the body limit for it, panic, or wait for ever.
+//! 7. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
 
 mod app;
 pub mod cli;

@@ -109,7 +109,7 @@ impl Server {
     /// Gives the deployment of the same name another version, without failing a request; returns when it serves alone.
     ///
     /// Fresh replicas are started before old ones end; each must have built its model, taken its `user_config` and passed its
-    /// [warm-up](Deployment::warm_up) before it gets requests, and then gets its share of them. An old version answers what it has let in. Of
+    /// [warm-up](Deployment::warm_up) before it gets requests, and then gets its share of them. The old version finishes what it is at, and hands over what waits. Of
     /// the version that runs (see [`Deployment::version`]) only what can change in place does.
     ///
     /// # Errors

@@ -280,14 +280,22 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self.work.notify_all();
     }
 
-    /// Takes out all that waits: for a version that will never have a replica again.
-    pub(crate) fn take_all(&self) -> Vec<Job<I, O>> {
+    /// Takes out all that waits.
+    pub(crate) fn take_waiting(&self) -> Vec<Job<I, O>> {
         let mut queue = self.queue.lock();
-        queue.over = true;
         let mut jobs: Vec<_> = queue.again.drain(..).collect();
         jobs.extend(queue.batcher.take_all());
         self.note_length(&queue);
+        drop(queue);
+        // Replicas that wait for more, for company say, look again.
+        self.work.notify_all();
         jobs
+    }
+
+    /// Takes out all that waits, for the last time: it will never have a replica again.
+    pub(crate) fn take_last(&self) -> Vec<Job<I, O>> {
+        self.queue.lock().over = true;
+        self.take_waiting()
     }
 
     /// Takes requests over from another version. They have been let in once, so they are not refused for want of room.

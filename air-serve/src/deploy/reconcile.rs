@@ -86,6 +86,8 @@ pub(super) struct State<I: Send + 'static, O: Send + 'static> {
     pub(super) message: String,
     /// It is ending, and who waits for that.
     pub(super) closing: Option<Vec<Done>>,
+    /// It has ended.
+    pub(super) over: bool,
 }
 
 impl<I: Send + 'static, O: Send + 'static> State<I, O> {
@@ -109,6 +111,7 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             worked: (Duration::ZERO, Duration::ZERO),
             message: String::new(),
             closing: None,
+            over: false,
         }
     }
 
@@ -170,6 +173,10 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
     /// Begins to end it.
     pub(super) fn close(&mut self) -> Outcome {
         let (done, outcome) = Outcome::new();
+        if self.over {
+            let _ = done.send(Ok(()));
+            return outcome;
+        }
         self.closing.get_or_insert_default().push(done);
         for version in self.versions.values() {
             version.core.close();
@@ -205,13 +212,13 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         self.carry_out(actions);
         self.clean_up();
         self.show();
-        let over = self.versions.is_empty() || (self.is_closing() && self.fleet.members().is_empty());
-        if over {
+        self.over = self.is_closing() && self.fleet.members().is_empty();
+        if self.over {
             for done in self.closing.iter_mut().flat_map(|closing| closing.drain(..)) {
                 let _ = done.send(Ok(()));
             }
         }
-        !over
+        !self.over
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -301,14 +308,14 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         }
     }
 
-    /// The new version has taken over: the old one lets nothing in any more, and ends when it has answered what it has.
+    /// The new version has taken over: the old one hands over what waits, finishes what it is at, and ends.
     fn take_over(&mut self) {
         let Some(update) = self.update.take() else { return };
         let Some(new) = self.versions.get(&update.id) else { return };
         let (label, config) = (Arc::clone(&new.label), new.config.clone());
         self.switch.set(Split { main: Arc::clone(&new.core), other: None });
         if !update.first {
-            self.current().core.close();
+            hand_over(&self.current().core, &new.core);
             tracing::info!(deployment = %self.switch.name(), version = %label, "updated");
         }
         self.current = update.id;
@@ -323,7 +330,7 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         update.end(|| Ok(()), too_late);
     }
 
-    /// The old version serves alone again: the new one lets nothing in any more.
+    /// The old version serves alone again, and what waits for the new one goes to it.
     fn roll_back(&mut self, reason: &Arc<str>) {
         let Some(update) = self.update.take() else { return };
         let Some(new) = self.versions.get(&update.id) else { return };
@@ -337,7 +344,7 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             return update.end(|| Err(failed()), || Err(failed()));
         }
         self.switch.set(Split { main: Arc::clone(&self.current().core), other: None });
-        new.core.close();
+        hand_over(&new.core, &self.current().core);
         self.message = format!("the update to version {version} was rolled back: {reason}");
         tracing::error!(%deployment, %version, %reason, "the update was rolled back");
         let failed = || ServeError::RolledBack {
@@ -377,7 +384,7 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         let over: Vec<VersionId> = self.versions.keys().copied().filter(is_over).collect();
         for id in over {
             let Some(version) = self.versions.get(&id) else { continue };
-            let jobs = version.core.take_all();
+            let jobs = version.core.take_last();
             if closing {
                 for job in jobs {
                     let deployment = Arc::clone(&version.core.name);
@@ -438,6 +445,12 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             replicas: self.fleet.members().iter().map(replica).collect(),
         })
     }
+}
+
+/// Closes a version in favour of another. The one that requests go to by now must be that.
+fn hand_over<I: Send + 'static, O: Send + 'static>(from: &Core<I, O>, to: &Core<I, O>) {
+    from.close();
+    to.adopt(from.take_waiting());
 }
 
 fn see<I: Send + 'static, O: Send + 'static>(life: Option<&Life<I, O>>) -> Seen {
