@@ -46,7 +46,9 @@ where
     O: Serialize + Send + 'static,
 {
     fn answer(&self, body: &[u8]) -> Answered {
-        let input: I = match serde_json::from_slice(body) {
+        // No body is no value: what needs none, as `()` or an `Option`, is answered.
+        let value: &[u8] = if body.is_empty() { b"null" } else { body };
+        let input: I = match serde_json::from_slice(value) {
             Ok(input) => input,
             Err(error) => return Answered::Now(bad_json(body, &error)),
         };

@@ -59,6 +59,19 @@ fn a_thousand_requests_at_once_are_all_answered_right() {
 }
 
 #[test]
+fn what_needs_no_input_needs_no_body() {
+    let hello = Deployment::new("hello", || Ok(each(|()| Ok("Hello world!"))));
+    let twice = Deployment::new("twice", || Ok(each(|x: Option<i64>| Ok(x.map(|x| 2 * x)))));
+    let app = App::new().with_http(|http| http.port = 0).route("/hello", hello).route("/twice", twice);
+    let server = run(app).unwrap();
+    let addr = server.addr();
+    assert_eq!(get(addr, "/hello").body, "\"Hello world!\"");
+    assert_eq!(get(addr, "/twice").body, "null");
+    assert_eq!(post(addr, "/twice", "21").body, "42");
+    assert_eq!(post(addr, "/hello", "1").status, 422);
+}
+
+#[test]
 fn what_does_not_fit_is_told_so() {
     let server = iris();
     let addr = server.addr();
