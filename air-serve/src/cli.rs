@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::deploy::{Deployment, DeploymentConfig};
 use crate::http::HttpConfig;
+use crate::load::Load;
 use crate::onnx::OnnxModel;
 use crate::{App, run};
 
@@ -38,6 +39,15 @@ enum Command {
         /// The model file.
         model: PathBuf,
     },
+    /// Send requests at a fixed rate and print how long the answers took.
+    ///
+    /// The rate does not depend on the answers (an open loop), and each latency counts from when its request was due: a server that stalls
+    /// cannot hide the requests that would have waited. One thread sends; it stays awake while requests are due more often than every 0.2 ms.
+    #[command(
+        after_help = "Example:\n  air-serve load http://127.0.0.1:8000/iris --rate 5000 --duration 10 \
+        --body '{\"vector\": [1.2, 1.0, 1.1, 0.9]}'"
+    )]
+    Load(Box<Load>),
 }
 
 #[derive(Args, Debug)]
@@ -127,6 +137,7 @@ pub fn main(args: Vec<OsString>) -> Result<(), CliError> {
     match cli::parse::<Cli>(args)?.command {
         Command::Run(command) => serve(&command),
         Command::Check { model } => check(&model),
+        Command::Load(command) => command.execute(),
     }
 }
 

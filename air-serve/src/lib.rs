@@ -39,6 +39,7 @@
 //! | `deploy` | handles, queues, batching, replicas; scaling, updates, status |
 //! | [`onnx`] | model files |
 //! | `metrics` | what is counted |
+//! | [`load`] | an open-loop load generator |
 //! | `cli` | the `air-serve` command |
 //!
 //! # Invariants
@@ -61,6 +62,7 @@ mod deploy;
 mod deployments;
 mod error;
 mod http;
+pub mod load;
 mod metrics;
 mod model;
 pub mod onnx;

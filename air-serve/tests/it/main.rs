@@ -9,6 +9,7 @@ mod client;
 mod gate;
 mod http;
 mod limits;
+mod load;
 mod onnx_bad;
 mod onnx_fixtures;
 mod replicas;
