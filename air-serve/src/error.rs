@@ -108,6 +108,18 @@ pub enum CallError {
         /// When there should be room, from the measured rate of answers.
         retry_after: Duration,
     },
+    /// So many requests wait that this one would not have been answered in time; the model never saw it.
+    #[error(
+        "deployment `{deployment}` is busy: a request would wait about {wait:.1?}, longer than its limit of {limit:?}"
+    )]
+    TooLate {
+        /// The deployment.
+        deployment: Arc<str>,
+        /// How long it would wait, from the measured time of a batch.
+        wait: Duration,
+        /// How long it may take.
+        limit: Duration,
+    },
     /// The time ran out. The model did not see the request unless it was working on it already.
     #[error("no answer within {limit:?}")]
     Timeout {
@@ -161,7 +173,7 @@ impl CallError {
     pub fn status(&self) -> u16 {
         match self {
             CallError::Invalid { .. } => 422,
-            CallError::Busy { .. } | CallError::Closed { .. } => 503,
+            CallError::Busy { .. } | CallError::TooLate { .. } | CallError::Closed { .. } => 503,
             CallError::Timeout { .. } => 504,
             CallError::Panicked { .. }
             | CallError::Failed { .. }

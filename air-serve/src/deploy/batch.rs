@@ -61,6 +61,11 @@ impl<T> Batcher<T> {
         self.waiting.len()
     }
 
+    /// How many batches those make that wait.
+    pub(crate) fn batches(&self) -> usize {
+        self.waiting.len().div_ceil(self.policy.max_batch_size)
+    }
+
     /// Lets a request in; the id is for [`Batcher::cancel`].
     pub(crate) fn push(&mut self, now: Duration, deadline: Duration, item: T) -> Result<u64, Refused<T>> {
         if self.closed {

@@ -17,6 +17,7 @@ use super::config::{DeploymentConfig, Execution};
 use super::drain::DrainRate;
 use super::handle::{Submitted, Ticket};
 use super::mode::Chooser;
+use super::pace::Pace;
 use super::slot::Slot;
 use super::{Check, Erased, Factory, Spare, WarmUp};
 use crate::error::CallError;
@@ -45,6 +46,7 @@ pub(super) struct Queue<I, O> {
     /// Requests whose replica was lost. They go first, and each alone: one that makes the model panic takes no other with it a second time.
     pub again: VecDeque<Job<I, O>>,
     pub drain: DrainRate,
+    pub pace: Pace,
     /// Nothing is let in any more.
     pub closed: bool,
     /// Nobody will look at it any more.
@@ -111,6 +113,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             batcher: Batcher::new(config.policy()),
             again: VecDeque::new(),
             drain: DrainRate::new(),
+            pace: Pace::default(),
             closed: false,
             over: false,
         };
@@ -140,15 +143,17 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self.clock.now()
     }
 
-    /// Takes a request: answers it in place, queues it, or refuses it. A version that is closed gives it back.
-    pub(crate) fn submit(self: &Arc<Self>, input: I) -> Result<Submitted<O>, I> {
+    /// Takes a request that is to be answered within this limit and the deployment's: answers it in place, queues it, or refuses it. A version
+    /// that is closed gives it back.
+    pub(crate) fn submit(self: &Arc<Self>, input: I, limit: Option<Duration>) -> Result<Submitted<O>, I> {
+        let limit = limit.map_or(self.timeout, |limit| limit.min(self.timeout));
         if let Some(check) = &self.check
             && let Err(error) = check(&input)
         {
             return Ok(Submitted::Done(Err(error)));
         }
         let input = if self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0 {
-            match self.answer_inline(input) {
+            match self.answer_inline(input, limit) {
                 Ok(submitted) => return Ok(submitted),
                 Err(input) => input,
             }
@@ -157,9 +162,15 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         };
         let (reply, receiver) = oneshot::channel();
         let now = self.now();
-        let deadline = now.saturating_add(self.timeout);
+        let deadline = now.saturating_add(limit);
         let job = Job { input: Some(input), since: now, deadline, again: false, reply };
         let mut queue = self.queue.lock();
+        if let Some(wait) = self.too_long(&queue, limit) {
+            drop(queue);
+            self.metrics.refused();
+            let deployment = Arc::clone(&self.name);
+            return Ok(Submitted::Done(Err(CallError::TooLate { deployment, wait, limit })));
+        }
         match queue.batcher.push(now, deadline, job) {
             Ok(id) => {
                 self.note_length(&queue);
@@ -169,7 +180,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                     // Nobody is there to take it: whoever looks after the deployment should know at once.
                     (self.poke)();
                 }
-                Ok(self.waiting(receiver, Some(id)))
+                Ok(self.waiting(receiver, Some(id), limit))
             }
             Err(Refused::Full(_)) => {
                 let queued = queue.batcher.len();
@@ -192,9 +203,19 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self: &Arc<Self>,
         receiver: oneshot::Receiver<Reply<O>>,
         id: Option<u64>,
+        limit: Duration,
     ) -> Submitted<O> {
         let ticket = id.map_or_else(Ticket::none, |id| Ticket::new(Arc::clone(self) as _, id));
-        Submitted::Waiting { receiver, ticket, timeout: self.timeout }
+        Submitted::Waiting { receiver, ticket, timeout: limit }
+    }
+
+    /// How long a request would wait, if that is longer than it may: better told at once.
+    fn too_long(&self, queue: &Queue<I, O>, limit: Duration) -> Option<Duration> {
+        if queue.len() == 0 {
+            return None;
+        }
+        let batches = queue.again.len() + queue.batcher.batches();
+        queue.pace.wait(batches, self.slots.load().len()).filter(|wait| *wait > limit)
     }
 
     /// Waits until there is something for this replica to do.
@@ -248,12 +269,13 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let late = Self::expired(&mut queue, self.now());
         self.note_length(&queue);
         drop(queue);
-        self.too_late(late);
+        Self::too_late(late);
     }
 
-    pub(super) fn too_late(&self, late: Vec<Job<I, O>>) {
+    pub(super) fn too_late(late: Vec<Job<I, O>>) {
         for job in late {
-            let _ = job.reply.send(Err(CallError::Timeout { limit: self.timeout }));
+            let limit = job.deadline.saturating_sub(job.since);
+            let _ = job.reply.send(Err(CallError::Timeout { limit }));
         }
     }
 

@@ -70,7 +70,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         loop {
             match self.take(slot) {
                 Taken::Batch { batch, late } => {
-                    self.too_late(late);
+                    Self::too_late(late);
                     self.answer(slot, batch);
                 }
                 Taken::Reconfigure => self.reconfigure(slot),
@@ -123,7 +123,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 
     /// Runs one request on the caller's thread, if a slot is free soon; gives the input back otherwise.
-    pub(super) fn answer_inline(self: &Arc<Self>, input: I) -> Result<Submitted<O>, I> {
+    pub(super) fn answer_inline(self: &Arc<Self>, input: I, limit: Duration) -> Result<Submitted<O>, I> {
         thread_local! {
             static PREFERRED: usize = {
                 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -152,9 +152,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             Outcome::Lost(_) if copy.is_some() => {
                 let (reply, receiver) = oneshot::channel();
                 let since = self.now();
-                let deadline = since.saturating_add(self.timeout);
+                let deadline = since.saturating_add(limit);
                 self.after_loss_try(vec![Job { input: copy, since, deadline, again: true, reply }]);
-                Ok(self.waiting(receiver, None))
+                Ok(self.waiting(receiver, None, limit))
             }
             Outcome::Failed(error) | Outcome::Lost(error) => Ok(Submitted::Done(Err(error))),
         }
@@ -205,7 +205,10 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             }
             Outcome::Lost(error) => self.after_loss(hand, &error),
         }
-        self.queue.lock().drain.record(self.now(), size);
+        let end = self.now();
+        let mut queue = self.queue.lock();
+        queue.drain.record(end, size);
+        queue.pace.observe(end.saturating_sub(now));
     }
 
     /// What becomes of the requests that a lost replica had in hand: those that may run twice are tried again, the others are told.

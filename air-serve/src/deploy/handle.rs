@@ -16,23 +16,27 @@ use crate::error::CallError;
 /// Calls a deployment from within the process: no socket, no encoding. Clones are cheap. It stays good through updates of the deployment.
 pub struct DeploymentHandle<I, O> {
     switch: Arc<Switch<I, O>>,
+    limit: Option<Duration>,
 }
 
 impl<I, O> Clone for DeploymentHandle<I, O> {
     fn clone(&self) -> Self {
-        DeploymentHandle { switch: Arc::clone(&self.switch) }
+        DeploymentHandle { switch: Arc::clone(&self.switch), limit: self.limit }
     }
 }
 
 impl<I, O> std::fmt::Debug for DeploymentHandle<I, O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeploymentHandle").field("deployment", &self.switch.name()).finish()
+        f.debug_struct("DeploymentHandle")
+            .field("deployment", &self.switch.name())
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 
 impl<I: Send + 'static, O: Send + 'static> DeploymentHandle<I, O> {
     pub(crate) fn new(switch: Arc<Switch<I, O>>) -> Self {
-        DeploymentHandle { switch }
+        DeploymentHandle { switch, limit: None }
     }
 
     /// The deployment's name.
@@ -40,16 +44,22 @@ impl<I: Send + 'static, O: Send + 'static> DeploymentHandle<I, O> {
         self.switch.name()
     }
 
-    /// Starts a call. Awaiting it gives the answer; dropping it takes the request out of the queue, so that the model never sees it.
-    ///
-    /// Within a Tokio runtime the deployment's time limit is kept to a millisecond; elsewhere only while the request is queued.
-    pub fn call(&self, input: I) -> Call<O> {
-        Call::new(self.switch.submit(input))
+    /// The same handle, whose calls are to be answered within `limit`, or the deployment's `request_timeout_s` if that is shorter. One that would
+    /// wait longer is refused at once.
+    pub fn within(&self, limit: Duration) -> Self {
+        DeploymentHandle { limit: Some(limit), ..self.clone() }
     }
 
-    /// Calls and waits for the answer on this thread, for at most the deployment's time limit.
+    /// Starts a call. Awaiting it gives the answer; dropping it takes the request out of the queue, so that the model never sees it.
+    ///
+    /// Within a Tokio runtime the time limit is kept to a millisecond; elsewhere only while the request is queued.
+    pub fn call(&self, input: I) -> Call<O> {
+        Call::new(self.switch.submit(input, self.limit))
+    }
+
+    /// Calls and waits for the answer on this thread, for at most the time limit.
     pub fn call_blocking(&self, input: I) -> Result<O, CallError> {
-        match self.switch.submit(input) {
+        match self.switch.submit(input, self.limit) {
             Submitted::Done(reply) => reply,
             Submitted::Waiting { receiver, ticket, timeout } => wait(receiver, ticket, timeout),
         }

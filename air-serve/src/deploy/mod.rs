@@ -11,6 +11,7 @@
 //! | `slot` | where a replica keeps its model |
 //! | `execute` | what replicas do, and what becomes of the requests of one that is lost |
 //! | `mode` | whether a model is cheap enough to be called in place: pure |
+//! | `pace` | whether a request can make its deadline: pure |
 //! | `drain` | when a refused caller should come back: pure |
 //!
 //! What looks after it (the control plane):
@@ -37,6 +38,7 @@ mod execute;
 mod fleet;
 mod handle;
 mod mode;
+mod pace;
 mod reconcile;
 mod reconfigure;
 mod replica;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -40,11 +41,11 @@ impl<I: Send + 'static, O: Send + 'static> Switch<I, O> {
         self.split.load_full()
     }
 
-    /// Takes a request: answers it in place, queues it, or refuses it.
-    pub(crate) fn submit(&self, mut input: I) -> Submitted<O> {
+    /// Takes a request that is to be answered within this limit and the deployment's: answers it in place, queues it, or refuses it.
+    pub(crate) fn submit(&self, mut input: I, limit: Option<Duration>) -> Submitted<O> {
         loop {
             let split = self.split.load();
-            match self.pick(&split).submit(input) {
+            match self.pick(&split).submit(input, limit) {
                 Ok(submitted) => return submitted,
                 Err(back) => input = back,
             }

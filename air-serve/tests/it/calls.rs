@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use air_core::BoxError;
+use air_core::{BoxError, Clock, RuntimeConfig};
 use air_serve::{
-    App, CallError, Deployment, DeploymentHandle, Execution, Model, ServeError, Server, each, run,
+    App, CallError, Deployment, DeploymentHandle, Execution, Model, ServeError, Server, each, run, run_with,
 };
 
 use crate::gate::{FAIL, ONE_TOO_FEW, PANIC, gated};
@@ -226,4 +226,58 @@ fn settings_that_make_no_sense_are_refused() {
         start(App::new().deploy(good().with(|config| config.request_timeout_s = f64::NAN)))
             .contains("request_timeout_s")
     );
+}
+
+#[test]
+fn a_call_that_cannot_make_its_deadline_is_refused_at_once() {
+    let (gate, deployment) = gated("model");
+    let (clock, manual) = Clock::manual();
+    let deployment = deployment.with(|config| config.execution = Execution::Thread);
+    let app = App::new().with_http(|http| http.port = 0).deploy(deployment);
+    let server = run_with(app, RuntimeConfig::default().clock(clock)).unwrap();
+    let handle = server.handle::<i64, i64>("model").unwrap();
+    // Eight batches, each of which takes 20 ms.
+    for x in 0..8 {
+        let call = handle.call(x);
+        gate.started.recv().unwrap();
+        manual.advance(Duration::from_millis(20));
+        gate.open.send(()).unwrap();
+        futures::executor::block_on(call).unwrap();
+    }
+    let mut calls = vec![handle.call(0)];
+    gate.started.recv().unwrap();
+    calls.extend((1..=100).map(|x| handle.call(x)));
+    let hasty = handle.within(Duration::from_secs(1));
+    match futures::executor::block_on(hasty.call(7)) {
+        Err(CallError::TooLate { wait, limit, .. }) => {
+            assert_eq!((wait.as_secs_f64() * 1e3).round(), 2000.0);
+            assert_eq!(limit, Duration::from_secs(1));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(server.metrics().contains("air_serve_refused_total{deployment=\"model\"} 1"));
+    // Those that have the time are answered.
+    (0..=100).for_each(|_| gate.open.send(()).unwrap());
+    for (x, call) in calls.into_iter().enumerate() {
+        assert_eq!(futures::executor::block_on(call).unwrap(), x as i64);
+    }
+    gate.open.send(()).unwrap();
+    assert_eq!(hasty.call_blocking(7).unwrap(), 7);
+}
+
+#[test]
+fn a_call_may_have_a_shorter_limit_than_its_deployment() {
+    let (gate, deployment) = gated("model");
+    let (_server, handle) = serve(deployment);
+    let running = handle.call(0);
+    gate.started.recv().unwrap();
+    let limit = Duration::from_millis(50);
+    assert!(
+        matches!(handle.within(limit).call_blocking(1), Err(CallError::Timeout { limit: l }) if l == limit)
+    );
+    let patient = handle.within(Duration::from_secs(1000)).call(2);
+    (0..2).for_each(|_| gate.open.send(()).unwrap());
+    futures::executor::block_on(running).unwrap();
+    assert_eq!(futures::executor::block_on(patient).unwrap(), 2);
+    assert_eq!(gate.seen.load(Ordering::SeqCst), 2);
 }
