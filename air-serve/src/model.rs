@@ -29,7 +29,7 @@ pub trait Model: Send + 'static {
     type Out: Send + 'static;
 
     /// Answers a batch: one answer for each input, in order. The batch is never empty, nor longer than the deployment's
-    /// `max_batch_size`. An error goes to every caller of the batch and the model lives on. After a panic, or with the wrong number of answers,
+    /// `max_batch_size`, counted or [measured](crate::Deployment::batch_size_fn). An error goes to every caller of the batch and the model lives on. After a panic, or with the wrong number of answers,
     /// the replica is replaced.
     fn predict(&mut self, batch: Vec<Self::In>) -> Result<Vec<Self::Out>, BoxError>;
 

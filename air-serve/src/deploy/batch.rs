@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The limits of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
-    /// Most requests in a batch; at least 1.
+    /// Most requests in a batch, or most of what they are measured in; at least 1.
     pub max_batch_size: usize,
     /// How long the oldest request may wait for company.
     pub window: Duration,
@@ -21,6 +21,8 @@ pub(crate) struct Policy {
 pub(crate) struct Batcher<T> {
     policy: Policy,
     waiting: VecDeque<Waiting<T>>,
+    /// The sizes of those that wait.
+    total: usize,
     next_id: u64,
     closed: bool,
 }
@@ -29,6 +31,7 @@ struct Waiting<T> {
     id: u64,
     since: Duration,
     deadline: Duration,
+    size: usize,
     item: T,
 }
 
@@ -54,7 +57,7 @@ pub(crate) enum Refused<T> {
 
 impl<T> Batcher<T> {
     pub(crate) fn new(policy: Policy) -> Self {
-        Batcher { policy, waiting: VecDeque::new(), next_id: 0, closed: false }
+        Batcher { policy, waiting: VecDeque::new(), total: 0, next_id: 0, closed: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -63,11 +66,17 @@ impl<T> Batcher<T> {
 
     /// How many batches those make that wait.
     pub(crate) fn batches(&self) -> usize {
-        self.waiting.len().div_ceil(self.policy.max_batch_size)
+        self.total.div_ceil(self.policy.max_batch_size)
     }
 
-    /// Lets a request in; the id is for [`Batcher::cancel`].
-    pub(crate) fn push(&mut self, now: Duration, deadline: Duration, item: T) -> Result<u64, Refused<T>> {
+    /// Lets a request of this size in; the id is for [`Batcher::cancel`].
+    pub(crate) fn push(
+        &mut self,
+        now: Duration,
+        deadline: Duration,
+        size: usize,
+        item: T,
+    ) -> Result<u64, Refused<T>> {
         if self.closed {
             return Err(Refused::Closed(item));
         }
@@ -75,26 +84,35 @@ impl<T> Batcher<T> {
             return Err(Refused::Full(item));
         }
         let id = self.next_id;
-        self.admit(now, deadline, item);
+        self.admit(now, deadline, size, item);
         Ok(id)
     }
 
     /// Lets a request in that has been let in before, whatever the limits.
-    pub(crate) fn admit(&mut self, now: Duration, deadline: Duration, item: T) {
+    pub(crate) fn admit(&mut self, now: Duration, deadline: Duration, size: usize, item: T) {
         let id = self.next_id;
         self.next_id += 1;
-        self.waiting.push_back(Waiting { id, since: now, deadline, item });
+        self.total = self.total.saturating_add(size);
+        self.waiting.push_back(Waiting { id, since: now, deadline, size, item });
     }
 
     /// Takes out all that waits.
     pub(crate) fn take_all(&mut self) -> Vec<T> {
-        self.waiting.drain(..).map(|waiting| waiting.item).collect()
+        self.take(self.waiting.len())
+    }
+
+    fn take(&mut self, count: usize) -> Vec<T> {
+        let taken: Vec<_> = self.waiting.drain(..count).collect();
+        self.total -= taken.iter().map(|waiting| waiting.size).sum::<usize>();
+        taken.into_iter().map(|waiting| waiting.item).collect()
     }
 
     /// Takes a request out, if it still waits. It makes room at once.
     pub(crate) fn cancel(&mut self, id: u64) -> Option<T> {
         let index = self.waiting.binary_search_by_key(&id, |waiting| waiting.id).ok()?;
-        self.waiting.remove(index).map(|waiting| waiting.item)
+        let waiting = self.waiting.remove(index)?;
+        self.total -= waiting.size;
+        Some(waiting.item)
     }
 
     /// Takes out those whose deadline has come. They will never run.
@@ -105,6 +123,7 @@ impl<T> Batcher<T> {
         }
         let (late, timely) = self.waiting.drain(..).partition::<Vec<_>, _>(|waiting| waiting.deadline <= now);
         self.waiting = timely.into();
+        self.total -= late.iter().map(|waiting| waiting.size).sum::<usize>();
         late.into_iter().map(|waiting| waiting.item).collect()
     }
 
@@ -114,12 +133,18 @@ impl<T> Batcher<T> {
             return if self.closed { Next::Closed } else { Next::Idle };
         };
         let due = oldest.since.saturating_add(self.policy.window);
-        let full = self.waiting.len() >= self.policy.max_batch_size;
+        let full = self.total >= self.policy.max_batch_size;
         if !full && !self.closed && now < due {
             return Next::WaitUntil(due);
         }
-        let size = self.waiting.len().min(self.policy.max_batch_size);
-        Next::Run(self.waiting.drain(..size).map(|waiting| waiting.item).collect())
+        let mut size = 0usize;
+        let fits = |waiting: &&Waiting<T>| {
+            size = size.saturating_add(waiting.size);
+            size <= self.policy.max_batch_size
+        };
+        // One that is larger than a batch may be runs alone.
+        let count = self.waiting.iter().take_while(fits).count().max(1);
+        Next::Run(self.take(count))
     }
 
     /// Lets nothing in any more; what waits is still run, without waiting for company.
@@ -146,8 +171,8 @@ mod tests {
     #[test]
     fn an_idle_replica_takes_what_is_there_at_once() {
         let mut batcher = batcher(8, Duration::ZERO, 10);
-        batcher.push(ms(0), ms(1000), 1).unwrap();
-        batcher.push(ms(0), ms(1000), 2).unwrap();
+        batcher.push(ms(0), ms(1000), 1, 1).unwrap();
+        batcher.push(ms(0), ms(1000), 1, 2).unwrap();
         assert_eq!(batcher.next(ms(0)), Next::Run(vec![1, 2]));
         assert_eq!(batcher.next(ms(0)), Next::Idle);
     }
@@ -155,8 +180,8 @@ mod tests {
     #[test]
     fn the_window_counts_from_the_oldest() {
         let mut batcher = batcher(3, ms(5), 10);
-        batcher.push(ms(0), ms(1000), 1).unwrap();
-        batcher.push(ms(4), ms(1000), 2).unwrap();
+        batcher.push(ms(0), ms(1000), 1, 1).unwrap();
+        batcher.push(ms(4), ms(1000), 1, 2).unwrap();
         assert_eq!(batcher.next(ms(4)), Next::WaitUntil(ms(5)));
         assert_eq!(batcher.next(ms(5)), Next::Run(vec![1, 2]));
     }
@@ -165,7 +190,7 @@ mod tests {
     fn a_full_batch_does_not_wait() {
         let mut batcher = batcher(2, ms(5), 10);
         for item in 1..=3 {
-            batcher.push(ms(0), ms(1000), item).unwrap();
+            batcher.push(ms(0), ms(1000), 1, item).unwrap();
         }
         assert_eq!(batcher.next(ms(0)), Next::Run(vec![1, 2]));
         assert_eq!(batcher.next(ms(0)), Next::WaitUntil(ms(5)));
@@ -174,23 +199,42 @@ mod tests {
     #[test]
     fn cancelling_makes_room_and_spares_the_model() {
         let mut batcher = batcher(4, Duration::ZERO, 2);
-        let first = batcher.push(ms(0), ms(1000), 1).unwrap();
-        batcher.push(ms(0), ms(1000), 2).unwrap();
-        assert_eq!(batcher.push(ms(0), ms(1000), 3), Err(Refused::Full(3)));
+        let first = batcher.push(ms(0), ms(1000), 1, 1).unwrap();
+        batcher.push(ms(0), ms(1000), 1, 2).unwrap();
+        assert_eq!(batcher.push(ms(0), ms(1000), 1, 3), Err(Refused::Full(3)));
         assert_eq!(batcher.cancel(first), Some(1));
         assert_eq!(batcher.cancel(first), None);
-        batcher.push(ms(0), ms(1000), 3).unwrap();
+        batcher.push(ms(0), ms(1000), 1, 3).unwrap();
         assert_eq!(batcher.next(ms(0)), Next::Run(vec![2, 3]));
     }
 
     #[test]
     fn closing_runs_what_waits_and_lets_nothing_in() {
         let mut batcher = batcher(4, ms(50), 4);
-        batcher.push(ms(0), ms(1000), 1).unwrap();
+        batcher.push(ms(0), ms(1000), 1, 1).unwrap();
         batcher.close();
-        assert_eq!(batcher.push(ms(0), ms(1000), 2), Err(Refused::Closed(2)));
+        assert_eq!(batcher.push(ms(0), ms(1000), 1, 2), Err(Refused::Closed(2)));
         assert_eq!(batcher.next(ms(0)), Next::Run(vec![1]));
         assert_eq!(batcher.next(ms(0)), Next::Closed);
+    }
+
+    #[test]
+    fn sizes_are_summed_and_what_is_too_large_runs_alone() {
+        let mut batcher = batcher(10, ms(5), 10);
+        for (item, size) in [(1, 4), (2, 5), (3, 2), (4, 50), (5, 1)] {
+            batcher.push(ms(0), ms(1000), size, item).unwrap();
+        }
+        assert_eq!(batcher.batches(), 7);
+        let batches: Vec<_> =
+            (0..4).map(|_| batcher.next(ms(if batcher.len() < 3 { 5 } else { 0 }))).collect();
+        let run = |items: &[u32]| Next::Run(items.to_vec());
+        assert_eq!(batches, [run(&[1, 2]), run(&[3]), run(&[4]), run(&[5])]);
+        assert_eq!((batcher.batches(), batcher.next(ms(9))), (0, Next::Idle));
+    }
+
+    /// Of items of different sizes, the size of each.
+    fn size_of(item: u32) -> usize {
+        [1, 1, 3, 1, 2, 7][item as usize % 6]
     }
 
     #[derive(Clone, Debug)]
@@ -226,7 +270,7 @@ mod tests {
                     Event::Pass { time } => now += time,
                     Event::Push { patience } => {
                         item += 1;
-                        match batcher.push(ms(now), ms(now + patience), item) {
+                        match batcher.push(ms(now), ms(now + patience), size_of(item), item) {
                             Ok(id) => alive.push((id, now, now + patience, item)),
                             Err(refused) => {
                                 prop_assert_eq!(refused, Refused::Full(item));
@@ -246,14 +290,15 @@ mod tests {
                         alive.retain(|a| a.2 > now);
                         match batcher.next(ms(now)) {
                             Next::Run(batch) => {
-                                prop_assert!(!batch.is_empty() && batch.len() <= size);
+                                let total: usize = batch.iter().map(|item| size_of(*item)).sum();
+                                prop_assert!(batch.len() == 1 || (!batch.is_empty() && total <= size));
                                 let first: Vec<u32> = alive.drain(..batch.len()).map(|a| a.3).collect();
                                 prop_assert_eq!(&batch, &first);
-                                // Work-conserving: it leaves something behind only if the batch is full.
-                                prop_assert!(alive.is_empty() || batch.len() == size);
+                                // Work-conserving: it leaves something behind only if that does not fit.
+                                prop_assert!(alive.is_empty() || total + size_of(alive[0].3) > size);
                             }
                             Next::WaitUntil(at) => {
-                                prop_assert!(alive.len() < size);
+                                prop_assert!(alive.iter().map(|a| size_of(a.3)).sum::<usize>() < size);
                                 prop_assert_eq!(at, ms(alive[0].1 + window));
                                 prop_assert!(at > ms(now));
                             }

@@ -19,7 +19,7 @@ use super::handle::{Submitted, Ticket};
 use super::mode::Chooser;
 use super::pace::Pace;
 use super::slot::Slot;
-use super::{Check, Erased, Factory, Spare, WarmUp};
+use super::{Check, Erased, Factory, Size, Spare, WarmUp};
 use crate::error::CallError;
 use crate::metrics::DeploymentMetrics;
 
@@ -35,6 +35,8 @@ pub(crate) struct Job<I, O> {
     pub input: Option<I>,
     pub since: Duration,
     pub deadline: Duration,
+    /// What it counts for in a batch.
+    pub size: usize,
     /// It is on its second try.
     pub again: bool,
     pub reply: oneshot::Sender<Reply<O>>,
@@ -83,6 +85,7 @@ pub(crate) struct Core<I, O> {
     pub(super) factory: Factory<I, O>,
     pub(super) warm_up: Option<WarmUp<I>>,
     pub(super) spare: Option<Spare<I>>,
+    size: Option<Size<I>>,
     check: Option<Check<I>>,
     /// The user configuration and its number, which goes up with each change.
     user_config: Mutex<(u64, Option<Value>)>,
@@ -108,7 +111,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         clock: Clock,
         poke: Poke,
     ) -> Arc<Self> {
-        let Erased { name, config, factory, check, warm_up, spare, version: _ } = deployment;
+        let Erased { name, config, factory, check, warm_up, spare, size, version: _ } = deployment;
         let queue = Queue {
             batcher: Batcher::new(config.policy()),
             again: VecDeque::new(),
@@ -123,6 +126,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             factory,
             warm_up,
             spare,
+            size,
             check,
             user_config: Mutex::new((0, config.user_config.clone())),
             user_config_number: AtomicU64::new(0),
@@ -163,7 +167,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let (reply, receiver) = oneshot::channel();
         let now = self.now();
         let deadline = now.saturating_add(limit);
-        let job = Job { input: Some(input), since: now, deadline, again: false, reply };
+        let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
+        let job = Job { input: Some(input), since: now, deadline, size, again: false, reply };
         let mut queue = self.queue.lock();
         if let Some(wait) = self.too_long(&queue, limit) {
             drop(queue);
@@ -171,7 +176,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             let deployment = Arc::clone(&self.name);
             return Ok(Submitted::Done(Err(CallError::TooLate { deployment, wait, limit })));
         }
-        match queue.batcher.push(now, deadline, job) {
+        match queue.batcher.push(now, deadline, size, job) {
             Ok(id) => {
                 self.note_length(&queue);
                 drop(queue);
@@ -329,7 +334,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 self.check.as_ref().zip(job.input.as_ref()).and_then(|(check, input)| check(input).err());
             match unfit {
                 Some(error) => drop(job.reply.send(Err(error))),
-                None => queue.batcher.admit(now, job.deadline, job),
+                None => queue.batcher.admit(now, job.deadline, job.size, job),
             }
         }
         self.note_length(&queue);

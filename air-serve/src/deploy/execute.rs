@@ -153,7 +153,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 let (reply, receiver) = oneshot::channel();
                 let since = self.now();
                 let deadline = since.saturating_add(limit);
-                self.after_loss_try(vec![Job { input: copy, since, deadline, again: true, reply }]);
+                self.after_loss_try(vec![Job { input: copy, since, deadline, size: 1, again: true, reply }]);
                 Ok(self.waiting(receiver, None, limit))
             }
             Outcome::Failed(error) | Outcome::Lost(error) => Ok(Submitted::Done(Err(error))),

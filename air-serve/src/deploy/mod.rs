@@ -72,6 +72,8 @@ pub(crate) type Factory<I, O> = Arc<dyn Fn() -> Result<AnyModel<I, O>, BoxError>
 pub(crate) type Check<I> = Arc<dyn Fn(&I) -> Result<(), CallError> + Send + Sync>;
 /// What a fresh model is tried with.
 pub(crate) type WarmUp<I> = Arc<dyn Fn() -> Vec<I> + Send + Sync>;
+/// What an input counts for in a batch.
+pub(crate) type Size<I> = Arc<dyn Fn(&I) -> usize + Send + Sync>;
 /// Copies an input, so that there is one for a second try.
 pub(crate) type Spare<I> = fn(&I) -> I;
 
@@ -84,6 +86,7 @@ pub struct Deployment<M: Model> {
     version: Option<Arc<str>>,
     warm_up: Option<WarmUp<M::In>>,
     spare: Option<Spare<M::In>>,
+    size: Option<Size<M::In>>,
 }
 
 /// A deployment without the type of its model, so that a model of another type can take its place.
@@ -95,6 +98,7 @@ pub(crate) struct Erased<I, O> {
     pub version: Option<Arc<str>>,
     pub warm_up: Option<WarmUp<I>>,
     pub spare: Option<Spare<I>>,
+    pub size: Option<Size<I>>,
 }
 
 impl<M: Model> Deployment<M> {
@@ -113,6 +117,7 @@ impl<M: Model> Deployment<M> {
             version: None,
             warm_up: None,
             spare: None,
+            size: None,
         }
     }
 
@@ -147,6 +152,13 @@ impl<M: Model> Deployment<M> {
         self
     }
 
+    /// Measures requests, by their tokens say: a batch is then at most `max_batch_size` of these, and one request that is more than that is a batch of
+    /// its own.
+    pub fn batch_size_fn(mut self, size: impl Fn(&M::In) -> usize + Send + Sync + 'static) -> Self {
+        self.size = Some(Arc::new(size));
+        self
+    }
+
     /// Says that a request may run twice: those that a lost replica was executing are tried once more, each alone, on another one.
     pub fn idempotent(mut self) -> Self
     where
@@ -157,8 +169,8 @@ impl<M: Model> Deployment<M> {
     }
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
-        let Deployment { name, config, factory, check, version, warm_up, spare } = self;
-        Erased { name, config, factory, check, version, warm_up, spare }
+        let Deployment { name, config, factory, check, version, warm_up, spare, size } = self;
+        Erased { name, config, factory, check, version, warm_up, spare, size }
     }
 }
 

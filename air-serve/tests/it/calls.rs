@@ -281,3 +281,20 @@ fn a_call_may_have_a_shorter_limit_than_its_deployment() {
     assert_eq!(futures::executor::block_on(patient).unwrap(), 2);
     assert_eq!(gate.seen.load(Ordering::SeqCst), 2);
 }
+
+#[test]
+fn batches_can_be_limited_by_what_requests_are_measured_in() {
+    let (gate, deployment) = gated("model");
+    let deployment = deployment.batch_size_fn(|x| *x as usize).with(|config| config.max_batch_size = 10);
+    let (_server, handle) = serve(deployment);
+    let mut calls = vec![handle.call(1)];
+    gate.started.recv().unwrap();
+    calls.extend([4, 6, 3, 20, 5].map(|x| handle.call(x)));
+    for batch in [&[4, 6][..], &[3], &[20], &[5]] {
+        gate.open.send(()).unwrap();
+        assert_eq!(gate.started.recv().unwrap(), batch);
+    }
+    gate.open.send(()).unwrap();
+    let answers = futures::executor::block_on(futures::future::join_all(calls));
+    assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [1, 4, 6, 3, 20, 5]);
+}
