@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use air_core::BoxError;
-use air_serve::onnx::{Answer, OnnxModel, Vector};
+use air_serve::onnx::{OnnxAnswer, OnnxModel, OnnxRequest, Vector};
 use air_serve::{App, Deployment, run};
 
 fn main() -> Result<(), BoxError> {
@@ -29,9 +29,9 @@ fn main() -> Result<(), BoxError> {
     println!("POST  {body}  ->  {answer}");
 
     // Within the process: no socket, no JSON.
-    let handle = server.handle::<Vector, Answer>("iris")?;
-    let answer = handle.call_blocking(Vector { vector: vec![5.1, 3.5, 1.4, 0.2] })?;
-    println!("call  [5.1, 3.5, 1.4, 0.2]  ->  {:?}", answer.result);
+    let handle = server.handle::<OnnxRequest, OnnxAnswer>("iris")?;
+    let answer = handle.call_blocking(Vector { vector: vec![5.1, 3.5, 1.4, 0.2] }.into())?;
+    println!("call  [5.1, 3.5, 1.4, 0.2]  ->  {:?}", answer.prediction().map(|answer| answer.result));
 
     // Finishes what is under way; dropping the server does the same.
     server.shutdown();

@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use air_serve::onnx::{Answer, OnnxModel, Vector};
+use air_serve::onnx::{OnnxAnswer, OnnxModel, OnnxRequest, Vector};
 use air_serve::{App, Deployment, DeploymentHandle, Execution, Server, each, run};
 use divan::Bencher;
 use divan::counter::ItemsCount;
@@ -76,7 +76,7 @@ fn http_round_trip(bencher: Bencher<'_, '_>) {
     let server =
         run(App::new().with_http(|http| http.port = 0).route("/iris", Deployment::onnx("iris", iris())))
             .unwrap();
-    assert_eq!(server.handle::<Vector, Answer>("iris").unwrap().name(), "iris");
+    assert_eq!(server.handle::<OnnxRequest, OnnxAnswer>("iris").unwrap().name(), "iris");
     let mut stream = TcpStream::connect(server.addr()).unwrap();
     stream.set_nodelay(true).unwrap();
     let body = r#"{"vector": [1.2, 1.0, 1.1, 0.9]}"#;

@@ -1,16 +1,20 @@
 //! What a server is to serve: deployments, and the routes that lead to them.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::deploy::{Controller, Deployment, DeploymentHandle, Erased, Ground, Outcome, Running};
+use crate::deploy::{
+    Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Outcome, Running,
+};
 use crate::error::ServeError;
 use crate::http::{HttpConfig, Json, Route, valid_path};
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::v2::Served;
 
 /// Deployments and their routes; run it with [`run`](crate::run), and give it to a server that runs with
 /// [`Server::deploy`](crate::Server::deploy).
@@ -18,6 +22,7 @@ use crate::model::Model;
 pub struct App {
     pub(crate) http: HttpConfig,
     pub(crate) parts: Vec<Part>,
+    pub(crate) repository: Option<(PathBuf, DeploymentConfig)>,
 }
 
 /// A deployment that is not started yet, without the type of its model.
@@ -27,9 +32,13 @@ pub(crate) struct Part {
     pub planned: Box<dyn Planned>,
     /// Makes the route to it.
     pub route: Option<MakeRoute>,
+    /// Makes what protocol V2 reaches of it.
+    pub served: Option<MakeServed>,
 }
 
 pub(crate) type MakeRoute = Box<dyn Fn(&dyn Running, &Metrics) -> Result<Route, ServeError> + Send>;
+
+pub(crate) type MakeServed = Box<dyn Fn(&Arc<dyn Running>) -> Result<Served, ServeError> + Send>;
 
 /// A deployment that is not started yet, without the types of its requests.
 pub(crate) trait Planned: Send {
@@ -47,6 +56,19 @@ impl<I: Send + 'static, O: Send + 'static> Planned for Erased<I, O> {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+impl Part {
+    pub(crate) fn new<M: Model>(deployment: Deployment<M>) -> Self {
+        let served = deployment.tensors.clone().map(|codec| -> MakeServed {
+            Box::new(move |running| {
+                let handle = handle_of::<M::In, M::Out>(&**running)?;
+                Ok(Served::new(Arc::clone(running), handle, Arc::clone(&codec)))
+            })
+        });
+        let name = Arc::clone(&deployment.name);
+        Part { name, path: None, planned: Box::new(deployment.erase()), route: None, served }
     }
 }
 
@@ -82,24 +104,33 @@ impl App {
             let deployment = running.name().to_string();
             Ok(Route { deployment, endpoint: Box::new(Json(handle)), metrics: metrics.route(&at)? })
         });
-        let name = Arc::clone(&deployment.name);
-        let planned = Box::new(deployment.erase());
-        self.parts.push(Part { name, path: Some(path), planned, route: Some(route) });
+        self.parts.push(Part { path: Some(path), route: Some(route), ..Part::new(deployment) });
         self
     }
 
-    /// Runs a deployment that only handles of this process reach.
+    /// Runs a deployment without a route: handles of this process reach it, and protocol V2 if it takes
+    /// [tensors](Deployment::tensors).
     pub fn deploy<M: Model>(mut self, deployment: Deployment<M>) -> Self {
-        let name = Arc::clone(&deployment.name);
-        self.parts.push(Part { name, path: None, planned: Box::new(deployment.erase()), route: None });
+        self.parts.push(Part::new(deployment));
+        self
+    }
+
+    /// Serves the ONNX models of a directory by protocol V2, which can also load and unload them.
+    ///
+    /// A model is `NAME.onnx`, `NAME/model.onnx`, or `NAME/VERSION/model.onnx`, of which the highest version counts. All are loaded at the start;
+    /// one that cannot be is in the index with the reason.
+    pub fn repository(mut self, directory: impl Into<PathBuf>, config: DeploymentConfig) -> Self {
+        self.repository = Some((directory.into(), config));
         self
     }
 
     /// Checks what can be checked before anything is started; deployments check their own settings when they start.
     pub(crate) fn validate(&self) -> Result<(), ServeError> {
         self.http.validate()?;
-        if self.parts.is_empty() {
-            return Err(ServeError::config("there is nothing to serve: add a deployment"));
+        if self.parts.is_empty() && self.repository.is_none() {
+            return Err(ServeError::config(
+                "there is nothing to serve: add a deployment or a model repository",
+            ));
         }
         for (index, part) in self.parts.iter().enumerate() {
             let before = &self.parts[..index];

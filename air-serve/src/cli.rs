@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use air_core::cli::{self, CliError};
 use air_core::{CoreError, config, outln};
@@ -53,7 +53,13 @@ enum Command {
 #[derive(Args, Debug)]
 struct Run {
     /// The model file.
-    model: PathBuf,
+    #[arg(required_unless_present = "repository")]
+    model: Option<PathBuf>,
+    /// A directory of ONNX models to serve by the Open Inference Protocol V2, by their names; they can be loaded and unloaded while it runs.
+    ///
+    /// A model is NAME.onnx, NAME/model.onnx, or NAME/VERSION/model.onnx, of which the highest version counts.
+    #[arg(long, value_name = "DIR")]
+    repository: Option<PathBuf>,
     /// Path of the route [default: / and the file's name without its ending].
     #[arg(long, value_name = "PATH")]
     route: Option<String>,
@@ -107,6 +113,16 @@ struct Settings {
 }
 
 impl Run {
+    /// The model of a file, as the flags say, and its route.
+    fn model(&self, path: &Path) -> Result<(String, OnnxModel), CliError> {
+        let from_name = || format!("/{}", path.file_stem().unwrap_or_default().to_string_lossy());
+        let mut model = OnnxModel::load(path)?.with_scores(self.scores);
+        if let Some(labels) = &self.labels {
+            model = model.with_names(labels)?;
+        }
+        Ok((self.route.clone().unwrap_or_else(from_name), model))
+    }
+
     /// The settings: file, then environment, then `--set`, then the flags with names of their own.
     fn settings(&self) -> Result<Settings, CoreError> {
         let mut sets = self.set.clone();
@@ -142,24 +158,28 @@ pub fn main(args: Vec<OsString>) -> Result<(), CliError> {
 }
 
 fn serve(command: &Run) -> Result<(), CliError> {
-    let route = match &command.route {
-        Some(route) => route.clone(),
-        None => format!("/{}", command.model.file_stem().unwrap_or_default().to_string_lossy()),
-    };
-    let mut model = OnnxModel::load(&command.model)?.with_scores(command.scores);
-    if let Some(labels) = &command.labels {
-        model = model.with_names(labels)?;
-    }
     let Settings { http, deployment } = command.settings()?;
-    let name = route.trim_matches('/').replace('/', "-");
-    let name = if name.is_empty() { "model".to_owned() } else { name };
-    let app = App::new().http(http).route(route.as_str(), Deployment::onnx(name, model).config(deployment));
+    let mut app = App::new().http(http);
+    let mut served = Vec::new();
+    if let Some(path) = &command.model {
+        let (route, model) = command.model(path)?;
+        let name = route.trim_matches('/').replace('/', "-");
+        let name = if name.is_empty() { "model".to_owned() } else { name };
+        served.push((path, route.clone()));
+        app = app.route(route, Deployment::onnx(name, model).config(deployment.clone()));
+    }
+    if let Some(directory) = &command.repository {
+        served.push((directory, "/v2".to_owned()));
+        app = app.repository(directory, deployment);
+    }
     let server = run(app)?;
-    outln!("serving {} at http://{}{route}", command.model.display(), server.addr())?;
+    for (path, route) in served {
+        outln!("serving {} at http://{}{route}", path.display(), server.addr())?;
+    }
     Ok(server.wait()?)
 }
 
-fn check(path: &std::path::Path) -> Result<(), CliError> {
+fn check(path: &Path) -> Result<(), CliError> {
     let model = OnnxModel::load(path)?;
     let graph = model.graph();
     outln!("made by  {}", graph.producer())?;

@@ -12,6 +12,7 @@ use crate::app::Part;
 use crate::deploy::{ApplicationStatus, Ground, Outcome, Running, ServeStatus};
 use crate::error::ServeError;
 use crate::http::{Route, RouteTable};
+use crate::v2::{Catalog, Served};
 
 /// How often a deploy looks whether the last request of an old route is over.
 const LOOK: Duration = Duration::from_millis(1);
@@ -22,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Deployments {
     ground: Ground,
     pub table: Arc<ArcSwap<RouteTable>>,
+    /// What protocol V2 reaches.
+    pub catalog: Arc<Catalog>,
     running: Mutex<Vec<Arc<dyn Running>>>,
     last: Mutex<Last>,
     /// Held during a deploy.
@@ -40,6 +43,7 @@ impl Deployments {
         Deployments {
             ground,
             table: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
+            catalog: Arc::default(),
             running: Mutex::default(),
             last: Mutex::new(Last { at: SystemTime::now(), failure: None }),
             turn: Mutex::default(),
@@ -76,7 +80,9 @@ impl Deployments {
     fn deploy_in_turn(&self, parts: Vec<Part>) -> Result<(), ServeError> {
         let names: Vec<Arc<str>> = parts.iter().map(|part| Arc::clone(&part.name)).collect();
         let (mut begun, mut updates, mut routes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut models = Vec::new();
         for part in parts {
+            models.extend(part.served.map(|make| (Arc::clone(&part.name), make)));
             routes
                 .extend(part.path.zip(part.route).map(|(path, route)| (Arc::clone(&part.name), path, route)));
             match self.find(&part.name) {
@@ -99,23 +105,28 @@ impl Deployments {
             let begun = updates.into_iter().map(|(running, to)| running.update(to.into_any(), None));
             // Each is updated or rolled back by itself; all are waited for.
             first_error(begun.collect::<Vec<_>>().into_iter().map(|begun| begun?.wait()))?;
-            Ok(table)
+            let served = models.iter().map(|(name, make)| make(&self.get(name)?));
+            Ok((table, served.collect::<Result<Vec<Served>, ServeError>>()?))
         });
-        let table = match table {
-            Ok(table) => table,
+        let (table, served) = match table {
+            Ok(ready) => ready,
             Err(error) => {
                 self.end(new.into_iter());
                 return Err(error);
             }
         };
         let before = self.table.swap(Arc::new(table));
+        let models = self.catalog.declare(served);
         let gone: Vec<_> =
             self.running.lock().iter().filter(|running| !names.contains(running.name())).cloned().collect();
         let is_gone = |route: &&Arc<Route>| gone.iter().any(|running| **running.name() == *route.deployment);
         let old: Vec<Arc<Route>> = before.routes.values().filter(is_gone).cloned().collect();
         drop(before);
         let grace = gone.iter().map(|running| running.grace()).max().unwrap_or_default();
-        outlive(&old, grace);
+        outlive(grace, || {
+            old.iter().any(|route| Arc::strong_count(route) > 1)
+                || models.iter().any(|model| Arc::strong_count(model) > 1)
+        });
         self.end(gone.into_iter());
         Ok(())
     }
@@ -143,6 +154,7 @@ impl Deployments {
     /// Ends everything.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
+        self.catalog.clear();
         let all = self.running.lock().clone();
         self.end(all.into_iter());
     }
@@ -169,11 +181,11 @@ impl Deployments {
     }
 }
 
-/// Waits until no request holds these routes, at most for the limit. A request that found its route before the table changed may still be about
-/// to call the deployment.
-fn outlive(routes: &[Arc<Route>], limit: Duration) {
+/// Waits until no request holds what led to a deployment, at most for the limit. A request that found its route before the table changed may
+/// still be about to call the deployment.
+fn outlive(limit: Duration, is_held: impl Fn() -> bool) {
     let until = Instant::now() + limit;
-    while routes.iter().any(|route| Arc::strong_count(route) > 1) && Instant::now() < until {
+    while is_held() && Instant::now() < until {
         std::thread::sleep(LOOK);
     }
 }

@@ -3,7 +3,7 @@
 //! A model becomes a [`Deployment`]; deployments and their routes become an [`App`]; [`run`] makes a [`Server`] of it.
 //!
 //! ```
-//! use air_serve::onnx::{Answer, OnnxModel, Prediction, Vector};
+//! use air_serve::onnx::{OnnxAnswer, OnnxModel, OnnxRequest, Prediction, Vector};
 //! use air_serve::{App, Deployment, run};
 //!
 //! let iris = OnnxModel::load("../examples/data/iris_gbc.onnx")?.with_names(["setosa", "versicolor", "virginica"])?;
@@ -12,9 +12,9 @@
 //! println!("curl -d '{{\"vector\": [1.2, 1.0, 1.1, 0.9]}}' http://{}/iris", server.addr());
 //!
 //! // The same deployment without a socket.
-//! let handle = server.handle::<Vector, Answer>("iris")?;
-//! let answer = handle.call_blocking(Vector { vector: vec![1.2, 1.0, 1.1, 0.9] })?;
-//! assert_eq!(answer.result, Prediction::Name("versicolor".into()));
+//! let handle = server.handle::<OnnxRequest, OnnxAnswer>("iris")?;
+//! let answer = handle.call_blocking(Vector { vector: vec![1.2, 1.0, 1.1, 0.9] }.into())?.prediction();
+//! assert_eq!(answer.map(|answer| answer.result), Some(Prediction::Name("versicolor".into())));
 //! # Ok::<(), air_core::BoxError>(())
 //! ```
 //!
@@ -38,6 +38,7 @@
 //! | `http` | listeners, limits, routes, the server's own pages |
 //! | `deploy` | handles, queues, batching, replicas; scaling, updates, status |
 //! | [`onnx`] | model files |
+//! | [`v2`] | the Open Inference Protocol |
 //! | `metrics` | what is counted |
 //! | [`load`] | an open-loop load generator |
 //! | `cli` | the `air-serve` command |
@@ -67,6 +68,7 @@ mod metrics;
 mod model;
 pub mod onnx;
 mod server;
+pub mod v2;
 
 pub use app::App;
 pub use deploy::{

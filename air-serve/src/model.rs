@@ -5,8 +5,6 @@ use std::marker::PhantomData;
 use air_core::BoxError;
 use serde_json::Value;
 
-use crate::onnx::{Answer, OnnxModel, Vector};
-
 /// A model. Each replica of a deployment owns one and calls it from one thread at a time.
 ///
 /// ```
@@ -66,14 +64,5 @@ where
 
     fn predict(&mut self, batch: Vec<I>) -> Result<Vec<O>, BoxError> {
         batch.into_iter().map(&mut self.function).collect()
-    }
-}
-
-impl Model for OnnxModel {
-    type In = Vector;
-    type Out = Answer;
-
-    fn predict(&mut self, batch: Vec<Vector>) -> Result<Vec<Answer>, BoxError> {
-        Ok(OnnxModel::predict(self, &batch)?)
     }
 }

@@ -14,6 +14,7 @@ use crate::error::ServeError;
 use crate::http::{self, Front, HttpConfig, Phase, Threads};
 use crate::metrics::Metrics;
 use crate::model::Model;
+use crate::v2::{Repository, V2};
 
 /// Starts serving. Returns once every replica has its model and the port is open: from then on requests are answered.
 pub fn run(app: App) -> Result<Server, ServeError> {
@@ -31,7 +32,7 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
     let metrics = Metrics::new(air_core::metrics::Metrics::new())?;
     let runtime = Runtime::with(runtime)?;
     let ground = Ground { runtime: runtime.handle(), metrics: metrics.clone() };
-    let deployments = Arc::new(Deployments::new(ground));
+    let deployments = Arc::new(Deployments::new(ground.clone()));
     let (phase, phase_seen) = watch::channel(Phase::Serving);
     let mut server = Server {
         addr,
@@ -44,15 +45,23 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
     };
     // On an error the server is dropped, which ends what has been started.
     deployments.deploy(app.parts)?;
-    let table = Arc::clone(&deployments.table);
+    let (table, catalog) = (Arc::clone(&deployments.table), Arc::clone(&deployments.catalog));
+    let unready = server.unready(&phase_seen);
+    let open = |(directory, config)| Repository::open(directory, config, ground, Arc::clone(&catalog));
+    let v2 = V2 {
+        repository: app.repository.map(open).transpose()?,
+        catalog,
+        unready: Arc::clone(&unready),
+        rest: server.metrics.route("/v2")?,
+    };
     let own = http::Own {
         table: Arc::clone(&table),
         metrics: server.metrics.clone(),
-        unready: server.unready(&phase_seen),
+        unready,
         status: Arc::new(move || deployments.status()),
     };
     let other = server.metrics.route("other")?;
-    let front = Arc::new(Front { config: app.http, table, own: http::router(own), other });
+    let front = Arc::new(Front { config: app.http, table, v2, own: http::router(own), other });
     server.threads = Some(Threads::start(listeners, &front, &server.metrics, &phase_seen)?);
     Ok(server)
 }
@@ -98,6 +107,9 @@ impl Server {
     /// every other deployment, but for updates that have succeeded. [`status`](Self::status) keeps the reason until the next deploy.
     pub fn deploy(&self, app: App) -> Result<(), ServeError> {
         app.validate()?;
+        if app.repository.is_some() {
+            return Err(ServeError::config("a model repository cannot change while the server runs"));
+        }
         if app.http != self.http && app.http != HttpConfig::default() {
             return Err(ServeError::config(
                 "how a server listens cannot change while it runs: start another one",

@@ -62,7 +62,8 @@ pub use status::{
 
 use crate::error::CallError;
 use crate::model::Model;
-use crate::onnx::OnnxModel;
+use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest};
+use crate::v2::TensorCodec;
 
 /// A model of any type that takes and gives these.
 pub(crate) type AnyModel<I, O> = Box<dyn Model<In = I, Out = O>>;
@@ -87,6 +88,8 @@ pub struct Deployment<M: Model> {
     warm_up: Option<WarmUp<M::In>>,
     spare: Option<Spare<M::In>>,
     size: Option<Size<M::In>>,
+    /// What makes it reachable by protocol V2.
+    pub(crate) tensors: Option<Arc<dyn TensorCodec<M::In, M::Out>>>,
 }
 
 /// A deployment without the type of its model, so that a model of another type can take its place.
@@ -118,6 +121,7 @@ impl<M: Model> Deployment<M> {
             warm_up: None,
             spare: None,
             size: None,
+            tensors: None,
         }
     }
 
@@ -169,15 +173,29 @@ impl<M: Model> Deployment<M> {
     }
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
-        let Deployment { name, config, factory, check, version, warm_up, spare, size } = self;
+        let Deployment { name, config, factory, check, version, warm_up, spare, size, tensors: _ } = self;
         Erased { name, config, factory, check, version, warm_up, spare, size }
     }
 }
 
 impl Deployment<OnnxModel> {
     /// An ONNX model. Its replicas share one graph; vectors of the wrong length are refused before they are queued.
+    /// Protocol V2 reaches it by its name, with the inputs and outputs of the graph.
     pub fn onnx(name: impl Into<Arc<str>>, model: OnnxModel) -> Self {
-        let checked = model.clone();
-        Deployment::new(name, move || Ok(model.clone())).check(move |input| Ok(checked.check(input)?))
+        let (checked, codec) = (model.clone(), GraphCodec::new(model.graph()));
+        let check = move |request: &OnnxRequest| match request {
+            OnnxRequest::Vector(vector) => Ok(checked.check(vector)?),
+            OnnxRequest::Values(_) => Ok(()),
+        };
+        Deployment::new(name, move || Ok(model.clone())).check(check).tensors(codec)
+    }
+}
+
+impl Deployment<GraphModel> {
+    /// An ONNX graph with whatever inputs and outputs it has, for protocol V2 and for handles; its replicas share it.
+    pub fn graph(name: impl Into<Arc<str>>, graph: Graph) -> Self {
+        let graph = Arc::new(graph);
+        let codec = GraphCodec::new(&graph);
+        Deployment::new(name, move || Ok(GraphModel(Arc::clone(&graph)))).tensors(codec)
     }
 }

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -20,6 +21,7 @@ use super::reply::{self, Body};
 use super::request_id::{X_REQUEST_ID, take_or_make};
 use super::route::{Answered, Route, RouteTable};
 use crate::metrics::RouteMetrics;
+use crate::v2::{self, V2};
 
 /// The body of any response: ours is whole, axum's may be anything.
 pub(crate) type AnyBody = Either<Body, axum::body::Body>;
@@ -28,6 +30,8 @@ pub(crate) type AnyBody = Either<Body, axum::body::Body>;
 pub(crate) struct Front {
     pub config: HttpConfig,
     pub table: Arc<ArcSwap<RouteTable>>,
+    /// The Open Inference Protocol, under `/v2`.
+    pub v2: V2,
     /// The server's own pages.
     pub own: Router,
     /// Counts what no route answered.
@@ -43,14 +47,13 @@ impl Front {
         let start = Instant::now();
         let id = take_or_make(request.headers());
         let route = self.table.load().routes.get(request.uri().path()).cloned();
-        let (mut response, metrics) = if let Some(route) = &route {
-            (self.predict(route, request).await.map(Either::Left), &route.metrics)
+        let (mut response, status, metrics) = if let Some(route) = &route {
+            let response = self.predict(route, request).await;
+            let status = response.status().as_u16();
+            (response.map(Either::Left), status, &route.metrics)
         } else {
-            let own = self.own.clone().oneshot(request.map(axum::body::Body::new));
-            let Ok(response) = own.await;
-            (response.map(Either::Right), &self.other)
+            self.beside(request).await
         };
-        let status = response.status().as_u16();
         metrics.answered(status, start.elapsed());
         if status == 500 {
             // Refusals (503) and time-outs (504) are counted only: under overload a line for each would add to it.
@@ -58,6 +61,26 @@ impl Front {
         }
         response.headers_mut().insert(X_REQUEST_ID, id);
         Ok(response)
+    }
+
+    /// Answers what no route is for, with the status that is counted. In a box, so that what is rare does not make the future of every
+    /// prediction larger.
+    fn beside(&self, request: Request<Incoming>) -> BoxFuture<'_, (Response<AnyBody>, u16, &RouteMetrics)> {
+        Box::pin(self.other_than_predict(request))
+    }
+
+    async fn other_than_predict(
+        &self,
+        request: Request<Incoming>,
+    ) -> (Response<AnyBody>, u16, &RouteMetrics) {
+        let (response, metrics) = if v2::owns(request.uri().path()) {
+            (self.v2(request).await.map(Either::Left), &self.v2.rest)
+        } else {
+            let Ok(response) = self.own.clone().oneshot(request.map(axum::body::Body::new)).await;
+            (response.map(Either::Right), &self.other)
+        };
+        let status = response.status().as_u16();
+        (response, status, metrics)
     }
 
     async fn predict(&self, route: &Arc<Route>, request: Request<Incoming>) -> Response<Body> {
@@ -71,9 +94,10 @@ impl Front {
                 &format!("the content type is {kind}, expected application/json"),
             );
         }
-        let body = match self.body(request).await {
+        let (head, body) = request.into_parts();
+        let body = match self.body(announced(&head.headers), body).await {
             Ok(body) => body,
-            Err(refusal) => return refusal,
+            Err(refusal) => return refusal.into_response(),
         };
         match route.endpoint.answer(&body) {
             Answered::Now(response) => response,
@@ -81,45 +105,66 @@ impl Front {
         }
     }
 
+    async fn v2(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        match self.body(announced(&head.headers), body).await {
+            Ok(body) => self.v2.answer(head, body).await,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
     /// Reads the whole body, within the limits of size and time.
-    async fn body(&self, request: Request<Incoming>) -> Result<Bytes, Response<Body>> {
+    async fn body(&self, announced: Option<u64>, body: Incoming) -> Result<Bytes, Refusal> {
         let limit = self.config.max_body_bytes;
+        let refusal = |status, message| Refusal { status, message };
         let too_large = || {
-            reply::problem(
+            refusal(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("the body is larger than the limit of {limit} bytes"),
+                format!("the body is larger than the limit of {limit} bytes"),
             )
         };
-        let length = request
-            .headers()
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > limit as u64) {
+        if announced.is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
-        let mut collected = pin!(Limited::new(request.into_body(), limit).collect());
+        let mut collected = pin!(Limited::new(body, limit).collect());
         // Most bodies arrive with their head; only the others need a timer.
         let collected = if let Poll::Ready(collected) = futures::poll!(&mut collected) {
             collected
         } else {
             let limit = self.config.body_timeout();
             tokio::time::timeout(limit, collected).await.map_err(|_| {
-                let late = format!("the body did not arrive within {limit:?}");
-                reply::problem(StatusCode::REQUEST_TIMEOUT, &late)
+                refusal(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {limit:?}"))
             })?
         };
         match collected {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
             Err(error) => {
-                Err(reply::problem(StatusCode::BAD_REQUEST, &format!("the body could not be read: {error}")))
+                Err(refusal(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}")))
             }
         }
     }
 }
 
+/// The length that a request says its body has.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Why a body was not read.
+pub(crate) struct Refusal {
+    pub status: StatusCode,
+    pub message: String,
+}
+
+impl Refusal {
+    fn into_response(self) -> Response<Body> {
+        reply::problem(self.status, &self.message)
+    }
+}
+
 /// The content type, if it says that the body is surely not JSON. Command-line clients send JSON as a form or as plain text.
-fn foreign_type(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn foreign_type(headers: &HeaderMap) -> Option<&str> {
     let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let essence = kind.split(';').next().unwrap_or(kind).trim().to_ascii_lowercase();
     let welcome = [

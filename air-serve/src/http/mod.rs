@@ -15,14 +15,15 @@ mod config;
 mod front;
 mod listen;
 mod own;
-mod reply;
+pub(crate) mod reply;
 mod request_id;
 mod route;
 mod threads;
 
 pub use config::HttpConfig;
-pub(crate) use front::Front;
+pub(crate) use front::{Front, foreign_type};
 pub(crate) use listen::bind;
 pub(crate) use own::{Own, router};
+pub(crate) use reply::Body;
 pub(crate) use route::{Json, Route, RouteTable, valid_path};
 pub(crate) use threads::{Phase, Threads};

@@ -16,7 +16,9 @@ mod model;
 mod node;
 mod ops;
 mod proto;
+mod request;
 mod scan;
+mod tensors;
 mod value;
 
 use std::path::Path;
@@ -24,6 +26,8 @@ use std::path::Path;
 pub use error::{InputMismatch, OnnxError};
 pub use graph::{Graph, Port};
 pub use model::{Answer, OnnxModel, Prediction, Vector};
+pub use request::{GraphModel, OnnxAnswer, OnnxRequest};
+pub(crate) use tensors::GraphCodec;
 pub use value::{Labels, Value};
 
 /// Larger files are refused: 2 GiB, which is also the limit of the protobuf format.

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::client::post;
+use crate::client::{get, post};
 use crate::{examples, fixtures};
 
 fn air_serve() -> Command {
@@ -48,6 +48,26 @@ fn run_serves_the_quick_start_and_ends_on_sigterm() {
 }
 
 #[test]
+fn run_serves_a_repository_beside_a_model() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(fixtures("mlp_three.onnx"), dir.path().join("mlp.onnx")).unwrap();
+    let mut command = air_serve();
+    command
+        .arg("run")
+        .arg(examples("iris_gbc.onnx"))
+        .arg("--repository")
+        .arg(dir.path())
+        .args(["--port", "0"]);
+    let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(server.0.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
+    let (iris, models) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(iris.ends_with("/iris_gbc"), "{iris}");
+    let addr =
+        models.strip_suffix("/v2").and_then(|line| line.rsplit_once("http://")).unwrap().1.parse().unwrap();
+    assert_eq!(get(addr, "/v2/models").body, r#"{"models":["iris_gbc","mlp"]}"#);
+}
+
+#[test]
 fn bad_input_is_a_message_and_exit_code_1() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
@@ -70,6 +90,10 @@ fn bad_input_is_a_message_and_exit_code_1() {
         (&["run", &iris, "--max-batch", "0", "--port", "0"], &["max_batch_size is 0"]),
         (&["run", &iris, "--config", &path("bad.toml")], &["bad.toml", "unknown field `prot`", "port"]),
         (&["run", &iris, "--set", "deployment.max_batch=4"], &["--set", "unknown field `max_batch`"]),
+        (
+            &["run", "--repository", &path("none"), "--port", "0"],
+            &["model repository", "none", "No such file"],
+        ),
         (&["check", &path("text.onnx")], &["not an ONNX model"]),
     ];
     for (args, says) in cases {

@@ -9,7 +9,9 @@ use std::time::Duration;
 pub struct Response {
     pub status: u16,
     pub head: String,
+    /// As text; what is not UTF-8 is replaced.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Response {
@@ -28,7 +30,7 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
 }
 
 /// Sends one request on a connection of its own.
-pub fn send(addr: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Response {
+pub fn send(addr: SocketAddr, method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) -> Response {
     let mut stream = connect(addr);
     write(&mut stream, method, path, &format!("Connection: close\r\n{headers}"), body);
     read(&mut stream)
@@ -42,12 +44,11 @@ pub fn post(addr: SocketAddr, path: &str, body: &str) -> Response {
     send(addr, "POST", path, "Content-Type: application/json\r\n", body)
 }
 
-pub fn write(stream: &mut TcpStream, method: &str, path: &str, headers: &str, body: &str) {
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(request.as_bytes()).unwrap();
+pub fn write(stream: &mut TcpStream, method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) {
+    let body = body.as_ref();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
 }
 
 /// Reads one response; the connection can be used again.
@@ -64,10 +65,12 @@ pub fn read(stream: &mut TcpStream) -> Response {
         bytes.push(byte[0]);
     }
     let head = String::from_utf8(bytes).unwrap();
-    let mut response = Response { status: head[9..12].parse().unwrap(), head, body: String::new() };
+    let mut response =
+        Response { status: head[9..12].parse().unwrap(), head, body: String::new(), bytes: Vec::new() };
     let length: usize = response.header("content-length").unwrap_or("0").parse().unwrap();
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
-    response.body = String::from_utf8(body).unwrap();
+    response.body = String::from_utf8_lossy(&body).into_owned();
+    response.bytes = body;
     response
 }

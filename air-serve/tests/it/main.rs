@@ -16,6 +16,7 @@ mod replicas;
 mod scaling;
 mod shutdown;
 mod updates;
+mod v2;
 mod wait;
 
 /// A file of this crate's fixtures.

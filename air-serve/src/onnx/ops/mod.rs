@@ -77,6 +77,12 @@ fn unsupported(node: &Node<'_>) -> OnnxError {
     OnnxError::Unsupported { node: node.name(), operator: node.full_operator() }
 }
 
+/// Tensors one below the other.
+pub(crate) fn join_rows(values: &[Option<&Value>]) -> Result<Value, Reason> {
+    let joined = shape::Concat { axis: 0 }.run(values)?.pop();
+    joined.ok_or_else(|| "nothing was joined".to_owned())
+}
+
 /// The input at `index`, which the operator cannot do without.
 pub(crate) fn need<'a>(inputs: &[Option<&'a Value>], index: usize) -> Result<&'a Value, Reason> {
     inputs.get(index).copied().flatten().ok_or_else(|| format!("input {index} is missing"))

@@ -1,0 +1,215 @@
+//! What is reachable by the protocol: models by name, each with its signature and its deployment.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::fault::{Fault, Kind};
+use super::infer::{Inference, check_outputs, select};
+use super::signature::{Signature, TensorCodec, shortened};
+use super::tensor::Tensor;
+use crate::deploy::{DeploymentHandle, Running};
+use crate::error::{CallError, chain};
+
+/// The version of a model that does not say which it is.
+pub(crate) const VERSION: &str = "1";
+
+/// A model that the protocol reaches.
+pub(crate) struct Served {
+    pub name: Arc<str>,
+    pub version: String,
+    running: Arc<dyn Running>,
+    target: Box<dyn Target>,
+    /// Whether the deployment ends with this value: when it has left the catalog and those who found it there are done.
+    owns: bool,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if self.owns {
+            // It answers what it has let in, and nobody has to wait for that.
+            let _ = self.running.close();
+        }
+    }
+}
+
+/// A deployment without the types of its model.
+trait Target: Send + Sync {
+    fn signature(&self) -> &Signature;
+    fn call(&self, inputs: Vec<Tensor>) -> Outcome;
+}
+
+type Outputs = Result<Vec<Tensor>, Fault>;
+
+enum Outcome {
+    Now(Outputs),
+    Later(Pin<Box<dyn Future<Output = Outputs> + Send>>),
+}
+
+struct Coded<I, O> {
+    handle: DeploymentHandle<I, O>,
+    codec: Arc<dyn TensorCodec<I, O>>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Target for Coded<I, O> {
+    fn signature(&self) -> &Signature {
+        self.codec.signature()
+    }
+
+    fn call(&self, inputs: Vec<Tensor>) -> Outcome {
+        let input = match self.codec.decode(inputs) {
+            Ok(input) => input,
+            Err(error) => return Outcome::Now(Err(error.into())),
+        };
+        let mut call = self.handle.call(input);
+        match call.ready() {
+            Some(reply) => Outcome::Now(encoded(&*self.codec, reply)),
+            None => {
+                let codec = Arc::clone(&self.codec);
+                Outcome::Later(Box::pin(async move { encoded(&*codec, call.await) }))
+            }
+        }
+    }
+}
+
+fn encoded<I: 'static, O: 'static>(codec: &dyn TensorCodec<I, O>, reply: Result<O, CallError>) -> Outputs {
+    let internal = |message: String| Fault::new(Kind::Internal, message);
+    let outputs = codec
+        .encode(reply?)
+        .map_err(|error| internal(format!("the model's answer is no tensors: {}", chain(&error))))?;
+    let wanted = codec.signature().outputs();
+    let fits = wanted.len() == outputs.len() && wanted.iter().zip(&outputs).all(|(a, b)| a.name == b.name());
+    if !fits {
+        let got: Vec<_> = outputs.iter().map(Tensor::name).collect();
+        return Err(internal(format!(
+            "the model gave the outputs {got:?}, which are not those of its signature"
+        )));
+    }
+    Ok(outputs)
+}
+
+impl Served {
+    pub(crate) fn new<I: Send + 'static, O: Send + 'static>(
+        running: Arc<dyn Running>,
+        handle: DeploymentHandle<I, O>,
+        codec: Arc<dyn TensorCodec<I, O>>,
+    ) -> Served {
+        let name = Arc::clone(running.name());
+        let target = Box::new(Coded { handle, codec });
+        Served { name, version: VERSION.to_owned(), running, target, owns: false }
+    }
+
+    /// The deployment ends with this value.
+    pub(crate) fn owning(mut self, version: &str) -> Served {
+        version.clone_into(&mut self.version);
+        self.owns = true;
+        self
+    }
+
+    /// Whether it comes from the model repository.
+    pub(crate) fn is_owning(&self) -> bool {
+        self.owns
+    }
+
+    pub(crate) fn signature(&self) -> &Signature {
+        self.target.signature()
+    }
+
+    /// Whether it can answer.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.running.is_up()
+    }
+
+    /// Answers a request: in place where the model is called there.
+    pub(crate) async fn infer(&self, request: &mut Inference) -> Outputs {
+        let signature = self.signature();
+        check_outputs(signature, &request.outputs)?;
+        let inputs = signature.arrange(std::mem::take(&mut request.inputs))?;
+        let outputs = match (self.target.call(inputs), request.timeout.filter(|limit| !limit.is_zero())) {
+            (Outcome::Now(outputs), _) => outputs,
+            (Outcome::Later(outputs), None) => outputs.await,
+            (Outcome::Later(outputs), Some(limit)) => within(limit, outputs).await,
+        };
+        select(signature, &request.outputs, outputs?)
+    }
+}
+
+/// A call that takes longer is dropped, which takes it out of the queue.
+async fn within(limit: Duration, outputs: impl Future<Output = Outputs>) -> Outputs {
+    match tokio::time::timeout(limit, outputs).await {
+        Ok(outputs) => outputs,
+        Err(_) => Err(CallError::Timeout { limit }.into()),
+    }
+}
+
+/// All models, by name. Replaced as a whole, never changed.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    models: ArcSwap<BTreeMap<Arc<str>, Arc<Served>>>,
+}
+
+impl Catalog {
+    /// The names of all models, in order.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        self.models.load().keys().cloned().collect()
+    }
+
+    /// Puts a model in the place of the one of its name, if there is one.
+    pub(crate) fn put(&self, served: Served) {
+        let served = Arc::new(served);
+        self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            models.insert(Arc::clone(&served.name), Arc::clone(&served));
+            models
+        });
+    }
+
+    /// Makes the deployments' models these; returns those that were there before. Models of the repository stay.
+    pub(crate) fn declare(&self, served: Vec<Served>) -> Vec<Arc<Served>> {
+        let served: Vec<_> = served.into_iter().map(Arc::new).collect();
+        let before = self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            models.retain(|_, model| model.owns);
+            models.extend(served.iter().map(|model| (Arc::clone(&model.name), Arc::clone(model))));
+            models
+        });
+        before.values().filter(|model| !model.owns).cloned().collect()
+    }
+
+    /// Takes the model of that name out.
+    pub(crate) fn take(&self, name: &str) {
+        self.models.rcu(|models| {
+            let mut models = BTreeMap::clone(models);
+            models.remove(name);
+            models
+        });
+    }
+
+    /// Takes all models out.
+    pub(crate) fn clear(&self) {
+        self.models.store(Arc::default());
+    }
+
+    /// The model of that name, and of that version where one is asked for.
+    pub(crate) fn find(&self, name: &str, version: Option<&str>) -> Result<Arc<Served>, Fault> {
+        let found = self.models.load().get(name).cloned();
+        let served = found.ok_or_else(|| {
+            let message = format!("no model `{}`; GET /v2/models lists them", shortened(name));
+            Fault::new(Kind::NotFound, message)
+        })?;
+        match version {
+            Some(version) if version != served.version => {
+                let message = format!(
+                    "model `{name}` has no version `{}`: it has {}",
+                    shortened(version),
+                    served.version
+                );
+                Err(Fault::new(Kind::NotFound, message))
+            }
+            _ => Ok(served),
+        }
+    }
+}
