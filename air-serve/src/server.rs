@@ -52,7 +52,9 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         repository: app.repository.map(open).transpose()?,
         catalog,
         unready: Arc::clone(&unready),
+        phase: phase_seen.clone(),
         rest: server.metrics.route("/v2")?,
+        grpc: server.metrics.route("grpc")?,
     };
     let own = http::Own {
         table: Arc::clone(&table),

@@ -21,7 +21,7 @@ use super::reply::{self, Body};
 use super::request_id::{X_REQUEST_ID, take_or_make};
 use super::route::{Answered, Route, RouteTable};
 use crate::metrics::RouteMetrics;
-use crate::v2::{self, V2};
+use crate::v2::{self, V2, grpc};
 
 /// The body of any response: ours is whole, axum's may be anything.
 pub(crate) type AnyBody = Either<Body, axum::body::Body>;
@@ -73,6 +73,11 @@ impl Front {
         &self,
         request: Request<Incoming>,
     ) -> (Response<AnyBody>, u16, &RouteMetrics) {
+        if grpc::is_call(&request) {
+            let response = self.grpc(request).await;
+            let status = grpc::status_of(&response);
+            return (response.map(Either::Right), status, &self.v2.grpc);
+        }
         let (response, metrics) = if v2::owns(request.uri().path()) {
             (self.v2(request).await.map(Either::Left), &self.v2.rest)
         } else {
@@ -111,6 +116,15 @@ impl Front {
             Ok(body) => self.v2.answer(head, body).await,
             Err(refusal) => refusal.into_response(),
         }
+    }
+
+    async fn grpc(&self, request: Request<Incoming>) -> Response<axum::body::Body> {
+        if grpc::is_reflection(&request) {
+            return self.v2.reflection(request).await;
+        }
+        let (head, body) = request.into_parts();
+        let body = self.body(announced(&head.headers), body).await;
+        self.v2.call(head, body).await
     }
 
     /// Reads the whole body, within the limits of size and time.

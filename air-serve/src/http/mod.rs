@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config` | where and within what limits |
 //! | `listen` | one socket a thread, one port |
+//! | `version` | HTTP/1.1 or HTTP/2 |
 //! | `threads` | accepting, connections, draining |
 //! | `front` | one request |
 //! | `own` | the server's own pages: health, routes, metrics |
@@ -19,9 +20,10 @@ pub(crate) mod reply;
 mod request_id;
 mod route;
 mod threads;
+mod version;
 
 pub use config::HttpConfig;
-pub(crate) use front::{Front, foreign_type};
+pub(crate) use front::{Front, Refusal, foreign_type};
 pub(crate) use listen::bind;
 pub(crate) use own::{Own, router};
 pub(crate) use reply::Body;

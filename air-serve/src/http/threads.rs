@@ -6,15 +6,25 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use futures::FutureExt;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::front::Front;
+use super::version::{Version, version};
 use crate::error::ServeError;
 use crate::metrics::Metrics;
+
+/// Requests under way on one HTTP/2 connection; a client waits with more.
+const STREAMS: u32 = 256;
+/// Largest head of an HTTP/2 request.
+const HEADERS_BYTES: u32 = 64 << 10;
+/// What an HTTP/2 client may send ahead: on a stream, and on all of its connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// Where the server is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +146,21 @@ impl Connection {
     async fn run(mut self, stream: tokio::net::TcpStream) {
         let _ = stream.set_nodelay(true);
         let _counted = Counted::new(self.metrics.clone());
+        let version = tokio::time::timeout(self.front.config.header_timeout(), version(&stream));
+        let version = tokio::select! {
+            biased;
+            version = version => version,
+            () = draining(&mut self.phase) => return,
+        };
+        match version {
+            Ok(Ok(Version::Http1)) => self.http1(stream).await,
+            Ok(Ok(Version::Http2)) => self.http2(stream).await,
+            // Nothing came, or nothing will.
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+
+    async fn http1(mut self, stream: tokio::net::TcpStream) {
         let front = &self.front;
         let service = service_fn(|request| Arc::clone(front).serve(request));
         let mut http = http1::Builder::new();
@@ -152,6 +177,30 @@ impl Connection {
         };
         if let Err(error) = ended {
             // Clients go away and send nonsense; that is their affair.
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    async fn http2(mut self, stream: tokio::net::TcpStream) {
+        let front = &self.front;
+        let service = service_fn(|request| Arc::clone(front).serve(request).boxed());
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADERS_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .keep_alive_interval(self.front.config.header_timeout())
+            .keep_alive_timeout(self.front.config.header_timeout());
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = draining(&mut self.phase) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended early");
         }
     }

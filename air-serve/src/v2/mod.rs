@@ -8,6 +8,7 @@
 //! | `catalog` | the models that can be reached |
 //! | `elements`, `infer` | requests and answers as JSON, with binary data behind it |
 //! | `rest` | paths and status codes |
+//! | `grpc` | the same over gRPC, with health and reflection |
 //! | `repository` | a directory of models that come and go |
 //!
 //! Whatever way a request comes, its tensors are read into the binary form of the protocol, checked against the signature, and queued as one
@@ -17,6 +18,7 @@ mod catalog;
 mod datatype;
 mod elements;
 mod fault;
+pub(crate) mod grpc;
 mod infer;
 mod repository;
 mod rest;
@@ -24,6 +26,8 @@ mod signature;
 mod tensor;
 
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 pub use datatype::DataType;
 pub use signature::{Signature, TensorCodec, TensorSpec};
@@ -35,6 +39,7 @@ pub(crate) use rest::owns;
 
 use self::fault::{Fault, Kind};
 use crate::deploy::Deployment;
+use crate::http::Phase;
 use crate::metrics::RouteMetrics;
 use crate::model::Model;
 
@@ -45,7 +50,10 @@ pub(crate) struct V2 {
     pub repository: Option<Arc<Repository>>,
     /// Why the server should get no traffic now, if so.
     pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// Tells when the server ends.
+    pub phase: watch::Receiver<Phase>,
     pub rest: RouteMetrics,
+    pub grpc: RouteMetrics,
 }
 
 impl V2 {
