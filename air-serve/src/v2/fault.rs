@@ -77,7 +77,7 @@ impl From<CallError> for Fault {
         let message = error.to_string();
         let kind = match error {
             CallError::Invalid { .. } => Kind::Unfit,
-            CallError::Busy { .. } => Kind::Busy,
+            CallError::Busy { .. } | CallError::TooLate { .. } => Kind::Busy,
             CallError::Timeout { .. } => Kind::Timeout,
             CallError::Closed { .. } => return Fault::unavailable(message),
             CallError::Panicked { .. }
@@ -87,6 +87,7 @@ impl From<CallError> for Fault {
         };
         let retry_after = match error {
             CallError::Busy { retry_after, .. } => Some(retry_after),
+            CallError::TooLate { wait, limit, .. } => Some(wait.saturating_sub(limit)),
             _ => None,
         };
         Fault { kind, message, retry_after }
