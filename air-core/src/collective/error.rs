@@ -1,5 +1,7 @@
 //! [`CollectiveError`]: why a collective call did not happen.
 
+use crate::tensor::TensorError;
+
 /// Why a collective call did not happen. After any of these the group is finished: every later call on any rank
 /// returns the same error, and a new group must be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +35,14 @@ pub enum CollectiveError {
     Crossed {
         /// Each waits for the next, and the last for the first, which is the lowest.
         circle: Vec<Waiting>,
+    },
+    /// A rank's device, or a tensor on it, cannot be used so; or NCCL is missing.
+    #[error("rank {rank}: {source}")]
+    Device {
+        /// The rank.
+        rank: usize,
+        /// What is wrong.
+        source: TensorError,
     },
     /// A buffer has the wrong length.
     #[error("rank {rank} called {verb} with {found} values where {expected} are expected")]

@@ -49,11 +49,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    fn new(world: usize, spins: u32) -> Self {
+    fn new(world: usize, spins: u32, room: usize) -> Self {
         Self {
             meeting: Meeting::new(world, spins),
             staging: Staging::new(world),
-            mail: Mail::new(world, spins, QUEUE),
+            mail: Mail::new(world, spins, room),
             loans: Loans::new(world),
         }
     }
@@ -61,10 +61,19 @@ impl Lane {
 
 impl Group {
     fn new(world: usize) -> Self {
+        Self::with_room(world, QUEUE)
+    }
+
+    /// Of ranks on devices. Who sends waits for who receives: on a device, too, a message goes on only when both are there.
+    pub(super) fn of_devices(world: usize) -> Self {
+        Self::with_room(world, 0)
+    }
+
+    fn with_room(world: usize, room: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let spins = |threads| if threads <= cores { SPINS } else { 0 };
         // Threads in the background come on top of the ranks' own.
-        let lanes = [Lane::new(world, spins(world)), Lane::new(world, spins(world.saturating_mul(2)))];
+        let lanes = [world, world.saturating_mul(2)].map(|threads| Lane::new(world, spins(threads), room));
         Self { cause: Mutex::new(None), lanes }
     }
 

@@ -7,6 +7,7 @@ use super::background::{Background, Pending};
 use super::call::{Call, Verb};
 use super::error::CollectiveError;
 use super::mail::{Header, Incoming, Outgoing};
+use super::member::Member;
 use super::number::{Number, ReduceOp};
 
 type Result<T> = std::result::Result<T, CollectiveError>;
@@ -33,6 +34,10 @@ pub struct Aborter {
 }
 
 impl Aborter {
+    pub(super) fn of(fate: Arc<dyn Fate>) -> Self {
+        Self { fate }
+    }
+
     /// Declares `rank` lost: every pending and later call of the group returns [`CollectiveError::Lost`]. The first
     /// reason given for a group stays; returns whether it was this one.
     pub fn abort(&self, rank: usize, reason: impl Into<String>) -> bool {
@@ -67,7 +72,7 @@ impl Collective {
 
     /// A handle that can end the group from another thread.
     pub fn aborter(&self) -> Aborter {
-        Aborter { fate: Arc::clone(self.backend.fate()) }
+        Aborter::of(Arc::clone(self.backend.fate()))
     }
 
     /// Why the group is finished, if it is.
@@ -89,35 +94,35 @@ impl Collective {
     /// Combines the buffers of all ranks and leaves in `part` this rank's part of the result. `data` is as long as the
     /// parts of all ranks together.
     pub fn reduce_scatter<T: Number>(&mut self, data: &[T], part: &mut [T], op: ReduceOp) -> Result<()> {
-        self.has_length("reduce_scatter", data.len(), part.len().saturating_mul(self.world))?;
+        self.member().has_length("reduce_scatter", data.len(), part.len().saturating_mul(self.world))?;
         self.run(Verb::ReduceScatter(op), part.len(), data, part)
     }
 
     /// Collects the buffers of all ranks in `all`, one after another in the order of the ranks. All have the same length.
     pub fn all_gather<T: Number>(&mut self, data: &[T], all: &mut [T]) -> Result<()> {
-        self.has_length("all_gather", all.len(), data.len().saturating_mul(self.world))?;
+        self.member().has_length("all_gather", all.len(), data.len().saturating_mul(self.world))?;
         self.run(Verb::AllGather, data.len(), data, all)
     }
 
     /// Copies the buffer of rank `root` into those of all other ranks. All buffers have the same length.
     pub fn broadcast<T: Number>(&mut self, data: &mut [T], root: usize) -> Result<()> {
-        self.has_rank("broadcast", root)?;
+        self.member().has_rank("broadcast", root)?;
         self.run(Verb::Broadcast { root }, data.len(), &[], data)
     }
 
     /// Collects the buffers of all ranks in `all` on rank `root`; on other ranks `all` is empty. All buffers
     /// have the same length.
     pub fn gather<T: Number>(&mut self, data: &[T], all: &mut [T], root: usize) -> Result<()> {
-        self.has_rank("gather", root)?;
-        self.has_length("gather", all.len(), self.on_root(root, data.len()))?;
+        self.member().has_rank("gather", root)?;
+        self.member().has_length("gather", all.len(), self.member().on_root(root, data.len()))?;
         self.run(Verb::Gather { root }, data.len(), data, all)
     }
 
     /// Hands out the parts of `all` on rank `root`, one to each rank's `part`; on other ranks `all` is empty. All
     /// parts have the same length.
     pub fn scatter<T: Number>(&mut self, all: &[T], part: &mut [T], root: usize) -> Result<()> {
-        self.has_rank("scatter", root)?;
-        self.has_length("scatter", all.len(), self.on_root(root, part.len()))?;
+        self.member().has_rank("scatter", root)?;
+        self.member().has_length("scatter", all.len(), self.member().on_root(root, part.len()))?;
         self.run(Verb::Scatter { root }, part.len(), all, part)
     }
 
@@ -125,29 +130,29 @@ impl Collective {
     /// order of the ranks. All buffers have the same length, a multiple of the number of ranks.
     pub fn all_to_all<T: Number>(&mut self, data: &[T], all: &mut [T]) -> Result<()> {
         let part = data.len() / self.world;
-        self.has_length("all_to_all", data.len(), part * self.world)?;
-        self.has_length("all_to_all", all.len(), data.len())?;
+        self.member().has_length("all_to_all", data.len(), part * self.world)?;
+        self.member().has_length("all_to_all", all.len(), data.len())?;
         self.run(Verb::AllToAll, part, data, all)
     }
 
     /// Sends values to one other rank, which [receives](Self::recv) as many. Returns once they are on their way: up to
     /// 256 KiB wait there, more wait here. Messages between two ranks keep their order.
     pub fn send<T: Number>(&mut self, data: &[T], to: usize) -> Result<()> {
-        self.has_partner("send", to)?;
+        self.member().has_partner("send", to)?;
         self.backend.exchange(Some(outgoing(data, to)), None)
     }
 
     /// Receives values from one other rank. What was sent before that rank left still arrives. Where ranks wait for each other in a
     /// circle, all are told [`CollectiveError::Crossed`].
     pub fn recv<T: Number>(&mut self, data: &mut [T], from: usize) -> Result<()> {
-        self.has_partner("recv", from)?;
+        self.member().has_partner("recv", from)?;
         self.backend.exchange(None, Some(incoming(data, from)))
     }
 
     /// Sends to one rank while it receives from another, so that ranks in a circle do not wait for each other.
     pub fn send_recv<T: Number>(&mut self, data: &[T], to: usize, into: &mut [T], from: usize) -> Result<()> {
-        self.has_rank("send_recv", to)?;
-        self.has_rank("send_recv", from)?;
+        self.member().has_rank("send_recv", to)?;
+        self.member().has_rank("send_recv", from)?;
         self.backend.exchange(Some(outgoing(data, to)), Some(incoming(into, from)))
     }
 
@@ -193,36 +198,8 @@ impl Collective {
         self.backend.run(call, data)
     }
 
-    /// The length of a buffer that only the root has.
-    fn on_root(&self, root: usize, part: usize) -> usize {
-        if root == self.rank { part.saturating_mul(self.world) } else { 0 }
-    }
-
-    fn has_length(&self, verb: &'static str, found: usize, expected: usize) -> Result<()> {
-        if found == expected {
-            return Ok(());
-        }
-        self.refuse(CollectiveError::Length { verb, rank: self.rank, found, expected })
-    }
-
-    fn has_rank(&self, verb: &'static str, named: usize) -> Result<()> {
-        if named < self.world {
-            return Ok(());
-        }
-        self.refuse(CollectiveError::NoSuchRank { verb, rank: self.rank, named, world: self.world })
-    }
-
-    fn has_partner(&self, verb: &'static str, named: usize) -> Result<()> {
-        if named != self.rank {
-            return self.has_rank(verb, named);
-        }
-        self.refuse(CollectiveError::NoSuchRank { verb, rank: self.rank, named, world: self.world })
-    }
-
-    /// A call that cannot be made ends the group: the other ranks would wait for it.
-    fn refuse(&self, error: CollectiveError) -> Result<()> {
-        self.backend.fate().fail(error.clone());
-        Err(self.failure().unwrap_or(error))
+    fn member(&self) -> Member<'_> {
+        Member { rank: self.rank, world: self.world, fate: &**self.backend.fate() }
     }
 }
 

@@ -10,6 +10,7 @@ use super::collect::{collect, strides};
 use super::error::{CollectiveError, Waiting};
 use super::exchange::Exchange;
 use super::group::{Group, Lane};
+use super::loan::Borrowed;
 use super::mail::{Circle, Incoming, Outgoing, Stuck};
 use super::number::ReduceOp;
 use super::reduce::reduce_in_place;
@@ -76,8 +77,24 @@ impl Backend for InProcess {
 
 impl InProcess {
     pub(super) fn new(rank: usize, world: usize, lane: usize, group: &Arc<Group>) -> Self {
-        let (group, fate) = (Arc::clone(group), Arc::clone(group) as Arc<dyn Fate>);
-        Self { rank, world, lane, step: 0, group, fate }
+        Self::with_fate(rank, world, lane, group, Arc::clone(group) as Arc<dyn Fate>)
+    }
+
+    /// A rank whose errors end more than the group.
+    pub(super) fn with_fate(
+        rank: usize,
+        world: usize,
+        lane: usize,
+        group: &Arc<Group>,
+        fate: Arc<dyn Fate>,
+    ) -> Self {
+        Self { rank, world, lane, step: 0, group: Arc::clone(group), fate }
+    }
+
+    /// Waits for all ranks to make this call, whose values are elsewhere.
+    pub(super) fn agree(&mut self, call: Call) -> Result<()> {
+        self.go_on()?;
+        self.meet(call, &[])
     }
 
     /// The verbs in which this rank shows some values and takes others.
@@ -114,7 +131,7 @@ impl InProcess {
         // Who lends nothing any more was told of the end of the group, which this rank learns when it next waits.
         let lent: Option<Vec<_>> = (0..self.world).map(|owner| loans.borrow(owner, self.rank)).collect();
         let Some(lent) = lent else { return };
-        let shown: Vec<&[u8]> = lent.iter().map(|lent| lent.bytes()).collect();
+        let shown: Vec<&[u8]> = lent.iter().map(Borrowed::bytes).collect();
         for range in strides(call.part_bytes()).take_while(|_| !meeting.has_failed()) {
             collect(call, self.rank, &shown, output, range);
         }
@@ -131,7 +148,7 @@ impl InProcess {
             // As in `collect_lent`.
             let lent: Option<Vec<_>> = (0..world).map(|owner| loans.borrow(owner, me)).collect();
             if let Some(mut lent) = lent {
-                let mut parts: Vec<&mut [u8]> = lent.iter_mut().map(|lent| lent.bytes_mut()).collect();
+                let mut parts: Vec<&mut [u8]> = lent.iter_mut().map(Borrowed::bytes_mut).collect();
                 reduce_in_place(call.dtype, op, &mut parts, || !meeting.has_failed());
             }
             self.pass()

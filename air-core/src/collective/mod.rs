@@ -34,7 +34,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `handle` | the verbs, typed, and what one rank can check by itself |
+//! | `handle` | the verbs, typed; `member`: what one rank can check by itself |
 //! | `call` | a call as data, which ranks compare |
 //! | `backend` | what another way to carry out calls has to implement |
 //! | `in_process` | carrying them out between threads; `group`: what these share |
@@ -44,6 +44,7 @@
 //! | `collect` | what a rank takes of what is shown; `reduce`: the arithmetic; `number`: on what |
 //! | `mail` | between two ranks; `exchange`: the words for it |
 //! | `ways` | what is on its way between ranks, and who waits for whom in a circle |
+//! | `on_devices` | the verbs over tensors on devices, by NCCL; `plan`: what a device does for a call |
 //! | `background` | calls that go on while their rank computes |
 //!
 //! Each rank counts the steps it has passed; to wait is to look at the others' counts. Few values are copied to a slot
@@ -73,7 +74,10 @@ mod loan;
 mod loan_tests;
 mod mail;
 mod meeting;
+mod member;
 mod number;
+mod on_devices;
+mod plan;
 mod reduce;
 mod staging;
 mod sync;
@@ -84,3 +88,4 @@ pub use error::{CollectiveError, Waiting};
 pub use group::in_process;
 pub use handle::{Aborter, Collective};
 pub use number::{Number, ReduceOp};
+pub use on_devices::{DeviceCollective, on_devices};

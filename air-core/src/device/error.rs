@@ -62,6 +62,44 @@ pub enum DeviceError {
         "cuda kernel compiler (libnvrtc) not found; install it (package cuda-nvrtc, or nvidia-cuda-nvrtc on PyPI) and put its folder on LD_LIBRARY_PATH"
     )]
     NoCompiler,
+    /// No NCCL on this machine.
+    #[error(
+        "nccl library (libnccl.so.2) not found; install it (package libnccl2, or nvidia-nccl-cu13 on PyPI) and put its folder on LD_LIBRARY_PATH; \
+         the loader says: {reason}"
+    )]
+    NoNccl {
+        /// What the system's loader said of each name that was tried.
+        reason: String,
+    },
+    /// The NCCL found is older than the program needs.
+    #[error("nccl {}.{} found, at least {}.{} is needed; update it",
+        found / 10_000, found % 10_000 / 100, needed / 10_000, needed % 10_000 / 100)]
+    NcclTooOld {
+        /// The version found, as NCCL writes it: 10 000 × major + 100 × minor + patch.
+        found: u32,
+        /// The oldest version that serves.
+        needed: u32,
+    },
+    /// NCCL takes one rank a device.
+    #[error("ranks {first} and {second} are both on {device}; each needs a device of its own")]
+    TwoRanks {
+        /// Which device.
+        device: Device,
+        /// The rank that has it.
+        first: usize,
+        /// The rank that cannot.
+        second: usize,
+    },
+    /// An error of NCCL, or a call after the communicator was aborted.
+    #[error("{operation} failed on {device}: {cause}")]
+    Nccl {
+        /// Which device.
+        device: Device,
+        /// What was being done.
+        operation: &'static str,
+        /// NCCL's name of the error, and its words.
+        cause: String,
+    },
     /// A kernel does not compile.
     #[error("cuda kernel {kernel} does not compile: {log}")]
     Compile {

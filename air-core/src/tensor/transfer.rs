@@ -154,6 +154,32 @@ impl Stream {
     }
 }
 
+impl Tensor {
+    /// The memory of a contiguous tensor on the stream's device, and which bytes of it are the tensor's, to be read.
+    pub(crate) fn read_on(
+        &self,
+        stream: &Stream,
+        operation: &'static str,
+    ) -> Result<(&Memory, std::ops::Range<usize>)> {
+        let memory = stream.memory_of(operation, self)?;
+        if !self.is_contiguous() {
+            return Err(self.layout.not_contiguous());
+        }
+        Ok((memory, self.byte_range()))
+    }
+
+    /// As [`read_on`](Self::read_on), to be written: held by this handle alone.
+    pub(crate) fn written_on(
+        &mut self,
+        stream: &Stream,
+        operation: &'static str,
+    ) -> Result<(&Memory, std::ops::Range<usize>)> {
+        self.read_on(stream, operation)?;
+        let range = self.byte_range();
+        Ok((alone(self)?, range))
+    }
+}
+
 /// A tensor on its way from a device to the host; see [`Stream::start_download`]. It holds no memory of the device.
 #[must_use = "the tensor arrives when it is waited for"]
 pub struct Download {

@@ -13,11 +13,11 @@ use air_core::{
     Backoff, BoxError, Cx, Exit, Handle, Message, Runtime, RuntimeConfig, Spec, SupervisorSpec, Worker,
 };
 
-const SIMULATED: &str = "AIR_SIMULATED_DEVICES";
+pub(crate) const SIMULATED: &str = "AIR_SIMULATED_DEVICES";
 const NOTHING_LEFT: &str =
-    "simulated: left 0 bytes of devices, 0 of the host, 0 streams, 0 events, 0 contexts";
+    "simulated: left 0 bytes of devices, 0 of the host, 0 streams, 0 events, 0 contexts, 0 communicators";
 
-/// Builds the driver and its compiler, which are one library under two names.
+/// Builds the driver, its compiler and NCCL, which are one library under three names.
 fn driver(folder: &Path) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulated/cuda.rs");
     let (driver, compiler) = (folder.join("libcuda.so"), folder.join("libnvrtc.so"));
@@ -25,12 +25,16 @@ fn driver(folder: &Path) {
     let flags = ["--edition=2024", "--crate-type=cdylib", "-Copt-level=1", "-Dwarnings", "-o"];
     let built = Command::new(rustc).args(flags).arg(&driver).arg(source).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    std::fs::copy(driver, compiler).unwrap();
+    std::fs::copy(&driver, compiler).unwrap();
+    // The same file, so that it is loaded once: NCCL works on the driver's streams.
+    std::fs::hard_link(driver, folder.join("libnccl.so.2")).unwrap();
 }
 
-/// Runs tests of this program on it.
+/// Runs tests of this program on it, for 300 s at most.
 fn run(folder: &Path, tests: &[&str]) -> Output {
-    Command::new(std::env::current_exe().unwrap())
+    Command::new("timeout")
+        .arg("300")
+        .arg(std::env::current_exe().unwrap())
         .args(tests)
         .arg("--nocapture")
         .env("LD_LIBRARY_PATH", folder)
@@ -51,12 +55,17 @@ fn everything_works_on_a_simulated_driver_and_is_given_back() {
     let beside =
         ["device_work::", "device_worker::", "device::copies", "device::axpy_checks", "device::the_list"];
     // The loss of a device is everybody's in a process, so it is alone in its own.
-    for (tests, count) in [(&beside[..], 15), (&["device_simulated::a_lost_device"][..], 1)] {
+    let alone = ["device_simulated::a_lost_device", "device_collective::lost"];
+    let runs =
+        [(&beside[..], 15), (&["device_collective::on_devices"][..], 8), (&alone[..1], 1), (&alone[1..], 1)];
+    for (tests, count) in runs {
         let output = run(folder.path(), tests);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_ne!(output.status.code(), Some(124), "{tests:?} hang: {out}\n{err}");
         let passed = format!("test result: ok. {count} passed");
         assert!(output.status.success() && out.contains(&passed), "{out}\n{err}");
-        assert!(!out.contains("no CUDA device") && !out.contains("no kernel compiler"), "{out}");
+        let absent = ["no CUDA device", "no kernel compiler", "no NCCL"];
+        assert!(!absent.iter().any(|absent| out.contains(absent)), "{out}");
         assert!(err.contains(NOTHING_LEFT), "{err}");
     }
 }

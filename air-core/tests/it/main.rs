@@ -13,6 +13,7 @@ mod collective_lost;
 mod collective_oracle;
 mod config;
 mod device;
+mod device_collective;
 mod device_simulated;
 mod device_work;
 mod device_worker;

@@ -1,4 +1,4 @@
-//! A CUDA driver and its compiler, made of threads: for tests of what this project asks of them, on machines without a device.
+//! A CUDA driver, its compiler and NCCL, made of threads: for tests of what this project asks of them, on machines without a device.
 //!
 //! `device_simulated.rs` compiles this file to a library under the names of the real ones. Two devices, whose memory is the heap; a thread for
 //! each stream, which carries out what is queued in its order and at its own pace; events; three kernels, known by name, and one that
@@ -134,6 +134,8 @@ macro_rules! driver {
         }
     )*};
 }
+
+mod nccl;
 
 driver! {
     fn cuInit(_flags: u32) {
@@ -393,6 +395,7 @@ extern "C" fn account() {
     let (devices, host) = (in_use(0) + in_use(1), in_use(HOST));
     let (streams, events) = (STREAMS.load(SeqCst), EVENTS.load(SeqCst));
     eprintln!(
-        "simulated: left {devices} bytes of devices, {host} of the host, {streams} streams, {events} events, {contexts} contexts"
+        "simulated: left {devices} bytes of devices, {host} of the host, {streams} streams, {events} events, {contexts} contexts, {} communicators",
+        nccl::left()
     );
 }
