@@ -9,6 +9,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `pool` | memory that is kept for its next use, counted |
+//! | `spares` | events that are used again, counted |
 //! | `uses` | which stream waits for which before it uses memory |
 //! | `kernel` | kernels: what they take, on how many threads, their machine code on disk |
 //! | `cuda` | carrying it out by the driver |
@@ -28,6 +29,7 @@ mod error;
 mod info;
 pub(crate) mod kernel;
 mod pool;
+mod spares;
 mod uses;
 
 pub use cuda::{Event, Stream};
@@ -35,6 +37,7 @@ pub use error::{DeviceError, lost};
 pub use info::{DeviceInfo, DeviceReport, list, memory_in_use, report};
 pub use kernel::{Arg, Kernel, Launch, Scalar};
 pub use pool::MemoryUse;
+pub use spares::EventUse;
 pub(crate) use uses::Access;
 
 use serde::{Deserialize, Serialize};

@@ -57,7 +57,7 @@ fn everything_works_on_a_simulated_driver_and_is_given_back() {
     // The loss of a device is everybody's in a process, so it is alone in its own.
     let alone = ["device_simulated::a_lost_device", "device_collective::lost"];
     let runs =
-        [(&beside[..], 15), (&["device_collective::on_devices"][..], 8), (&alone[..1], 1), (&alone[1..], 1)];
+        [(&beside[..], 16), (&["device_collective::on_devices"][..], 8), (&alone[..1], 1), (&alone[1..], 1)];
     for (tests, count) in runs {
         let output = run(folder.path(), tests);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -161,6 +161,28 @@ fn memory_is_counted_kept_and_given_back() {
 }
 
 #[test]
+fn events_are_counted_and_used_again() {
+    let Some(device) = cuda() else { return };
+    let stream = Stream::new(device).unwrap();
+    // Other tests use the device, too, but never so many at once.
+    const MANY: u64 = 1000;
+    let before = stream.event_use();
+    for _ in 0..2 * MANY {
+        stream.record().unwrap();
+    }
+    let now = stream.event_use();
+    assert!(now.made < before.made + MANY && now.reuses >= before.reuses + MANY, "{before:?} {now:?}");
+    let held: Vec<_> = (0..MANY).map(|_| stream.record().unwrap()).collect();
+    assert!(stream.event_use().in_use >= MANY);
+    drop(held);
+    stream.release_memory();
+    // One that served before stands for what it was recorded behind now.
+    let event = stream.record().unwrap();
+    event.wait().unwrap();
+    assert!(event.is_done().unwrap());
+}
+
+#[test]
 fn tensors_go_from_device_to_device() {
     let Some(first) = cuda() else { return };
     let Ok(second) = Device::cuda(1) else {

@@ -6,6 +6,8 @@ use cudarc::driver::{CudaEvent, CudaStream, DriverError};
 
 use super::error::translate;
 use super::memory::bind;
+use super::opened::Opened;
+use crate::device::spares::Spare;
 use crate::device::uses::Fence;
 use crate::device::{Device, DeviceError};
 
@@ -13,13 +15,17 @@ use crate::device::{Device, DeviceError};
 #[derive(Clone)]
 pub struct Event {
     device: Device,
-    recorded: Arc<CudaEvent>,
+    recorded: Arc<Spare<CudaEvent>>,
 }
 
 impl Event {
     /// What is queued on `queue` by now.
-    pub(super) fn record(device: Device, queue: &CudaStream) -> Result<Event, DriverError> {
-        Ok(Event { device, recorded: Arc::new(queue.record_event(None)?) })
+    ///
+    /// The driver's event is one that nobody holds any more, where there is one: who was to wait for what it stood for has been told to.
+    pub(super) fn record(opened: &Opened, queue: &CudaStream) -> Result<Event, DriverError> {
+        let event = opened.events.take(|| opened.context.new_event(None))?;
+        event.record(queue)?;
+        Ok(Event { device: opened.device, recorded: Arc::new(event) })
     }
 
     /// Has what is queued on `queue` from now on wait on the device. The queue may be of another device.

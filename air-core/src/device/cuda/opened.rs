@@ -1,20 +1,21 @@
 //! A device as this process has it open.
 //!
 //! The driver has one context of a device for all of a process, so what goes with it is one for all of the process too: the memory that is
-//! kept for later use, and kernels that are loaded. It lasts as long as a stream, a tensor or a copy on the device does;
+//! kept for later use, events that are used again, and kernels that are loaded. It lasts as long as a stream, a tensor or a copy on the device does;
 //! with the last of them all of it is given back. After a device was lost, whoever opens it next begins anew: once everything on it
 //! has been let go of, with a new context, where the driver allows it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use cudarc::driver::CudaContext;
+use cudarc::driver::{CudaContext, CudaEvent};
 use parking_lot::Mutex;
 
 use super::error::translate;
 use super::launch::Loaded;
 use super::memory::{OnDevice, OnHost};
 use crate::device::pool::{MemoryUse, Pool};
+use crate::device::spares::Spares;
 use crate::device::{Device, DeviceError};
 
 /// What is kept of page-locked memory, and where copies begin to wait for each other: sixteen chunks of them.
@@ -28,6 +29,7 @@ pub(super) struct Opened {
     pub(super) memory: Arc<Pool<OnDevice>>,
     pub(super) locked: Arc<Pool<OnHost>>,
     pub(super) kernels: Mutex<Vec<Loaded>>,
+    pub(super) events: Arc<Spares<CudaEvent>>,
     pub(super) context: Arc<CudaContext>,
 }
 
@@ -49,6 +51,7 @@ impl Opened {
             memory: Pool::new(OnDevice { context: Arc::clone(&context) }, None),
             locked: Pool::new(OnHost { context: Arc::clone(&context) }, Some(LOCKED_BYTES)),
             kernels: Mutex::default(),
+            events: Spares::new(),
             context,
         });
         open.insert(ordinal, Arc::downgrade(&opened));

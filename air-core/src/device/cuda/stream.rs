@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::opened::Opened;
 use super::staging::{self, Arriving};
 use crate::device::pool::MemoryUse;
+use crate::device::spares::EventUse;
 use crate::device::uses::{Access, StreamId};
 use crate::device::{Device, DeviceError};
 
@@ -74,6 +75,12 @@ impl Stream {
     pub fn release_memory(&self) {
         self.opened.memory.give_back();
         self.opened.locked.give_back();
+        self.opened.events.give_back();
+    }
+
+    /// What this process has of the device's events, by all of its streams.
+    pub fn event_use(&self) -> EventUse {
+        self.opened.events.in_use()
     }
 
     /// Copies `from` to new memory of the device; all of `from` has been read when this returns.
@@ -174,7 +181,7 @@ impl Stream {
 
     /// The point behind all work queued by now. Where there can be none, all work is done, or lost, when this returns.
     pub(super) fn event(&self, operation: &'static str) -> Result<Event, DeviceError> {
-        Event::record(self.device(), &self.queue).map_err(|found| {
+        Event::record(&self.opened, &self.queue).map_err(|found| {
             let _ = self.queue.synchronize();
             self.failed(operation, found)
         })
