@@ -19,14 +19,16 @@
 //! |---|---|
 //! | `lanes` | which item is next |
 //! | `room` | who may put one in |
+//! | `outbox` | taking, and what is in hand |
 
 mod lanes;
+mod outbox;
 mod room;
 
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use super::sync::{AtomicUsize, Mutex, Ordering};
-use lanes::Lanes;
+use outbox::Outbox;
 pub(super) use room::Room;
 use room::{Gate, Taken};
 
@@ -94,18 +96,6 @@ struct Inbox<T, E> {
     taker: Option<Waker>,
 }
 
-/// What the taker works from.
-struct Outbox<T, E> {
-    lanes: Lanes<T>,
-    /// The life that may take; 0 is none.
-    owner: u64,
-    /// Why the owner is to stop after its current message, leaving what waits.
-    interrupted: Option<E>,
-    /// The item taken last, by which life, and those taken with it.
-    in_hand: Option<(u64, T)>,
-    also_in_hand: Vec<T>,
-}
-
 /// Why an item was not let in; it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused<T> {
@@ -122,19 +112,12 @@ impl<T: Clone, E: Clone> Queue<T, E> {
     pub(super) fn new(capacity: usize, groups: usize) -> Self {
         let gates = (0..2 * groups).map(|_| Gate::default()).collect();
         let inbox = Inbox { items: Vec::new(), gates, finishing: false, closed: None, taker: None };
-        let outbox = Outbox {
-            lanes: Lanes::new(groups),
-            owner: 0,
-            interrupted: None,
-            in_hand: None,
-            also_in_hand: Vec::new(),
-        };
         Self {
             capacity,
             inbox: Apart(Mutex::new(inbox)),
             news: AtomicUsize::new(0),
             hurry: AtomicUsize::new(0),
-            outbox: Apart(Mutex::new(outbox)),
+            outbox: Apart(Mutex::new(Outbox::new(groups))),
             taken: (0..2 * groups).map(|_| Taken::new()).collect(),
         }
     }
@@ -171,91 +154,6 @@ impl<T: Clone, E: Clone> Queue<T, E> {
     /// Waits for room, in the order of arrival.
     pub(super) fn room(&self, lane: Lane) -> Room<'_, T, E> {
         Room { queue: self, lane, ticket: None }
-    }
-
-    /// The next item for this generation that is of none of the groups it is full for, if one is there; `Ready(None)` once it is to
-    /// stop.
-    pub(super) fn take(&self, generation: u64, full: Full) -> Poll<Option<T>> {
-        self.take_or(generation, full, |_| {})
-    }
-
-    /// As [`take`](Self::take), and wakes the taker when there is something new.
-    pub(super) fn poll_take(&self, generation: u64, full: Full, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        self.take_or(generation, full, |taker| {
-            if taker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-                *taker = Some(cx.waker().clone());
-            }
-        })
-    }
-
-    fn take_or(
-        &self,
-        generation: u64,
-        full: Full,
-        empty: impl FnOnce(&mut Option<Waker>),
-    ) -> Poll<Option<T>> {
-        // Dropped when the locks are free again: what it holds is the user's.
-        let _handled;
-        let mut outbox = self.outbox.0.lock();
-        _handled = outbox.let_go(Some(generation));
-        if !outbox.is_for(generation) {
-            return Poll::Ready(None);
-        }
-        let hurry = self.hurry.load(Ordering::Acquire) != 0;
-        let mut next = if hurry { None } else { outbox.lanes.next(full) };
-        if next.is_none() {
-            let mut inbox = self.inbox.0.lock();
-            self.empty(&mut inbox, &mut outbox);
-            next = outbox.lanes.next(full);
-            if next.is_none() {
-                // Also when all is drained: the taker may go on with what it has taken, and can still be interrupted.
-                empty(&mut inbox.taker);
-                let over = inbox.finishing && outbox.lanes.is_empty();
-                return if over { Poll::Ready(None) } else { Poll::Pending };
-            }
-        }
-        let Some((lane, item)) = next else { return Poll::Pending };
-        outbox.in_hand = Some((generation, item.clone()));
-        if let Some(lane) = lane {
-            self.took(outbox, lane, 1);
-        }
-        Poll::Ready(Some(item))
-    }
-
-    /// Further items of the lane that was taken from last, as long as they are `alike`, at most `most`. The order is kept: the first
-    /// one that is not alike ends it.
-    pub(super) fn take_alike(&self, generation: u64, most: usize, alike: impl Fn(&T) -> bool) -> Vec<T> {
-        let mut outbox = self.outbox.0.lock();
-        if !outbox.is_for(generation) {
-            return Vec::new();
-        }
-        self.empty(&mut self.inbox.0.lock(), &mut outbox);
-        let (taken, lane) = (outbox.lanes.alike(most, alike), outbox.lanes.last);
-        outbox.also_in_hand.extend_from_slice(&taken);
-        if let Some(lane) = lane.filter(|_| !taken.is_empty()) {
-            self.took(outbox, lane, taken.len());
-        }
-        taken
-    }
-
-    /// The item this generation took last, unless it has been left behind.
-    pub(super) fn in_hand(&self, generation: u64) -> Option<T> {
-        self.outbox.0.lock().in_hand.clone().filter(|(life, _)| *life == generation).map(|(_, item)| item)
-    }
-
-    /// Lets go of what this generation has in hand, unless it has been left behind.
-    pub(super) fn let_go(&self, generation: u64) -> impl Iterator<Item = T> {
-        self.outbox.0.lock().let_go(Some(generation))
-    }
-
-    /// Takes away what is in hand, whoever took it.
-    pub(super) fn take_from_hand(&self) -> impl Iterator<Item = T> {
-        self.outbox.0.lock().let_go(None)
-    }
-
-    /// Whether something is in hand.
-    pub(super) fn is_busy(&self) -> bool {
-        self.outbox.0.lock().in_hand.is_some()
     }
 
     /// A number that changes with whatever could change the answer of an empty take.
@@ -393,19 +291,6 @@ impl<T, E> Inbox<T, E> {
 
     fn gate(&mut self, lane: Lane) -> &mut Gate {
         &mut self.gates[lane.index()]
-    }
-}
-
-impl<T, E> Outbox<T, E> {
-    fn is_for(&self, generation: u64) -> bool {
-        self.owner == generation && self.interrupted.is_none()
-    }
-
-    /// What this life has in hand, or any.
-    fn let_go(&mut self, life: Option<u64>) -> impl Iterator<Item = T> + use<T, E> {
-        let first = self.in_hand.take_if(|(holder, _)| life.is_none_or(|life| life == *holder));
-        let others = if first.is_some() { std::mem::take(&mut self.also_in_hand) } else { Vec::new() };
-        first.into_iter().map(|(_, item)| item).chain(others)
     }
 }
 
