@@ -44,6 +44,9 @@ enum Command {
     },
     /// Measure calls, starts and memory beside the bare libraries underneath
     Bench {
+        /// Measure only this group; may be given several times
+        #[arg(long, value_name = "GROUP", value_parser = bench::GROUPS)]
+        only: Vec<String>,
         /// Print one JSON object: {name: {value, unit, floor}}
         #[arg(long)]
         json: bool,
@@ -74,7 +77,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         Command::Devices { json } => devices(json),
         Command::Status { endpoint, json } => status(&endpoint, json),
         Command::Timeline { endpoint, output } => timeline(&endpoint, &output),
-        Command::Bench { json } => measure(json),
+        Command::Bench { only, json } => measure(&only, json),
     }
 }
 
@@ -127,8 +130,8 @@ struct Unwritten {
     source: std::io::Error,
 }
 
-fn measure(json: bool) -> Result<(), CliError> {
-    let figures = bench::run()?;
+fn measure(only: &[String], json: bool) -> Result<(), CliError> {
+    let figures = bench::run(only)?;
     if json {
         return outln!("{}", serde_json::to_string(&figures)?);
     }

@@ -253,6 +253,10 @@ impl RuntimeHandle {
         self.system.group(spec, factory)
     }
 
+    pub(crate) fn system(&self) -> &SystemHandle {
+        &self.system
+    }
+
     pub(crate) fn tasks(&self) -> &Arc<Shared> {
         &self.tasks
     }

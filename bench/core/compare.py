@@ -72,8 +72,9 @@ def rows():
         yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"actor_{ours}", "Ray", against="actor calls", floor=50)
         for bare, note in BARE.items():
             yield Row(f"ask, {many}", "calls/s", f"ask_{ours}", f"bare_{bare}_{ours}", against=f"bare {bare}", floor=0.8, note=note)
-    yield Row("ask, both workers on one thread", "s", "ask_one_thread", "bare_actix_one_thread", against="bare actix", higher_is_better=False,
-              floor=0.83, note="deadlines, exits, and a queue that outlives the worker")
+    for who, names in (("both workers", ("ask_between_workers", "bare_actix_between_actors")), ("a future and a worker", ("ask_one_thread", "bare_actix_one_thread"))):
+        yield Row(f"ask, {who} on one thread", "s", *names, against="bare actix", higher_is_better=False, floor=0.83,
+                  note="deadlines, exits, and a queue that outlives the worker")
     yield Row("ask, both sides asleep", "s", "ask_parked", "bare_actix_parked", against="bare actix", higher_is_better=False, floor=0.95,
               note="waking a thread twice; what is left is the kernel's")
     for size, name in (("4kib", "4 KiB"), ("4mib", "4 MiB"), ("64mib", "64 MiB")):

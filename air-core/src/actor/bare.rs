@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::time::Instant;
 
-use actix::{Actor, Addr, ArbiterHandle, Context, Handler, Message};
+use actix::{Actor, Addr, ArbiterHandle, Context, Handler, Message, ResponseActFuture, WrapFuture};
 
-use super::system::System;
+use super::park::block_on;
+use super::system::{System, SystemHandle};
 use crate::error::{CoreError, Result};
 use crate::runtime::RuntimeConfig;
 
@@ -34,12 +35,44 @@ impl Handler<Call> for Echo {
     }
 }
 
+/// An actor that asks another one, as an async handler of ours would: its future is the actor's.
+struct Caller;
+
+impl Actor for Caller {
+    type Context = Context<Self>;
+}
+
+struct AskTimes(Addr<Echo>, u32);
+
+impl Message for AskTimes {
+    type Result = f64;
+}
+
+impl Handler<AskTimes> for Caller {
+    type Result = ResponseActFuture<Self, f64>;
+
+    fn handle(&mut self, AskTimes(echo, calls): AskTimes, _: &mut Self::Context) -> Self::Result {
+        Box::pin(ask_times(echo, calls).into_actor(self))
+    }
+}
+
+/// Seconds that each of so many asks takes, one after another.
+async fn ask_times(echo: Addr<Echo>, calls: u32) -> f64 {
+    let (began, mut replies) = (Instant::now(), 0);
+    for _ in 0..calls {
+        replies += echo.send(Call).await.unwrap_or(0);
+    }
+    let took = began.elapsed().as_secs_f64() / f64::from(calls);
+    // A lost reply makes the figure worthless.
+    if replies == u64::from(calls) { took } else { f64::INFINITY }
+}
+
 /// An actix actor on an arbiter of its own.
 pub(crate) struct BareActix {
     address: Addr<Echo>,
     arbiter: ArbiterHandle,
     // Dropped last: it ends the arbiter's thread.
-    _system: System,
+    system: System,
 }
 
 impl BareActix {
@@ -47,7 +80,7 @@ impl BareActix {
         let system = System::start(RuntimeConfig::default().shared_threads(1))?;
         let arbiter = system.handle().pool_arbiter()?;
         let address = Echo::start_in_arbiter(&arbiter, |_| Echo);
-        Ok(Self { address, arbiter, _system: system })
+        Ok(Self { address, arbiter, system })
     }
 
     pub(crate) fn ask(&self) -> impl Future<Output = u64> + use<> {
@@ -55,25 +88,33 @@ impl BareActix {
         async move { request.await.unwrap_or(0) }
     }
 
-    /// Seconds that each of so many asks takes, one after another, from the actor's own thread.
+    /// Seconds an ask takes from another actor of its thread.
+    pub(crate) fn ask_from_its_neighbour(&self, calls: u32) -> f64 {
+        let caller = Caller::start_in_arbiter(&self.arbiter, |_| Caller);
+        block_on(caller.send(AskTimes(self.address.clone(), calls))).unwrap_or(f64::INFINITY)
+    }
+
+    /// Seconds an ask takes from a future of its thread.
     pub(crate) fn ask_from_its_thread(&self, calls: u32) -> Result<f64> {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let address = self.address.clone();
-        self.arbiter.spawn(async move {
-            let (began, mut replies) = (Instant::now(), 0);
-            for _ in 0..calls {
-                replies += address.send(Call).await.unwrap_or(0);
-            }
-            let took = began.elapsed().as_secs_f64() / f64::from(calls);
-            let _ = sender.send(if replies == u64::from(calls) { took } else { f64::INFINITY });
-        });
-        receiver.recv().map_err(|_| CoreError::Stopped)
+        self.system.handle().run_on_pool(ask_times(self.address.clone(), calls))
     }
 }
 
-impl super::system::SystemHandle {
-    /// A thread of the pool for shared workers.
-    fn pool_arbiter(&self) -> Result<actix::ArbiterHandle> {
+impl SystemHandle {
+    /// Runs a future on a thread of the pool for shared workers, as a task of its own, and waits for what it gives.
+    pub(crate) fn run_on_pool<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        self.pool_arbiter()?.spawn(async move {
+            let _ = sender.send(future.await);
+        });
+        receiver.recv().map_err(|_| CoreError::Stopped)
+    }
+
+    /// A thread of the pool.
+    fn pool_arbiter(&self) -> Result<ArbiterHandle> {
         let (sender, receiver) = std::sync::mpsc::channel();
         self.on_system_thread(move |places| {
             let _ = sender.send(places.take(true).map(|place| place.handle()));

@@ -30,6 +30,9 @@ pub struct Figure {
 /// Rounds whose median is the figure; odd.
 const ROUNDS: usize = 5;
 
+/// What can be measured by itself.
+pub const GROUPS: [&str; 6] = ["asks", "starts", "tasks", "objects", "memory", "all-reduce"];
+
 /// The sizes in bytes of the all-reduces, and the figures of each: what we do, what the memory allows.
 const ALL_REDUCE: [(usize, [&str; 2]); 3] = [
     (4 << 10, ["all_reduce_4kib_2_ranks", "reduce_limit_4kib"]),
@@ -37,72 +40,91 @@ const ALL_REDUCE: [(usize, [&str; 2]); 3] = [
     (64 << 20, ["all_reduce_64mib_2_ranks", "reduce_limit_64mib"]),
 ];
 
-fn median(mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
-    let mut rounds = (0..ROUNDS).map(|_| measure()).collect::<Result<Vec<_>>>()?;
-    rounds.sort_by(f64::total_cmp);
-    Ok(rounds[ROUNDS / 2])
+/// Figures by name.
+#[derive(Default)]
+struct Figures(BTreeMap<&'static str, Figure>);
+
+impl Figures {
+    fn add(&mut self, name: &'static str, value: f64, unit: &'static str, floor: Option<f64>) {
+        self.0.insert(name, Figure { value, unit, floor });
+    }
 }
 
-/// Measures everything; takes some seconds.
+fn median(mut measure: impl FnMut() -> Result<f64>) -> Result<f64> {
+    medians([&mut measure]).map(|[median]| median)
+}
+
+/// The median of each, which take turns: what slows the machine down for a while slows down all of them.
+fn medians<const N: usize>(mut measures: [&mut dyn FnMut() -> Result<f64>; N]) -> Result<[f64; N]> {
+    let mut rounds = [[0.0; ROUNDS]; N];
+    for round in 0..ROUNDS {
+        for (measure, rounds) in measures.iter_mut().zip(&mut rounds) {
+            rounds[round] = measure()?;
+        }
+    }
+    Ok(rounds.map(|mut rounds| {
+        rounds.sort_by(f64::total_cmp);
+        rounds[ROUNDS / 2]
+    }))
+}
+
+/// Measures everything, or the groups named of [`GROUPS`]; takes some seconds.
 ///
 /// # Errors
 /// When threads or memory cannot be had.
-pub fn run() -> Result<BTreeMap<&'static str, Figure>> {
+pub fn run(only: &[String]) -> Result<BTreeMap<&'static str, Figure>> {
+    let measures: [fn(&mut Figures) -> Result<()>; GROUPS.len()] =
+        [calls::measure, starts, tasks, objects, memory, all_reduce];
+    let mut figures = Figures::default();
+    let wanted = |group: &str| only.is_empty() || only.iter().any(|name| name == group);
     // Before anything else has touched memory.
-    let idle = memory::idle_runtime()?;
-    let mut figures = BTreeMap::new();
-    let mut add = |name, value, unit, floor| {
-        figures.insert(name, Figure { value, unit, floor });
-    };
-    for (in_flight, names) in [
-        (1, ["ask_sync", "bare_actix_sync", "bare_tokio_sync", "bare_crossbeam_sync"]),
-        (64, ["ask_async_64", "bare_actix_async_64", "bare_tokio_async_64", "bare_crossbeam_async_64"]),
-    ] {
-        let calls = if in_flight == 1 { 5_000 } else { 100_000 };
-        let [ask, actix, tokio, crossbeam] = names;
-        let bare = [
-            (actix, median(|| calls::bare_actix(calls, in_flight))?),
-            (tokio, median(|| calls::bare_tokio(calls, in_flight))?),
-            (crossbeam, median(|| calls::bare_crossbeam(calls, in_flight))?),
-        ];
-        add(ask, median(|| calls::ask(calls, in_flight))?, "calls/s", Some(bare[0].1));
-        for (name, rate) in bare {
-            add(name, rate, "calls/s", None);
+    let idle = if wanted("memory") { memory::idle_runtime()? } else { None };
+    if let Some(resident) = idle {
+        figures.add("idle_runtime_memory", resident, "MiB", None);
+    }
+    for (group, measure) in GROUPS.iter().zip(measures) {
+        if wanted(group) {
+            measure(&mut figures)?;
         }
     }
-    if let Some(resident) = idle {
-        add("idle_runtime_memory", resident, "MiB", None);
-    }
-    let one_thread = median(|| calls::bare_actix_on_one_thread(200_000))?;
-    add("ask_one_thread", median(|| calls::ask_on_one_thread(200_000))?, "s", Some(one_thread));
-    add("bare_actix_one_thread", one_thread, "s", None);
-    let parked = median(|| calls::bare_actix_parked(200))?;
-    add("ask_parked", median(|| calls::ask_parked(200))?, "s", Some(parked));
-    add("bare_actix_parked", parked, "s", None);
-    add("tell", median(|| calls::tell(500_000))?, "calls/s", None);
-    add("runtime_start", median(runtime_start)?, "s", None);
-    add("worker_start", median(|| worker_start(200))?, "s", None);
-    add("shared_worker_start", median(|| shared_worker_start(5_000))?, "s", None);
-    add("tasks_sync", median(|| tasks::tasks(20_000, 1))?, "tasks/s", None);
-    add("tasks_async_64", median(|| tasks::tasks(500_000, 64))?, "tasks/s", None);
+    Ok(figures.0)
+}
+
+fn starts(figures: &mut Figures) -> Result<()> {
+    figures.add("runtime_start", median(runtime_start)?, "s", None);
+    figures.add("worker_start", median(|| worker_start(200))?, "s", None);
+    figures.add("shared_worker_start", median(|| shared_worker_start(5_000))?, "s", None);
+    Ok(())
+}
+
+fn tasks(figures: &mut Figures) -> Result<()> {
+    figures.add("tasks_sync", median(|| tasks::tasks(20_000, 1))?, "tasks/s", None);
+    figures.add("tasks_async_64", median(|| tasks::tasks(500_000, 64))?, "tasks/s", None);
+    Ok(())
+}
+
+fn objects(figures: &mut Figures) -> Result<()> {
     // Beside the same with 8 bytes: what is put is not copied, so its size does not matter.
     let small = median(|| objects::put_get(1, 20_000))?;
-    add("put_get_800mb", median(|| objects::put_get(100_000_000, 20_000))?, "s", Some(small));
-    let copy = median(memory::copy)?;
-    add("copy_64mib", copy, "GiB/s", None);
-    add(
-        "tensor_send_64mib",
-        median(|| memory::tensor_send(100_000))?,
-        "sends/s",
-        Some(median(|| memory::bare_send(100_000))?),
-    );
+    figures.add("put_get_800mb", median(|| objects::put_get(100_000_000, 20_000))?, "s", Some(small));
+    Ok(())
+}
+
+fn memory(figures: &mut Figures) -> Result<()> {
+    figures.add("copy_64mib", median(memory::copy)?, "GiB/s", None);
+    let bare = median(|| memory::bare_send(100_000))?;
+    figures.add("tensor_send_64mib", median(|| memory::tensor_send(100_000))?, "sends/s", Some(bare));
+    Ok(())
+}
+
+fn all_reduce(figures: &mut Figures) -> Result<()> {
     for (bytes, names) in ALL_REDUCE {
         let [ours, limit] = names;
         let floor = median(|| memory::reduce_limit(bytes))?;
-        add(ours, median(|| memory::all_reduce(bytes))?, "GiB/s", Some(floor));
-        add(limit, floor, "GiB/s", None);
+        figures.add(ours, median(|| memory::all_reduce(bytes))?, "GiB/s", Some(floor));
+        figures.add(limit, floor, "GiB/s", None);
     }
-    Ok(figures)
+    Ok(())
 }
 
 fn runtime_start() -> Result<f64> {
@@ -150,8 +172,17 @@ mod tests {
                 assert!(measure(20, in_flight).unwrap() > 0.0);
             }
         }
-        assert!(calls::ask_parked(3).unwrap().is_finite());
-        assert!(calls::bare_actix_parked(3).unwrap().is_finite());
+        for measure in [calls::ask_parked, calls::bare_actix_parked] {
+            assert!(measure(3).unwrap().is_finite());
+        }
+        for measure in [
+            calls::ask_between_workers,
+            calls::bare_actix_between_actors,
+            calls::ask_on_one_thread,
+            calls::bare_actix_on_one_thread,
+        ] {
+            assert!(measure(3).unwrap().is_finite());
+        }
         for in_flight in [1, 7] {
             assert!(tasks::tasks(20, in_flight).unwrap() > 0.0);
         }
