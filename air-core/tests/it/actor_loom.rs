@@ -162,6 +162,43 @@ fn who_stands_in_line_learns_of_room() {
     });
 }
 
+/// A taker that has taken the last item, a sender and an end: the taker is told of whatever comes after its last look.
+#[test]
+fn who_took_the_last_item_is_told_of_the_next_and_of_the_end() {
+    loom::model(|| {
+        let queue = Arc::new(Queue::<usize, ()>::new(2, 1));
+        queue.own(1);
+        queue.offer(NORMAL, 1).unwrap();
+        let putter = {
+            let queue = queue.clone();
+            loom::thread::spawn(move || {
+                queue.offer(NORMAL, 2).unwrap();
+                queue.finish();
+            })
+        };
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let poll = || queue.poll_take(1, Full::default(), &mut Context::from_waker(&waker));
+        let mut taken = 0;
+        let told = || woken.0.swap(false, std::sync::atomic::Ordering::SeqCst);
+        let mut next = poll();
+        while let Poll::Ready(Some(item)) = next {
+            taken += item;
+            next = poll();
+        }
+        putter.join().unwrap();
+        while next.is_pending() {
+            assert!(told(), "there is something new");
+            next = poll();
+            while let Poll::Ready(Some(item)) = next {
+                taken += item;
+                next = poll();
+            }
+        }
+        assert_eq!((next, taken), (Poll::Ready(None), 3));
+    });
+}
+
 #[derive(Default)]
 struct Woken(std::sync::atomic::AtomicBool);
 

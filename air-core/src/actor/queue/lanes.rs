@@ -14,6 +14,8 @@ pub(super) struct Lanes<T> {
     /// For each group, normal items and urgent ones.
     groups: Box<[[Numbered<T>; 2]]>,
     arrived: u64,
+    /// How many wait, notices included.
+    len: usize,
     /// Urgent items taken in a row while a normal one waited.
     jumped: usize,
     /// The lane of the item taken last; none for a notice.
@@ -23,20 +25,43 @@ pub(super) struct Lanes<T> {
 impl<T> Lanes<T> {
     pub(super) fn new(groups: usize) -> Self {
         let groups = (0..groups).map(|_| [VecDeque::new(), VecDeque::new()]).collect();
-        Self { notices: VecDeque::new(), groups, arrived: 0, jumped: 0, last: None }
+        Self { notices: VecDeque::new(), groups, arrived: 0, len: 0, jumped: 0, last: None }
     }
 
     /// Without a lane it is a notice.
     pub(super) fn push(&mut self, lane: Option<Lane>, item: T) {
+        self.len += 1;
         let Some(lane) = lane else { return self.notices.push_back(item) };
         self.arrived += 1;
         let number = self.arrived;
         self.lane(lane).push_back((number, item));
     }
 
+    /// Takes in what came, and gives the next item.
+    pub(super) fn refill(
+        &mut self,
+        came: &mut Vec<(Option<Lane>, T)>,
+        full: Full,
+    ) -> Option<(Option<Lane>, T)> {
+        // One at a time is the usual case: it need not lie in a lane.
+        if self.is_empty()
+            && let [(lane, _)] = came[..]
+            && lane.is_none_or(|lane| !full.has(lane.group))
+        {
+            (self.last, self.jumped) = (lane, 0);
+            return came.pop();
+        }
+        came.drain(..).for_each(|(lane, item)| self.push(lane, item));
+        self.next(full)
+    }
+
     /// The next item that is of none of the groups the taker is full for, and its lane.
     pub(super) fn next(&mut self, full: Full) -> Option<(Option<Lane>, T)> {
+        if self.is_empty() {
+            return None;
+        }
         if let Some(notice) = self.notices.pop_front() {
+            self.len -= 1;
             self.last = None;
             return Some((None, notice));
         }
@@ -45,6 +70,7 @@ impl<T> Lanes<T> {
         self.jumped = if jumps && normal.is_some() { self.jumped + 1 } else { 0 };
         let lane = if jumps { urgent } else { normal }?;
         self.last = Some(lane);
+        self.len -= 1;
         self.lane(lane).pop_front().map(|(_, item)| (Some(lane), item))
     }
 
@@ -56,15 +82,18 @@ impl<T> Lanes<T> {
         let is_next = |(number, item): &&(u64, T)| limit.is_none_or(|limit| *number < limit) && alike(item);
         let waiting = self.lane(lane);
         let run = waiting.iter().take(most).take_while(is_next).count();
-        waiting.drain(..run).map(|(_, item)| item).collect()
+        let taken = waiting.drain(..run).map(|(_, item)| item).collect();
+        self.len -= run;
+        taken
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.groups.iter().flatten().all(VecDeque::is_empty)
+        self.len == 0
     }
 
     /// Everything: the notices, then in the order of arrival.
     pub(super) fn drain(&mut self) -> Vec<T> {
+        self.len = 0;
         let mut numbered: Vec<_> = self.groups.iter_mut().flatten().flat_map(std::mem::take).collect();
         numbered.sort_unstable_by_key(|(number, _)| *number);
         self.notices.drain(..).chain(numbered.into_iter().map(|(_, item)| item)).collect()

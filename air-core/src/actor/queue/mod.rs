@@ -164,7 +164,7 @@ impl<T: Clone, E: Clone> Queue<T, E> {
     /// From now on this generation takes, unless the queue is closed.
     pub(super) fn own(&self, generation: u64) {
         let (mut outbox, mut inbox) = (self.outbox.0.lock(), self.inbox.0.lock());
-        outbox.owner = if inbox.closed.is_some() { 0 } else { generation };
+        outbox.give_to(if inbox.closed.is_some() { 0 } else { generation });
         outbox.interrupted = None;
         // A life left behind may be waiting awake; its waker is of no use any more.
         drop(self.tell_taker(&mut inbox));
@@ -216,7 +216,7 @@ impl<T: Clone, E: Clone> Queue<T, E> {
         let (mut outbox, mut inbox) = (self.outbox.0.lock(), self.inbox.0.lock());
         inbox.closed.get_or_insert(why);
         inbox.finishing = true;
-        outbox.owner = 0;
+        outbox.give_to(0);
         self.empty(&mut inbox, &mut outbox);
         let items = outbox.lanes.drain();
         for (gate, taken) in inbox.gates.iter().zip(&self.taken) {
