@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::BoxError;
 use crate::device::{self, DeviceError};
 use crate::trace::Origin;
 use parking_lot::Mutex;
+use tracing::Span;
 
 /// A call as the worker sees it.
 pub(super) trait Run<W: Worker>: Send + Sync {
@@ -86,6 +87,8 @@ pub(super) struct Letter<M: Message> {
     /// Whether somebody waits for the answer (an ask); a tell has nobody.
     asked: bool,
     pub(super) origin: Origin,
+    /// Whether whoever asked has gone away since the message was taken out. Written under the lock.
+    left: AtomicBool,
     state: Mutex<State<M>>,
 }
 
@@ -97,8 +100,7 @@ struct State<M: Message> {
     waker: Option<Waker>,
     /// Held as long as the ask counts against the worker's limit.
     slot: Option<Slot>,
-    /// Whether whoever asked has gone away since the message was taken out, and who is told of it.
-    left: bool,
+    /// Who is told when whoever asked goes away.
     flight: Option<Waker>,
 }
 
@@ -129,28 +131,37 @@ impl Drop for Slot {
 }
 
 impl<M: Message, How> Call<M, How> {
-    pub(super) fn ask(message: M, deadline: Option<Duration>, slot: Option<Slot>) -> Arc<Self> {
-        Self::new(message, true, deadline, slot)
+    /// An ask; `waker` is woken once it is answered, until another one is given.
+    pub(super) fn ask(
+        message: M,
+        deadline: Option<Duration>,
+        slot: Option<Slot>,
+        waker: Option<Waker>,
+    ) -> Arc<Self> {
+        Self::new(message, true, deadline, slot, waker)
     }
 
     pub(super) fn tell(message: M, deadline: Option<Duration>) -> Arc<Self> {
-        Self::new(message, false, deadline, None)
+        Self::new(message, false, deadline, None, None)
     }
 
-    fn new(message: M, asked: bool, deadline: Option<Duration>, slot: Option<Slot>) -> Arc<Self> {
-        let state = State {
-            message: Some(message),
-            settled: false,
-            outcome: None,
-            waker: None,
-            slot,
-            left: false,
-            flight: None,
+    fn new(
+        message: M,
+        asked: bool,
+        deadline: Option<Duration>,
+        slot: Option<Slot>,
+        waker: Option<Waker>,
+    ) -> Arc<Self> {
+        let state =
+            State { message: Some(message), settled: false, outcome: None, waker, slot, flight: None };
+        let letter = Letter {
+            deadline,
+            asked,
+            origin: Origin::here(),
+            left: AtomicBool::new(false),
+            state: Mutex::new(state),
         };
-        Arc::new(Self {
-            letter: Letter { deadline, asked, origin: Origin::here(), state: Mutex::new(state) },
-            how: PhantomData,
-        })
+        Arc::new(Self { letter, how: PhantomData })
     }
 
     pub(super) fn letter(&self) -> &Letter<M> {
@@ -221,8 +232,9 @@ impl<M: Message> Letter<M> {
     pub(super) fn leave(&self) -> Option<M> {
         let message = self.withdraw();
         let mut state = self.state.lock();
-        state.left = message.is_none() && !state.settled;
-        let flight = if state.left { state.flight.take() } else { None };
+        let left = message.is_none() && !state.settled;
+        self.left.store(left, Ordering::Release);
+        let flight = if left { state.flight.take() } else { None };
         drop(state);
         if let Some(flight) = flight {
             flight.wake();
@@ -230,19 +242,17 @@ impl<M: Message> Letter<M> {
         message
     }
 
-    /// Ready once whoever asked has gone away; of a tell, never.
-    pub(super) fn poll_left(&self, waker: &Waker) -> Poll<()> {
+    /// Ready once whoever asked has gone away; of a tell, never. `told` is the waker that is told of it, where there is one yet.
+    pub(super) fn poll_left(&self, told: &mut Option<Waker>, waker: &Waker) -> Poll<()> {
         if !self.asked {
             return Poll::Pending;
         }
-        let mut state = self.state.lock();
-        if state.left {
-            return Poll::Ready(());
+        if !told.as_ref().is_some_and(|told| told.will_wake(waker)) {
+            self.state.lock().flight = Some(waker.clone());
+            *told = Some(waker.clone());
         }
-        if state.flight.as_ref().is_none_or(|kept| !kept.will_wake(waker)) {
-            state.flight = Some(waker.clone());
-        }
-        Poll::Pending
+        // Looked at after that: whoever goes away from now on finds the waker.
+        if self.left.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The call is cut short, as whoever asked has gone away.
@@ -326,7 +336,8 @@ impl<M: Message, How: 'static> Sent<M> for Call<M, How> {
 
 impl<W: Takes<M, How>, M: Message, How: 'static> Run<W> for Call<M, How> {
     fn run(&self, worker: &mut W, cx: &mut Cx<W>) -> Ran {
-        let _span = self.letter.origin.handle(cx.name(), std::any::type_name::<M>()).entered();
+        let span = self.letter.origin.handle(cx.name(), std::any::type_name::<M>());
+        let _entered = span.as_ref().map(Span::enter);
         worker.take(self, cx)
     }
 

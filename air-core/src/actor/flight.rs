@@ -7,7 +7,8 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use futures::future::{Either, FutureExt, select};
@@ -24,8 +25,11 @@ use crate::clock::Clock;
 
 /// The calls of one life that are in progress.
 pub(super) struct Flights<W: Worker> {
-    /// Made when first needed: most workers have none.
-    flying: Option<FuturesUnordered<Flight<W>>>,
+    /// One of them. As a rule there are no others, and it is polled without what it takes to tell them apart.
+    first: Option<Flight<W>>,
+    /// What wakes the first, made with the first.
+    bell: Option<Bell>,
+    others: Option<FuturesUnordered<Flight<W>>>,
     /// For each group, how many there are and may be.
     groups: Vec<(usize, usize)>,
     full: Full,
@@ -46,11 +50,17 @@ impl<W: Worker> Flights<W> {
     pub(super) fn new(spec: &Spec) -> Self {
         let limits =
             [spec.max_concurrency].into_iter().chain(spec.concurrency_groups.iter().map(|(_, limit)| *limit));
-        Self { flying: None, groups: limits.map(|limit| (0, limit)).collect(), full: Full::default() }
+        Self {
+            first: None,
+            bell: None,
+            others: None,
+            groups: limits.map(|limit| (0, limit)).collect(),
+            full: Full::default(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.flying.as_ref().is_none_or(FuturesUnordered::is_empty)
+        self.first.is_none() && self.others.as_ref().is_none_or(FuturesUnordered::is_empty)
     }
 
     /// The groups that have as many as they may.
@@ -67,27 +77,91 @@ impl<W: Worker> Flights<W> {
     ) {
         self.count(group, |flying| flying + 1);
         let flight = async move { Landed { group, result: flight.await, began, envelope } };
-        self.flying.get_or_insert_default().push(Box::pin(flight));
+        if self.first.is_some() {
+            return self.others.get_or_insert_default().push(Box::pin(flight));
+        }
+        self.first = Some(Box::pin(flight));
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
     }
 
     /// The next one that is over.
     pub(super) fn poll_landed(&mut self, task: &mut Context<'_>) -> Poll<Landed<W>> {
-        let Some(flying) = self.flying.as_mut().filter(|flying| !flying.is_empty()) else {
-            return Poll::Pending;
+        let landed = match (self.poll_first(task), &mut self.others) {
+            (Poll::Ready(landed), _) => landed,
+            (Poll::Pending, Some(others)) if !others.is_empty() => match others.poll_next_unpin(task) {
+                Poll::Ready(Some(landed)) => landed,
+                _ => return Poll::Pending,
+            },
+            _ => return Poll::Pending,
         };
-        match flying.poll_next_unpin(task) {
-            Poll::Ready(Some(landed)) => {
-                self.count(landed.group, |flying| flying - 1);
-                Poll::Ready(landed)
-            }
-            _ => Poll::Pending,
+        self.count(landed.group, |flying| flying - 1);
+        Poll::Ready(landed)
+    }
+
+    fn poll_first(&mut self, task: &mut Context<'_>) -> Poll<Landed<W>> {
+        let Some(first) = &mut self.first else { return Poll::Pending };
+        let bell = match &mut self.bell {
+            Some(bell) if bell.is_for(task.waker()) => bell,
+            other => other.insert(Bell::new(task.waker().clone())),
+        };
+        if !bell.rung() {
+            return Poll::Pending;
         }
+        let landed = ready!(first.as_mut().poll(&mut Context::from_waker(&bell.waker)));
+        self.first = None;
+        Poll::Ready(landed)
     }
 
     fn count(&mut self, group: usize, change: impl FnOnce(usize) -> usize) {
         let (flying, limit) = &mut self.groups[group];
         *flying = change(*flying);
         self.full.set(group, *flying >= *limit);
+    }
+}
+
+/// A waker that remembers having been woken: the task it wakes has more to do than to look at one future.
+struct Bell {
+    waker: Waker,
+    inner: Arc<Rung>,
+}
+
+struct Rung {
+    rung: AtomicBool,
+    task: Waker,
+}
+
+impl Bell {
+    /// Rung from the start.
+    fn new(task: Waker) -> Self {
+        let inner = Arc::new(Rung { rung: AtomicBool::new(true), task });
+        Self { waker: Waker::from(Arc::clone(&inner)), inner }
+    }
+
+    fn is_for(&self, task: &Waker) -> bool {
+        self.inner.task.will_wake(task)
+    }
+
+    fn ring(&self) {
+        self.inner.rung.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has been rung since the last look.
+    fn rung(&self) -> bool {
+        self.inner.rung.load(Ordering::Relaxed) && self.inner.rung.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Rung {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.task.wake_by_ref();
+        }
     }
 }
 
@@ -105,7 +179,8 @@ pub(super) async fn fly<M: Message, How>(
     // What it holds is dropped here, before the answer is sent.
     let over = {
         // Looked at first, so that nothing more is done for a sender that has gone away.
-        let left = poll_fn(|task| letter.poll_left(task.waker()));
+        let mut told = None;
+        let left = poll_fn(|task| letter.poll_left(&mut told, task.waker()));
         let work = pin!(AssertUnwindSafe(work).catch_unwind());
         let wanted = select(left, work).map(|first| match first {
             Either::Left(_) => None,
@@ -125,5 +200,35 @@ pub(super) async fn fly<M: Message, How>(
         Ok(None) => Ok(letter.cut_short()),
         Err(Some(limit)) => Err(Exit::Stalled { limit }),
         Err(None) => Ok(letter.expire()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_bell_wakes_the_task_once_until_it_is_looked_at() {
+        let woken = Arc::new(Woken::default());
+        let bell = Bell::new(Waker::from(Arc::clone(&woken)));
+        assert!(bell.rung(), "from the start");
+        assert!(!bell.rung());
+        bell.waker.wake_by_ref();
+        bell.waker.clone().wake();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(bell.rung() && !bell.rung());
+        bell.waker.wake_by_ref();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
     }
 }

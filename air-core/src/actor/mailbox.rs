@@ -1,9 +1,11 @@
 //! How a worker is reached.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures::future::{Either, select};
@@ -67,7 +69,11 @@ impl<W: Worker> Mailbox<W> {
     where
         W: Takes<M, How>,
     {
-        self.send(message).await.await
+        // With the waker in it from the start: the answer finds it, and this side looks at the call once, when the answer is there.
+        let waker = poll_fn(|task| Poll::Ready(task.waker().clone())).await;
+        let (pending, waited) = self.start(message, Some(waker)).await;
+        // After a wait for room it may be another task's.
+        if waited { pending.await } else { pending.expected().await }
     }
 
     /// [`ask`](Self::ask) for threads without an executor.
@@ -83,16 +89,27 @@ impl<W: Worker> Mailbox<W> {
     where
         W: Takes<M, How>,
     {
+        self.start(message, None).await.0
+    }
+
+    /// Sends an ask; says also whether it had to wait for room.
+    async fn start<M: Message, How: 'static>(&self, message: M, waker: Option<Waker>) -> (Pending<M>, bool)
+    where
+        W: Takes<M, How>,
+    {
         let slot = match self.shared.slot() {
             Ok(slot) => slot,
-            Err(reason) => return Pending::refused(message, reason),
+            Err(reason) => return (Pending::refused(message, reason), true),
         };
-        let (call, envelope) = Self::share(Call::ask(message, self.deadline(), slot));
+        let (call, envelope) = Self::share(Call::ask(message, self.deadline(), slot, waker));
         let pending = Pending::new(call, &self.shared.core.clock);
-        if let Err((envelope, reason)) = self.put(self.lane::<M, How>(), envelope).await {
-            envelope.undelivered(reason);
+        match self.put(self.lane::<M, How>(), envelope).await {
+            Ok(waited) => (pending, waited),
+            Err((envelope, reason)) => {
+                envelope.undelivered(reason);
+                (pending, true)
+            }
         }
-        pending
     }
 
     /// [`send`](Self::send) for threads without an executor.
@@ -110,7 +127,7 @@ impl<W: Worker> Mailbox<W> {
     {
         let (call, envelope) = Self::share(Call::tell(message, self.deadline()));
         let put = self.put(self.lane::<M, How>(), envelope).await;
-        put.or_else(|(_, reason)| call.letter().give_back(reason))
+        put.map(drop).or_else(|(_, reason)| call.letter().give_back(reason))
     }
 
     /// [`tell`](Self::tell) for threads without an executor.
@@ -189,11 +206,11 @@ impl<W: Worker> Mailbox<W> {
         (call, envelope)
     }
 
-    /// Puts an envelope in, waiting for room; it comes back with the reason if that cannot be.
-    async fn put(&self, lane: Lane, envelope: Envelope<W>) -> Result<(), (Envelope<W>, Reason)> {
+    /// Puts an envelope in, waiting for room; says whether it had to wait. It comes back with the reason if that cannot be.
+    async fn put(&self, lane: Lane, envelope: Envelope<W>) -> Result<bool, (Envelope<W>, Reason)> {
         // The usual case first: no future, no timer.
         let envelope = match self.shared.queue.offer(lane, envelope) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(false),
             Err(Refused::Closed(envelope)) => return Err((envelope, self.closed())),
             Err(Refused::Full(envelope)) => envelope,
         };
@@ -208,6 +225,6 @@ impl<W: Worker> Mailbox<W> {
             }
         };
         let Ok(slot) = room else { return Err((envelope, self.closed())) };
-        slot.put(envelope).map_err(|envelope| (envelope, self.closed()))
+        slot.put(envelope).map(|()| true).map_err(|envelope| (envelope, self.closed()))
     }
 }

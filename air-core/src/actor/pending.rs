@@ -19,19 +19,27 @@ pub struct Pending<M: Message> {
     timer: Option<Pin<Box<Sleep>>>,
     /// There is nothing to withdraw any more.
     answered: bool,
+    /// The call wakes whoever polls next, so there is no need to look for the answer yet.
+    expected: bool,
 }
 
 impl<M: Message> Pending<M> {
     pub(super) fn new<How: 'static>(call: Arc<Call<M, How>>, clock: &Clock) -> Self {
         let timer = call.letter().deadline.map(|at| Box::pin(clock.sleep_until(at)));
-        Self { call, timer, answered: false }
+        Self { call, timer, answered: false, expected: false }
     }
 
     /// A call that was settled before it was sent.
     pub(super) fn refused(message: M, reason: Reason) -> Self {
-        let call = Call::<M, ()>::ask(message, None, None);
+        let call = Call::<M, ()>::ask(message, None, None, None);
         call.letter().undelivered(reason);
-        Self { call, timer: None, answered: false }
+        Self { call, timer: None, answered: false, expected: false }
+    }
+
+    /// The next poll is of the task whose waker the call was made with, as part of the same poll of it.
+    pub(super) fn expected(mut self) -> Self {
+        self.expected = true;
+        self
     }
 
     /// Blocks this thread until the answer is there.
@@ -46,10 +54,12 @@ impl<M: Message> Future for Pending<M> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let letter = this.call.letter();
-        let outcome = letter.poll(cx.waker());
-        if outcome.is_ready() {
-            this.answered = true;
-            return outcome;
+        if !std::mem::take(&mut this.expected) {
+            let outcome = letter.poll(cx.waker());
+            if outcome.is_ready() {
+                this.answered = true;
+                return outcome;
+            }
         }
         if this.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
             this.timer = None;

@@ -12,12 +12,10 @@ impl Origin {
         Self(tracing::level_enabled!(Level::DEBUG).then(|| Box::new(Span::current())))
     }
 
-    /// The span of handling the message, under the one it was sent in.
-    pub(crate) fn handle(&self, worker: &str, message: &'static str) -> Span {
-        match &self.0 {
-            Some(parent) => tracing::debug_span!(parent: &**parent, "air.core.handle", worker, message),
-            None => Span::none(),
-        }
+    /// The span of handling the message, under the one it was sent in, if that is recorded.
+    pub(crate) fn handle(&self, worker: &str, message: &'static str) -> Option<Span> {
+        let parent = self.0.as_deref()?;
+        Some(tracing::debug_span!(parent: parent, "air.core.handle", worker, message))
     }
 
     /// The span of one attempt at the task, under the one it was started in.
