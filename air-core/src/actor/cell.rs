@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, ArbiterHandle, AsyncContext};
+use actix::{Actor, ActorContext, ActorState, ArbiterHandle};
 
 use super::call::Ran;
 use super::cx::Cx;
 use super::exit::Exit;
 use super::message::Worker;
+use super::queue::Full;
 use super::shared::{Envelope, Shared};
 use crate::BoxError;
 use crate::awake::{Awake, Patience};
@@ -37,6 +37,8 @@ pub(super) struct Cell<W: Worker> {
     worker: Option<W>,
     cx: Cx<W>,
     report: Option<Report>,
+    /// The news as of which there was nothing to take, and for which groups.
+    idle: Option<(usize, Full)>,
 }
 
 impl<W: Worker> Cell<W> {
@@ -47,9 +49,15 @@ impl<W: Worker> Cell<W> {
         arbiter: &ArbiterHandle,
         report: Report,
     ) {
-        Self::start_in_arbiter(arbiter, move |_| {
+        // Where the thread has ended, so has whoever would be told of it.
+        arbiter.spawn_fn(move || {
             let cx = Cx::new(Arc::clone(&shared), generation);
-            Self { shared, factory, generation, worker: None, cx, report: Some(report) }
+            let cell =
+                Self { shared, factory, generation, worker: None, cx, report: Some(report), idle: None };
+            actix::spawn(Life {
+                cell,
+                context: Body { state: ActorState::Started, patience: Patience::NEW },
+            });
         });
     }
 
@@ -159,41 +167,62 @@ impl<W: Worker> Cell<W> {
 impl<W: Worker> Unpin for Cell<W> {}
 
 impl<W: Worker> Actor for Cell<W> {
-    type Context = actix::Context<Self>;
+    type Context = Body;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        match self.build() {
-            None => {
-                ctx.spawn(Pump { patience: Patience::NEW });
-            }
-            Some(exit) => {
-                self.end(exit);
-                ctx.stop();
-            }
+        if let Some(exit) = self.build() {
+            self.end(exit);
+            ctx.stop();
         }
     }
 }
 
-/// Moves messages from the queue to the worker.
-struct Pump {
+/// The actor's context. actix's own has a mailbox and a list of futures, and looks through both with every message; a life needs
+/// neither, as it has the worker's queue.
+pub(super) struct Body {
+    state: ActorState,
     patience: Patience,
 }
 
-impl<W: Worker> ActorFuture<Cell<W>> for Pump {
+impl ActorContext for Body {
+    fn stop(&mut self) {
+        self.state = ActorState::Stopped;
+    }
+
+    fn terminate(&mut self) {
+        self.stop();
+    }
+
+    fn state(&self) -> ActorState {
+        self.state
+    }
+}
+
+/// The actor on its thread.
+struct Life<W: Worker> {
+    cell: Cell<W>,
+    context: Body,
+}
+
+impl<W: Worker> Future for Life<W> {
     type Output = ();
 
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cell: &mut Cell<W>,
-        ctx: &mut actix::Context<Cell<W>>,
-        task: &mut Context<'_>,
-    ) -> Poll<()> {
-        if cell.shared.spec.shared { cell.turn(task) } else { cell.work(&mut self.patience, task) }.map(
-            |exit| {
-                cell.end(exit);
-                ctx.stop();
-            },
-        )
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let Self { cell, context } = &mut *self;
+        if context.state == ActorState::Started {
+            context.state = ActorState::Running;
+            cell.started(context);
+        }
+        if context.state.alive() {
+            let turn = if cell.shared.spec.shared {
+                cell.turn(task)
+            } else {
+                cell.work(&mut context.patience, task)
+            };
+            cell.end(ready!(turn));
+            context.stop();
+        }
+        Poll::Ready(())
     }
 }
 
@@ -207,10 +236,18 @@ impl<W: Worker> Cell<W> {
             if let Some(exit) = self.land(task) {
                 return Poll::Ready(exit);
             }
-            let full = self.cx.flights.full();
-            let Some(envelope) = ready!(self.shared.queue.poll_take(self.generation, full, task)) else {
-                return self.over();
+            let (queue, full) = (&self.shared.queue, self.cx.flights.full());
+            let looked = Some((queue.news(), full));
+            if self.idle == looked {
+                // Woken for a call in progress.
+                return Poll::Pending;
+            }
+            let Poll::Ready(taken) = queue.poll_take(self.generation, full, task) else {
+                self.idle = looked;
+                return Poll::Pending;
             };
+            self.idle = None;
+            let Some(envelope) = taken else { return self.over() };
             if !std::mem::take(&mut first) {
                 began.get_or_insert_with(Instant::now);
             }
