@@ -31,6 +31,14 @@ pub struct Mailbox<W: Worker> {
     urgent: bool,
 }
 
+/// What came of an ask so far.
+enum Begun<W: Worker, M: Message> {
+    Sent(Pending<M>),
+    /// It has its answer already.
+    Settled(Pending<M>),
+    Refused(Pending<M>, Refused<Envelope<W>>),
+}
+
 impl<W: Worker> Clone for Mailbox<W> {
     fn clone(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), limit: self.limit, urgent: self.urgent }
@@ -71,9 +79,11 @@ impl<W: Worker> Mailbox<W> {
     {
         // With the waker in it from the start: the answer finds it, and this side looks at the call once, when the answer is there.
         let waker = poll_fn(|task| Poll::Ready(task.waker().clone())).await;
-        let (pending, waited) = self.start(message, Some(waker)).await;
-        // After a wait for room it may be another task's.
-        if waited { pending.await } else { pending.expected().await }
+        match self.begin(message, Some(waker)) {
+            Begun::Sent(pending) => pending.expected().await,
+            // After a wait for room it may be another task's.
+            not_yet => self.go_on::<M, How>(not_yet).await.await,
+        }
     }
 
     /// [`ask`](Self::ask) for threads without an executor.
@@ -89,26 +99,9 @@ impl<W: Worker> Mailbox<W> {
     where
         W: Takes<M, How>,
     {
-        self.start(message, None).await.0
-    }
-
-    /// Sends an ask; says also whether it had to wait for room.
-    async fn start<M: Message, How: 'static>(&self, message: M, waker: Option<Waker>) -> (Pending<M>, bool)
-    where
-        W: Takes<M, How>,
-    {
-        let slot = match self.shared.slot() {
-            Ok(slot) => slot,
-            Err(reason) => return (Pending::refused(message, reason), true),
-        };
-        let (call, envelope) = Self::share(Call::ask(message, self.deadline(), slot, waker));
-        let pending = Pending::new(call, &self.shared.core.clock);
-        match self.put(self.lane::<M, How>(), envelope).await {
-            Ok(waited) => (pending, waited),
-            Err((envelope, reason)) => {
-                envelope.undelivered(reason);
-                (pending, true)
-            }
+        match self.begin(message, None) {
+            Begun::Sent(pending) => pending,
+            not_yet => self.go_on::<M, How>(not_yet).await,
         }
     }
 
@@ -117,7 +110,42 @@ impl<W: Worker> Mailbox<W> {
     where
         W: Takes<M, How>,
     {
-        block_on(self.send(message))
+        match self.begin(message, None) {
+            Begun::Sent(pending) => pending,
+            not_yet => block_on(self.go_on::<M, How>(not_yet)),
+        }
+    }
+
+    /// Sends an ask if there is room now.
+    fn begin<M: Message, How: 'static>(&self, message: M, waker: Option<Waker>) -> Begun<W, M>
+    where
+        W: Takes<M, How>,
+    {
+        let slot = match self.shared.slot() {
+            Ok(slot) => slot,
+            Err(reason) => return Begun::Settled(Pending::refused(message, reason)),
+        };
+        let (call, envelope) = Self::share(Call::ask(message, self.deadline(), slot, waker));
+        let pending = Pending::new(call, &self.shared.core.clock);
+        match self.shared.queue.offer(self.lane::<M, How>(), envelope) {
+            Ok(()) => Begun::Sent(pending),
+            Err(refused) => Begun::Refused(pending, refused),
+        }
+    }
+
+    /// Sees to what could not be sent at once.
+    async fn go_on<M: Message, How: 'static>(&self, begun: Begun<W, M>) -> Pending<M>
+    where
+        W: Takes<M, How>,
+    {
+        let (pending, refused) = match begun {
+            Begun::Sent(pending) | Begun::Settled(pending) => return pending,
+            Begun::Refused(pending, refused) => (pending, refused),
+        };
+        if let Err((envelope, reason)) = self.insist(self.lane::<M, How>(), refused).await {
+            envelope.undelivered(reason);
+        }
+        pending
     }
 
     /// Sends a message without an answer, waiting for room.
@@ -126,8 +154,15 @@ impl<W: Worker> Mailbox<W> {
         W: Takes<M, How>,
     {
         let (call, envelope) = Self::share(Call::tell(message, self.deadline()));
-        let put = self.put(self.lane::<M, How>(), envelope).await;
-        put.map(drop).or_else(|(_, reason)| call.letter().give_back(reason))
+        let lane = self.lane::<M, How>();
+        // The usual case first: no future, no timer.
+        match self.shared.queue.offer(lane, envelope) {
+            Ok(()) => Ok(()),
+            Err(refused) => {
+                let insisted = self.insist(lane, refused).await;
+                insisted.or_else(|(_, reason)| call.letter().give_back(reason))
+            }
+        }
     }
 
     /// [`tell`](Self::tell) for threads without an executor.
@@ -206,13 +241,11 @@ impl<W: Worker> Mailbox<W> {
         (call, envelope)
     }
 
-    /// Puts an envelope in, waiting for room; says whether it had to wait. It comes back with the reason if that cannot be.
-    async fn put(&self, lane: Lane, envelope: Envelope<W>) -> Result<bool, (Envelope<W>, Reason)> {
-        // The usual case first: no future, no timer.
-        let envelope = match self.shared.queue.offer(lane, envelope) {
-            Ok(()) => return Ok(false),
-            Err(Refused::Closed(envelope)) => return Err((envelope, self.closed())),
-            Err(Refused::Full(envelope)) => envelope,
+    /// Puts an envelope in that was refused, waiting for room; it comes back with the reason if that cannot be.
+    async fn insist(&self, lane: Lane, refused: Refused<Envelope<W>>) -> Result<(), (Envelope<W>, Reason)> {
+        let envelope = match refused {
+            Refused::Closed(envelope) => return Err((envelope, self.closed())),
+            Refused::Full(envelope) => envelope,
         };
         let room = match envelope.deadline() {
             None => self.shared.queue.room(lane).await,
@@ -225,6 +258,6 @@ impl<W: Worker> Mailbox<W> {
             }
         };
         let Ok(slot) = room else { return Err((envelope, self.closed())) };
-        slot.put(envelope).map(|()| true).map_err(|envelope| (envelope, self.closed()))
+        slot.put(envelope).map_err(|envelope| (envelope, self.closed()))
     }
 }

@@ -116,6 +116,22 @@ fn a_withdrawn_ask_is_never_handled() {
 }
 
 #[test]
+fn an_ask_is_one_allocation() {
+    let runtime = Runtime::start().unwrap();
+    for spec in [Spec::new("own"), Spec::new("shared").shared()] {
+        let probe = runtime.spawn(spec, new_probe).unwrap();
+        // The first makes what lasts: this thread's parker, the mailbox's first place.
+        probe.ask_blocking(Add(1)).unwrap();
+        let used = allocation_counter::measure(|| {
+            for n in 2..1002 {
+                assert_eq!(probe.ask_blocking(Add(1)).unwrap(), n);
+            }
+        });
+        assert_eq!(used.count_total, 1000);
+    }
+}
+
+#[test]
 fn a_full_mailbox_gives_the_message_back() {
     let runtime = Runtime::start().unwrap();
     let probe = runtime.spawn(Spec::new("probe").capacity(2), new_probe).unwrap();
