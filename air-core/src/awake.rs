@@ -2,7 +2,7 @@
 //!
 //! Waking a parked thread takes the kernel microseconds, on virtual machines tens of them: far more than most messages take to
 //! handle. So who waits stays awake for a moment first, as long as that is likely to pay and takes no core from anyone: threads that work
-//! are counted over the whole process, and nobody waits awake while there are more of them than cores. What did not pay is tried less and less,
+//! are counted over the whole process, and nobody waits awake while there are more of them than cores. What does not pay is tried seldom,
 //! so a worker that is seldom asked sleeps (compare adaptive mutexes, e.g. Solaris's).
 
 use std::cell::Cell;
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 /// The longest wait awake unless told otherwise: a little more than it takes to wake the other side.
 const LONGEST: Duration = Duration::from_micros(50);
-/// Below this a wait awake is not worth its clock.
-const SHORTEST: Duration = Duration::from_micros(2);
-/// Waits without trying after it stopped paying; then one more try.
-const PAUSE: u32 = 32;
+/// Waits in a row that do not pay before it is given up for a while: a few may be the machine's.
+const MISSES: u32 = 4;
+/// Waits without trying after that; then it is tried again.
+const PAUSE: u32 = 64;
 /// Looks between two looks at the clock.
 const LOOKS: u32 = 16;
 
@@ -73,7 +73,8 @@ pub fn asleep(park: impl FnOnce()) {
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     longest: Duration,
-    span: Duration,
+    /// Waits in a row that did not pay.
+    misses: u32,
     pause: u32,
 }
 
@@ -83,7 +84,7 @@ impl Patience {
 
     /// Of one who has not waited yet and never waits awake for longer than `longest`.
     pub const fn up_to(longest: Duration) -> Self {
-        Self { longest, span: longest, pause: 0 }
+        Self { longest, misses: 0, pause: 0 }
     }
 
     /// How long to wait awake this time; `None`: not at all.
@@ -92,17 +93,13 @@ impl Patience {
             self.pause -= 1;
             return None;
         }
-        Some(self.span)
+        Some(self.longest)
     }
 
     fn ended(&mut self, paid: bool) {
-        if paid {
-            self.span = self.longest;
-        } else {
-            self.span /= 2;
-            if self.span < SHORTEST {
-                *self = Self { pause: PAUSE, ..Self::up_to(self.longest) };
-            }
+        self.misses = if paid { 0 } else { self.misses + 1 };
+        if self.misses == MISSES {
+            *self = Self { pause: PAUSE, ..Self::up_to(self.longest) };
         }
     }
 
@@ -137,21 +134,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_pay_is_tried_less_and_less() {
+    fn what_does_not_pay_is_tried_seldom() {
         let mut patience = Patience::NEW;
-        let mut spans = Vec::new();
-        for _ in 0..5 {
-            spans.push(patience.next());
-            patience.ended(false);
+        for _ in 0..3 {
+            for _ in 0..MISSES {
+                assert_eq!(patience.next(), Some(LONGEST));
+                patience.ended(false);
+            }
+            assert!((0..PAUSE).all(|_| patience.next().is_none()), "then not at all for a while");
         }
-        assert_eq!(
-            spans,
-            [50_000, 25_000, 12_500, 6_250, 3_125].map(|nanos| Some(Duration::from_nanos(nanos)))
-        );
-        assert!((0..PAUSE).all(|_| patience.next().is_none()), "then not at all for a while");
-        assert_eq!(patience.next(), Some(LONGEST), "then once more");
-        patience.ended(true);
-        assert_eq!(patience.next(), Some(LONGEST));
+        for paid in [false, true].repeat(MISSES as usize) {
+            assert_eq!(patience.next(), Some(LONGEST), "a few say nothing");
+            patience.ended(paid);
+        }
     }
 
     #[test]
