@@ -79,19 +79,19 @@ pub(super) fn rate<W: FnOnce() -> u64>(calls: u64, batch: usize, mut start: impl
     if replies == asked { asked as f64 / took } else { 0.0 }
 }
 
-/// Seconds a call takes when both sides have gone to sleep since the last one.
+/// Seconds a call takes when both sides have gone to sleep since the last one: the median, as a few calls meet a machine that does
+/// something else.
 fn latency<W: FnOnce() -> u64>(calls: u32, mut start: impl FnMut() -> W) -> f64 {
-    let mut took = Duration::ZERO;
+    let mut took = Vec::new();
     for _ in 0..calls {
         thread::sleep(Duration::from_millis(1));
         let began = Instant::now();
         let replied = start()();
-        took += began.elapsed();
-        if replied != 1 {
-            return f64::INFINITY;
-        }
+        took.push(if replied == 1 { began.elapsed().as_secs_f64() } else { f64::INFINITY });
     }
-    took.as_secs_f64() / f64::from(calls)
+    took.sort_by(f64::total_cmp);
+    // A lost reply makes the figure worthless.
+    if took.last().is_some_and(|longest| longest.is_finite()) { took[took.len() / 2] } else { f64::INFINITY }
 }
 
 /// A worker that asks another one so many times, one ask after another.
