@@ -112,7 +112,7 @@ impl<W: Worker> Cell<W> {
 
     /// Lets the calls in progress go on, and books those that are over; an exit is why there will be no more.
     fn land(&mut self, task: &mut Context<'_>) -> Option<Exit> {
-        while !self.cx.flights.is_empty() {
+        while self.cx.flights.is_due() {
             let shared = &self.shared;
             if shared.spec.stall.is_some() {
                 shared.vitals.busy(shared.core.clock.now());

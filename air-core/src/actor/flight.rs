@@ -63,6 +63,12 @@ impl<W: Worker> Flights<W> {
         self.first.is_none() && self.others.as_ref().is_none_or(FuturesUnordered::is_empty)
     }
 
+    /// Whether one of them may go on.
+    pub(super) fn is_due(&self) -> bool {
+        let first = self.first.is_some() && self.bell.as_ref().is_none_or(Bell::is_rung);
+        first || self.others.as_ref().is_some_and(|others| !others.is_empty())
+    }
+
     /// The groups that have as many as they may.
     pub(super) fn full(&self) -> Full {
         self.full
@@ -147,9 +153,13 @@ impl Bell {
         self.inner.rung.store(true, Ordering::Relaxed);
     }
 
+    fn is_rung(&self) -> bool {
+        self.inner.rung.load(Ordering::Relaxed)
+    }
+
     /// Whether it has been rung since the last look.
     fn rung(&self) -> bool {
-        self.inner.rung.load(Ordering::Relaxed) && self.inner.rung.swap(false, Ordering::AcqRel)
+        self.is_rung() && self.inner.rung.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -225,7 +235,7 @@ mod tests {
         assert!(bell.rung(), "from the start");
         assert!(!bell.rung());
         bell.waker.wake_by_ref();
-        bell.waker.clone().wake();
+        bell.waker.wake_by_ref();
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert!(bell.rung() && !bell.rung());
         bell.waker.wake_by_ref();
