@@ -1,7 +1,8 @@
 //! Trees, flat, and the walk over them.
 //!
 //! A branch with `f32` thresholds has 16 bytes, four to a cache line, and leaves live apart, so that a walk touches only what it needs. A row without NaN
-//! through branches that all ask `<=`, the common case, takes a loop without any other test.
+//! through branches that all ask `<=`, the common case, takes a loop without any other test. A walk is a chain of loads that wait for each other, so several
+//! trees are walked side by side.
 
 use ndarray::{CowArray, IxDyn};
 
@@ -101,47 +102,66 @@ feature!(f32, f64, f64);
 feature!(f64, f32, f64);
 feature!(f64, f64, f64);
 
+/// Trees walked side by side.
+const LANES: usize = 8;
+
 impl<T: Copy> Forest<T> {
     /// Adds the votes of every tree for one row to the tally.
     #[inline]
     fn count<X: Feature<T>, F: Fold>(&self, row: &[X], tally: &mut Tally) {
         let plain = self.uniform == Some(Test::LessOrEqual) && !row.iter().any(|x| x.nan());
-        for &root in &self.roots {
-            let leaf = if plain {
-                self.descend(root, |_, branch| {
+        for roots in self.roots.chunks(LANES) {
+            let mut at = [Child(Child::LEAF); LANES];
+            at[..roots.len()].copy_from_slice(roots);
+            if plain {
+                self.descend(&mut at, |_, branch| {
                     let feature = (branch.feature & !NAN_SECOND) as usize;
                     row[feature].holds(Test::LessOrEqual, branch.threshold)
-                })
+                });
             } else {
-                self.descend(root, |index, branch| {
+                self.descend(&mut at, |index, branch| {
                     let x = row[(branch.feature & !NAN_SECOND) as usize];
                     if x.nan() {
                         return branch.feature & NAN_SECOND == 0;
                     }
                     x.holds(self.uniform.unwrap_or_else(|| self.tests[index]), branch.threshold)
-                })
-            };
-            for vote in &self.votes[leaf..] {
-                let target = vote.target as usize;
-                let sum = &mut tally.scores[target];
-                *sum = if tally.seen[target] { F::fold(*sum, vote.weight) } else { vote.weight };
-                tally.seen[target] = true;
-                if vote.last {
-                    break;
+                });
+            }
+            // In the trees' own order, in which rounding is what it is in the model that was exported.
+            for leaf in &at[..roots.len()] {
+                self.vote::<F>(*leaf, tally);
+            }
+        }
+    }
+
+    /// Takes every tree to the leaf that a row reaches; `first` says whether a branch's test holds.
+    #[inline]
+    fn descend(&self, at: &mut [Child; LANES], first: impl Fn(usize, &Branch<T>) -> bool) {
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for child in at.iter_mut() {
+                if let Some(index) = child.as_branch() {
+                    let branch = &self.branches[index];
+                    *child = branch.children[usize::from(!first(index, branch))];
+                    moved = true;
                 }
             }
         }
     }
 
-    /// The index of the first vote of the leaf that a row reaches; `first` says whether a branch's test holds.
+    /// Adds the votes of a leaf.
     #[inline]
-    fn descend(&self, root: Child, first: impl Fn(usize, &Branch<T>) -> bool) -> usize {
-        let mut at = root.0;
-        while at & Child::LEAF == 0 {
-            let branch = &self.branches[at as usize];
-            at = branch.children[usize::from(!first(at as usize, branch))].0;
+    fn vote<F: Fold>(&self, leaf: Child, tally: &mut Tally) {
+        for vote in &self.votes[(leaf.0 & !Child::LEAF) as usize..] {
+            let target = vote.target as usize;
+            let sum = &mut tally.scores[target];
+            *sum = if tally.seen[target] { F::fold(*sum, vote.weight) } else { vote.weight };
+            tally.seen[target] = true;
+            if vote.last {
+                break;
+            }
         }
-        (at & !Child::LEAF) as usize
     }
 
     fn rows<X: Feature<T>, F: Fold>(
