@@ -12,7 +12,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http_body_util::{BodyExt, Either, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
@@ -130,34 +130,44 @@ impl Front {
     /// Reads the whole body, within the limits of size and time.
     async fn body(&self, announced: Option<u64>, body: Incoming) -> Result<Bytes, Refusal> {
         let limit = self.config.max_body_bytes;
-        let refusal = |status, message| Refusal { status, message };
-        let too_large = || {
-            refusal(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is larger than the limit of {limit} bytes"),
-            )
-        };
         if announced.is_some_and(|length| length > limit as u64) {
-            return Err(too_large());
+            return Err(Refusal::too_large(limit));
         }
-        let mut collected = pin!(Limited::new(body, limit).collect());
+        let mut gathered = pin!(gather(body, limit));
         // Most bodies arrive with their head; only the others need a timer.
-        let collected = if let Poll::Ready(collected) = futures::poll!(&mut collected) {
-            collected
-        } else {
-            let limit = self.config.body_timeout();
-            tokio::time::timeout(limit, collected).await.map_err(|_| {
-                refusal(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {limit:?}"))
-            })?
+        if let Poll::Ready(gathered) = futures::poll!(&mut gathered) {
+            return gathered;
+        }
+        let patience = self.config.body_timeout();
+        tokio::time::timeout(patience, gathered).await.unwrap_or_else(|_| {
+            let message = format!("the body did not arrive within {patience:?}");
+            Err(Refusal { status: StatusCode::REQUEST_TIMEOUT, message })
+        })
+    }
+}
+
+/// Collects a body. One that came in one piece is not copied; any other grows as it arrives, whatever length its head claims.
+async fn gather(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+    let mut first = Bytes::new();
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let unread = |error| Refusal {
+            status: StatusCode::BAD_REQUEST,
+            message: format!("the body could not be read: {error}"),
         };
-        match collected {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-            Err(error) => {
-                Err(refusal(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}")))
-            }
+        // Trailers are nothing to a prediction.
+        let Ok(data) = frame.map_err(unread)?.into_data() else { continue };
+        if data.len() > limit - whole.len() - first.len() {
+            return Err(Refusal::too_large(limit));
+        }
+        if whole.is_empty() && first.is_empty() {
+            first = data;
+        } else {
+            whole.extend_from_slice(&std::mem::take(&mut first));
+            whole.extend_from_slice(&data);
         }
     }
+    Ok(if whole.is_empty() { first } else { whole.into() })
 }
 
 /// The length that a request says its body has.
@@ -172,6 +182,11 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    fn too_large(limit: usize) -> Self {
+        let message = format!("the body is larger than the limit of {limit} bytes");
+        Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, message }
+    }
+
     fn into_response(self) -> Response<Body> {
         reply::problem(self.status, &self.message)
     }
@@ -180,7 +195,7 @@ impl Refusal {
 /// The content type, if it says that the body is surely not JSON. Command-line clients send JSON as a form or as plain text.
 pub(crate) fn foreign_type(headers: &HeaderMap) -> Option<&str> {
     let kind = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let essence = kind.split(';').next().unwrap_or(kind).trim().to_ascii_lowercase();
+    let essence = kind.split(';').next().unwrap_or(kind).trim();
     let welcome = [
         "application/json",
         "text/json",
@@ -189,6 +204,8 @@ pub(crate) fn foreign_type(headers: &HeaderMap) -> Option<&str> {
         "application/octet-stream",
         "",
     ];
-    let json = welcome.contains(&essence.as_str()) || essence.ends_with("+json");
+    let suffix = essence.len().checked_sub("+json".len()).and_then(|at| essence.get(at..));
+    let json = welcome.iter().any(|kind| essence.eq_ignore_ascii_case(kind))
+        || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"));
     (!json).then_some(kind)
 }
