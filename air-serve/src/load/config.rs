@@ -168,7 +168,8 @@ mod tests {
     fn what_is_absurd_is_refused_by_name() {
         let base = LoadConfig::new("http://127.0.0.1/");
         assert!(base.validate().is_ok());
-        let cases: [(&str, fn(&mut LoadConfig)); 12] = [
+        type Change = fn(&mut LoadConfig);
+        let cases: [(&str, Change); 12] = [
             ("the rate is 0", |config| config.rate = 0.0),
             ("the rate is NaN", |config| config.rate = f64::NAN),
             ("at most 200000 requests a second", |config| config.rate = 1e9),

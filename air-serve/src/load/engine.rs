@@ -110,7 +110,7 @@ impl Engine<'_> {
             if due > now {
                 break;
             }
-            if now - due > self.config.timeout() {
+            if now.saturating_sub(due) > self.config.timeout() {
                 self.tally.not_sent();
                 self.next += 1;
                 continue;
@@ -145,7 +145,10 @@ impl Engine<'_> {
         let Some(request) = self.connections[index].underway.take() else { return };
         self.idle.push_back(index);
         match counted {
-            Ok(answer) => self.tally.answered(answer, now - request.due, now - request.sent),
+            Ok(answer) => {
+                let (latency, service) = (now.saturating_sub(request.due), now.saturating_sub(request.sent));
+                self.tally.answered(answer, latency, service);
+            }
             Err(failure) => self.tally.failed(failure),
         }
     }
@@ -174,7 +177,7 @@ impl Engine<'_> {
             return Duration::ZERO;
         }
         if left <= 2 * TICK {
-            alarm.set(self.start + (due - AWAKE));
+            alarm.set(self.start + due.saturating_sub(AWAKE));
         }
         TICK
     }

@@ -104,7 +104,7 @@ pub(super) struct Tally {
 }
 
 struct Status {
-    status: u16,
+    code: u16,
     latency: Histogram,
     service: Histogram,
 }
@@ -116,10 +116,10 @@ impl Tally {
     }
 
     pub fn answered(&mut self, answer: Answer, latency: Duration, service: Duration) {
-        let found = self.statuses.iter().position(|known| known.status == answer.status);
+        let found = self.statuses.iter().position(|known| known.code == answer.status);
         let index = found.unwrap_or_else(|| {
             let (latency, service) = (Histogram::new(), Histogram::new());
-            self.statuses.push(Status { status: answer.status, latency, service });
+            self.statuses.push(Status { code: answer.status, latency, service });
             self.statuses.len() - 1
         });
         self.statuses[index].latency.record(latency);
@@ -151,7 +151,7 @@ impl Tally {
 
     pub fn report(self, config: &LoadConfig, scheduled: u64, took: Duration) -> LoadReport {
         let (mut latency, mut service) = (Histogram::new(), Histogram::new());
-        for status in self.statuses.iter().filter(|status| is_ok(status.status)) {
+        for status in self.statuses.iter().filter(|status| is_ok(status.code)) {
             latency.merge(&status.latency);
             service.merge(&status.service);
         }
@@ -165,7 +165,7 @@ impl Tally {
                     latency_ms: Percentiles::of(&status.latency),
                     service_ms: Percentiles::of(&status.service),
                 };
-                (status.status, report)
+                (status.code, report)
             })
             .collect();
         LoadReport {
