@@ -39,6 +39,7 @@
 //! | `deploy` | handles, queues, batching, replicas; scaling, updates, status |
 //! | [`onnx`] | model files |
 //! | [`v2`] | the Open Inference Protocol |
+//! | `scan` | protocol buffers, before they are decoded |
 //! | `metrics` | what is counted |
 //! | [`load`] | an open-loop load generator |
 //! | `cli` | the `air-serve` command |
@@ -67,6 +68,7 @@ pub mod load;
 mod metrics;
 mod model;
 pub mod onnx;
+mod scan;
 mod server;
 pub mod v2;
 

@@ -66,26 +66,21 @@ impl Front {
     /// Answers what no route is for, with the status that is counted. In a box, so that what is rare does not make the future of every
     /// prediction larger.
     fn beside(&self, request: Request<Incoming>) -> BoxFuture<'_, (Response<AnyBody>, u16, &RouteMetrics)> {
-        Box::pin(self.other_than_predict(request))
-    }
-
-    async fn other_than_predict(
-        &self,
-        request: Request<Incoming>,
-    ) -> (Response<AnyBody>, u16, &RouteMetrics) {
-        if grpc::is_call(&request) {
-            let response = self.grpc(request).await;
-            let status = grpc::status_of(&response);
-            return (response.map(Either::Right), status, &self.v2.grpc);
-        }
-        let (response, metrics) = if v2::owns(request.uri().path()) {
-            (self.v2(request).await.map(Either::Left), &self.v2.rest)
-        } else {
-            let Ok(response) = self.own.clone().oneshot(request.map(axum::body::Body::new)).await;
-            (response.map(Either::Right), &self.other)
-        };
-        let status = response.status().as_u16();
-        (response, status, metrics)
+        Box::pin(async move {
+            if grpc::is_call(&request) {
+                let response = self.grpc(request).await;
+                let status = grpc::status_of(&response);
+                return (response.map(Either::Right), status, &self.v2.grpc);
+            }
+            let (response, metrics) = if v2::owns(request.uri().path()) {
+                (self.v2(request).await.map(Either::Left), &self.v2.rest)
+            } else {
+                let Ok(response) = self.own.clone().oneshot(request.map(axum::body::Body::new)).await;
+                (response.map(Either::Right), &self.other)
+            };
+            let status = response.status().as_u16();
+            (response, status, metrics)
+        })
     }
 
     async fn predict(&self, route: &Arc<Route>, request: Request<Incoming>) -> Response<Body> {

@@ -17,11 +17,12 @@ mod node;
 mod ops;
 mod proto;
 mod request;
-mod scan;
 mod tensors;
 mod value;
 
 use std::path::Path;
+
+use crate::scan;
 
 pub use error::{InputMismatch, OnnxError};
 pub use graph::{Graph, Port};
@@ -52,7 +53,8 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph, OnnxError> {
     if bytes.is_empty() {
         return Err(OnnxError::NotOnnx { offset: 0, reason: "the file is empty".to_owned() });
     }
-    scan::scan(bytes).map_err(|fault| OnnxError::NotOnnx { offset: fault.offset, reason: fault.reason })?;
+    scan::scan(scan::Kind::Model, bytes)
+        .map_err(|fault| OnnxError::NotOnnx { offset: fault.offset, reason: fault.reason })?;
     let model = <proto::Model as prost::Message>::decode(bytes)
         .map_err(|error| OnnxError::NotOnnx { offset: bytes.len(), reason: error.to_string() })?;
     Graph::build(&model)

@@ -24,7 +24,7 @@ impl GraphCodec {
         GraphCodec { signature: Signature { platform: "air_onnx", inputs, outputs } }
     }
 
-    fn values(&self, tensors: &[Tensor]) -> Result<Vec<Value>, CallError> {
+    fn values(tensors: &[Tensor]) -> Result<Vec<Value>, CallError> {
         let value = |tensor: &Tensor| {
             value(tensor).map_err(|reason| CallError::Invalid {
                 expected: format!("a tensor that fits the input `{}`", tensor.name()),
@@ -46,7 +46,7 @@ impl TensorCodec<OnnxRequest, OnnxAnswer> for GraphCodec {
     }
 
     fn decode(&self, inputs: Vec<Tensor>) -> Result<OnnxRequest, CallError> {
-        self.values(&inputs).map(OnnxRequest::Values)
+        Self::values(&inputs).map(OnnxRequest::Values)
     }
 
     fn encode(&self, output: OnnxAnswer) -> Result<Vec<Tensor>, BoxError> {
@@ -63,7 +63,7 @@ impl TensorCodec<Vec<Value>, Vec<Value>> for GraphCodec {
     }
 
     fn decode(&self, inputs: Vec<Tensor>) -> Result<Vec<Value>, CallError> {
-        self.values(&inputs)
+        Self::values(&inputs)
     }
 
     fn encode(&self, output: Vec<Value>) -> Result<Vec<Tensor>, BoxError> {

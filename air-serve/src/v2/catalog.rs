@@ -65,13 +65,11 @@ impl<I: Send + 'static, O: Send + 'static> Target for Coded<I, O> {
             Err(error) => return Outcome::Now(Err(error.into())),
         };
         let mut call = self.handle.call(input);
-        match call.ready() {
-            Some(reply) => Outcome::Now(encoded(&*self.codec, reply)),
-            None => {
-                let codec = Arc::clone(&self.codec);
-                Outcome::Later(Box::pin(async move { encoded(&*codec, call.await) }))
-            }
+        if let Some(reply) = call.ready() {
+            return Outcome::Now(encoded(&*self.codec, reply));
         }
+        let codec = Arc::clone(&self.codec);
+        Outcome::Later(Box::pin(async move { encoded(&*codec, call.await) }))
     }
 }
 

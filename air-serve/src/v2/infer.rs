@@ -159,16 +159,17 @@ impl Input<'_> {
         }
         let data = match (data, parameters.number("binary_data_size")?) {
             (Some(json), None) => elements::read(json.get(), datatype, &shape).map_err(fault)?.freeze(),
-            (None, Some(size)) => match usize::try_from(size).ok().filter(|&size| size <= binary.len()) {
-                Some(size) => binary.split_to(size),
-                None => {
-                    let left = binary.len();
+            (None, Some(size)) => {
+                let left = binary.len();
+                let Some(size) = usize::try_from(size).ok().filter(|&size| size <= left) else {
                     let name = shortened(&name);
-                    return Err(Fault::malformed(format!(
+                    let message = format!(
                         "input `{name}`: binary_data_size is {size}, {left} bytes are left of the body"
-                    )));
-                }
-            },
+                    );
+                    return Err(Fault::malformed(message));
+                };
+                binary.split_to(size)
+            }
             (Some(_), Some(_)) => return Err(fault("it has both data and binary_data_size".to_owned())),
             (None, None) => return Err(fault("it has neither data nor binary_data_size".to_owned())),
         };
@@ -251,7 +252,7 @@ pub(crate) fn write(
             datatype: output.datatype(),
             shape: output.shape(),
             parameters: binary.then(|| BinarySize { binary_data_size: output.bytes().len() }),
-            data: (!binary).then(|| Flat(output)),
+            data: (!binary).then_some(Flat(output)),
         }
     };
     let response = Response {

@@ -155,7 +155,7 @@ impl Repository {
     }
 
     fn start_load(self: &Arc<Self>, name: &str) -> Result<Object<Result<(), Fault>>, Fault> {
-        let found = self.found()?.remove(name).ok_or_else(|| self.unknown(name))?;
+        let found = self.found()?.remove(name).ok_or_else(|| Self::unknown(name))?;
         if let Ok(served) = self.catalog.find(name, None)
             && !served.is_owning()
         {
@@ -233,11 +233,11 @@ impl Repository {
             }
             // Unloading what is not loaded has nothing left to do.
             Err(_) if self.found()?.contains_key(name) => Ok(()),
-            Err(_) => Err(self.unknown(name)),
+            Err(_) => Err(Self::unknown(name)),
         }
     }
 
-    fn unknown(&self, name: &str) -> Fault {
+    fn unknown(name: &str) -> Fault {
         let message =
             format!("no model `{}` in the repository; POST /v2/repository/index lists them", shortened(name));
         Fault::new(Kind::NotFound, message)

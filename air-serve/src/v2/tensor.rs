@@ -94,9 +94,7 @@ impl Tensor {
         shape: impl Into<Vec<usize>>,
         elements: &[T],
     ) -> Result<Tensor, TensorError> {
-        let mut data = BytesMut::with_capacity(std::mem::size_of_val(elements));
-        elements.iter().for_each(|&element| element.put(&mut data));
-        Tensor::from_bytes(name, T::DATATYPE, shape, data.freeze())
+        Tensor::from_bytes(name, T::DATATYPE, shape, put_all(elements).freeze())
     }
 
     /// A tensor of byte strings: `BYTES`.
@@ -127,34 +125,33 @@ impl Tensor {
     fn validate(&self) -> Result<(), String> {
         let (shape, bytes) = (&self.shape, self.data.len());
         let wanted = count(shape)?;
-        match self.datatype.size() {
-            Some(size) => {
-                if wanted.checked_mul(size) != Some(bytes) {
-                    return Err(format!(
-                        "{} elements of {} ({size} bytes each) make its shape {shape:?}, it has {bytes} bytes",
-                        wanted, self.datatype
-                    ));
-                }
-                if self.datatype == DataType::Bool && self.data.iter().any(|&byte| byte > 1) {
-                    return Err("a BOOL is a byte that is neither 0 nor 1".to_owned());
-                }
-            }
-            None => {
-                let mut found = 0usize;
-                let mut rest = &self.data[..];
-                while !rest.is_empty() {
-                    let (string, after) = split_string(rest).ok_or_else(|| {
-                        format!("its byte string {found} is longer than the data that is left")
-                    })?;
-                    let _ = string;
-                    (rest, found) = (after, found + 1);
-                }
-                if found != wanted {
-                    return Err(format!("its shape {shape:?} has {wanted} elements, it has {found}"));
-                }
-            }
+        let Some(size) = self.datatype.size() else { return self.validate_strings(wanted) };
+        if wanted.checked_mul(size) != Some(bytes) {
+            let datatype = self.datatype;
+            return Err(format!(
+                "{wanted} elements of {datatype} ({size} bytes each) make its shape {shape:?}, it has {bytes} bytes"
+            ));
+        }
+        if self.datatype == DataType::Bool && self.data.iter().any(|&byte| byte > 1) {
+            return Err("a BOOL is a byte that is neither 0 nor 1".to_owned());
         }
         Ok(())
+    }
+
+    fn validate_strings(&self, wanted: usize) -> Result<(), String> {
+        let mut found = 0usize;
+        let mut rest = &self.data[..];
+        while !rest.is_empty() {
+            let split = split_string(rest);
+            let too_long = || format!("its byte string {found} is longer than the data that is left");
+            rest = split.ok_or_else(too_long)?.1;
+            found += 1;
+        }
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(format!("its shape {:?} has {wanted} elements, it has {found}", self.shape))
+        }
     }
 
     /// Its name among the inputs or outputs of the model.
@@ -216,6 +213,15 @@ pub(crate) fn count(shape: &[usize]) -> Result<usize, String> {
         Some(extent) if isize::try_from(extent).is_ok() => Ok(if shape.contains(&0) { 0 } else { extent }),
         _ => Err(format!("its shape {shape:?} has too many elements")),
     }
+}
+
+/// The binary form of elements.
+pub(crate) fn put_all<T: Element>(elements: &[T]) -> BytesMut {
+    let mut data = BytesMut::with_capacity(size_of_val(elements));
+    for &element in elements {
+        element.put(&mut data);
+    }
+    data
 }
 
 /// Appends a byte string behind its length.

@@ -12,7 +12,7 @@ use crate::v2::datatype::DataType;
 use crate::v2::fault::Fault;
 use crate::v2::infer::{FOREIGN, Inference, Wanted, foreign};
 use crate::v2::signature::shortened;
-use crate::v2::tensor::{Element, Tensor, put_string};
+use crate::v2::tensor::{Element, Tensor, put_all, put_string};
 
 /// How an answer writes its tensors: as the request wrote its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +86,7 @@ fn tensor(input: InferTensor, raw: Option<Bytes>) -> Result<Tensor, Fault> {
 /// The binary form of typed contents.
 fn typed(datatype: DataType, contents: &InferTensorContents) -> Result<Bytes, String> {
     fn all<T: Element>(elements: &[T]) -> Result<BytesMut, String> {
-        let mut data = BytesMut::with_capacity(std::mem::size_of_val(elements));
-        elements.iter().for_each(|&element| element.put(&mut data));
-        Ok(data)
+        Ok(put_all(elements))
     }
     /// Small integers come as larger ones.
     fn narrow<T: Element + TryFrom<U>, U: Copy + std::fmt::Display>(

@@ -87,6 +87,8 @@ pub(crate) enum ParameterChoice {
 
 pub(crate) type Parameters = HashMap<String, InferParameter>;
 
+// The names are the protocol's.
+#[allow(clippy::struct_field_names)]
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct InferTensorContents {
     #[prost(bool, repeated, tag = "1")]

@@ -33,6 +33,7 @@ use super::V2;
 use super::fault::{Fault, Kind};
 use super::signature::{TensorSpec, as_protocol};
 use crate::http::{Phase, Refusal, reply};
+use crate::scan;
 
 const INFERENCE: &str = "inference.GRPCInferenceService";
 const HEALTH: &str = "grpc.health.v1.Health";
@@ -125,7 +126,9 @@ impl V2 {
             "ModelReady" => unary(call, |request| now(Ok(self.model_ready(&request)))).await,
             "ServerMetadata" => unary(call, |_: Empty| now(Ok(self.server_metadata()))).await,
             "ModelMetadata" => unary(call, |request| now(self.model_metadata(&request))).await,
-            "ModelInfer" => unary(call, |request| self.model_infer(request).boxed()).await,
+            "ModelInfer" => {
+                scanned(call, scan::Kind::InferRequest, |request| self.model_infer(request).boxed()).await
+            }
             "RepositoryIndex" => unary(call, |request| now(self.repository_index(&request))).await,
             "RepositoryModelLoad" => unary(call, |request| self.load(request).boxed()).await,
             "RepositoryModelUnload" => unary(call, |request| self.unload(request).boxed()).await,
@@ -228,8 +231,21 @@ fn metadata(spec: &TensorSpec) -> TensorMetadata {
     }
 }
 
-/// One message in, one out.
+/// One message in, one out. What comes in has no other message in it.
 async fn unary<'a, A, B>(call: Call, answer: impl Fn(A) -> Answer<'a, B> + Send + Sync) -> Response<Body>
+where
+    A: Message + Default,
+    B: Message + 'static,
+{
+    scanned(call, scan::Kind::Plain, answer).await
+}
+
+/// One message in, which is looked through before it is decoded, and one out.
+async fn scanned<'a, A, B>(
+    call: Call,
+    kind: scan::Kind,
+    answer: impl Fn(A) -> Answer<'a, B> + Send + Sync,
+) -> Response<Body>
 where
     A: Message + Default,
     B: Message + 'static,
@@ -237,9 +253,12 @@ where
     // The body is here already, within the front's limit.
     let mut grpc = Grpc::new(Framed::new()).max_decoding_message_size(usize::MAX);
     let service = service_fn(|request: tonic::Request<Bytes>| {
-        let answered = match A::decode(request.into_inner()) {
+        let message = request.into_inner();
+        let scanned = scan::scan(kind, &message).map_err(|fault| fault.to_string());
+        let decoded = scanned.and_then(|()| A::decode(message).map_err(|error| error.to_string()));
+        let answered = match decoded {
             Ok(message) => answer(message),
-            Err(error) => now(Err(Fault::malformed(format!("the message cannot be decoded: {error}")))),
+            Err(reason) => now(Err(Fault::malformed(format!("the message cannot be decoded: {reason}")))),
         };
         answered.map(|answer| answer.map(tonic::Response::new).map_err(Status::from))
     });
@@ -299,8 +318,8 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
         let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         let number: u64 = digits.parse().ok().filter(|_| is_number)?;
         Some(match unit {
-            "H" => Duration::from_secs(number * 3600),
-            "M" => Duration::from_secs(number * 60),
+            "H" => Duration::from_hours(number),
+            "M" => Duration::from_mins(number),
             "S" => Duration::from_secs(number),
             "m" => Duration::from_millis(number),
             "u" => Duration::from_micros(number),
@@ -333,8 +352,8 @@ mod tests {
             .flatten()
         };
         for (text, limit) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("99999999M", Some(Duration::from_secs(99_999_999 * 60))),
+            ("1H", Some(Duration::from_hours(1))),
+            ("99999999M", Some(Duration::from_mins(99_999_999))),
             ("2S", Some(Duration::from_secs(2))),
             ("100m", Some(Duration::from_millis(100))),
             ("7u", Some(Duration::from_micros(7))),

@@ -26,7 +26,7 @@ fn runs() -> usize {
 }
 
 fn hex(input: &[u8]) -> String {
-    input.iter().map(|byte| format!("{byte:02x}")).collect()
+    input.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn iris() -> serde_json::Value {

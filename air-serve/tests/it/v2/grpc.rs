@@ -252,7 +252,8 @@ fn what_does_not_fit_is_told_so() {
         change(&mut request);
         call(addr, INFER, &[], &request)
     };
-    let cases: [(fn(&mut ModelInferRequest), i32, &str); 9] = [
+    type Case = (fn(&mut ModelInferRequest), i32, &'static str);
+    let cases: [Case; 9] = [
         (|request| request.model_name.clear(), 5, "no model ``"),
         (|request| request.model_version = "7".to_owned(), 5, "no version `7`: it has 1"),
         (|request| request.inputs.clear(), 3, "expected the input `X`: FP32 [-1, 4], got none"),
@@ -305,6 +306,9 @@ fn messages_that_are_cut_off_compressed_or_too_large_are_refused() {
     let mut endless = whole.clone();
     endless[1] = 0xff;
     assert_ne!(status(endless), 0);
+    // Two bytes each in the message, hundreds in memory.
+    let flood = framed(&[0x2a, 0].repeat(4_000));
+    assert_eq!(status(flood), 3);
     // What is refused before all of it has come may also be reset.
     match answer(vec![0; 100_000]) {
         Ok(answer) => assert_eq!(answer.status, 8, "{}", answer.message),

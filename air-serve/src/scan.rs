@@ -1,15 +1,15 @@
-//! A walk over the wire format before anything is decoded.
+//! A walk over the wire format of protocol buffers before anything is decoded: of ONNX files and of inference requests.
 //!
-//! `prost` reports what is wrong with a file but not where, and decodes one-byte empty messages into structs of hundreds
+//! `prost` reports what is wrong but not where, and decodes one-byte empty messages into structs of hundreds
 //! of bytes. The walk checks every length against its parent, names the offset of the first fault, and bounds the
-//! memory that decoding may take in proportion to the size of the file.
+//! memory that decoding may take in proportion to the size of the input.
 
 use std::fmt;
 
-/// What is wrong with a file and where.
+/// What is wrong and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Offset in bytes from the start of the file.
+    /// Offset in bytes from the start.
     pub offset: usize,
     pub reason: String,
 }
@@ -20,9 +20,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The messages that `proto.rs` declares; everything else is a leaf to this walk.
+/// The messages that `onnx/proto.rs` and `v2/grpc/messages.rs` declare; everything else is a leaf to this walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
+    /// An `onnx.ModelProto`.
     Model,
     Graph,
     Node,
@@ -34,6 +35,15 @@ enum Kind {
     Shape,
     Dim,
     OperatorSet,
+    /// An `inference.ModelInferRequest`.
+    InferRequest,
+    InferTensor,
+    InferOutput,
+    InferContents,
+    /// A parameter with its name.
+    Parameter,
+    /// A message with no other in it.
+    Plain,
 }
 
 impl Kind {
@@ -49,6 +59,10 @@ impl Kind {
             (Kind::Type, 1) => Kind::TensorType,
             (Kind::TensorType, 2) => Kind::Shape,
             (Kind::Shape, 1) => Kind::Dim,
+            (Kind::InferRequest, 5) => Kind::InferTensor,
+            (Kind::InferRequest, 6) => Kind::InferOutput,
+            (Kind::InferRequest | Kind::InferTensor, 4) | (Kind::InferOutput, 2) => Kind::Parameter,
+            (Kind::InferTensor, 5) => Kind::InferContents,
             _ => return None,
         })
     }
@@ -59,18 +73,23 @@ impl Kind {
             Kind::Graph => "the graph",
             Kind::Node => "a node",
             Kind::Attribute => "an attribute",
-            Kind::Tensor => "a tensor",
+            Kind::Tensor | Kind::InferTensor => "a tensor",
             Kind::ValueInfo => "a value's description",
             Kind::Type => "a type",
             Kind::TensorType => "a tensor type",
             Kind::Shape => "a shape",
             Kind::Dim => "a dimension",
             Kind::OperatorSet => "an operator set",
+            Kind::InferRequest => "the request",
+            Kind::InferOutput => "an output",
+            Kind::InferContents => "the contents of a tensor",
+            Kind::Parameter => "a parameter",
+            Kind::Plain => "the message",
         }
     }
 }
 
-/// Decoding may take this much memory, plus `BYTES_PER_BYTE` times the file.
+/// Decoding may take this much memory, plus `BYTES_PER_BYTE` times the input.
 const BASE_BYTES: usize = 16 << 20;
 /// Honest files stay below 8: an unpacked `int64` of two bytes becomes eight.
 const BYTES_PER_BYTE: usize = 16;
@@ -79,21 +98,20 @@ const MESSAGE_BYTES: usize = 512;
 /// A decoded string or byte field, likewise.
 const LEAF_BYTES: usize = 64;
 
-/// Walks `file` as an `onnx.ModelProto`.
-pub(crate) fn scan(file: &[u8]) -> Result<(), Fault> {
-    let mut walk =
-        Walk { file, spent: 0, limit: BASE_BYTES.saturating_add(file.len().saturating_mul(BYTES_PER_BYTE)) };
-    walk.message(Kind::Model, 0, file.len())
+/// Walks `input` as a message of that kind.
+pub(crate) fn scan(kind: Kind, input: &[u8]) -> Result<(), Fault> {
+    let limit = BASE_BYTES.saturating_add(input.len().saturating_mul(BYTES_PER_BYTE));
+    Walk { input, spent: 0, limit }.message(kind, 0, input.len())
 }
 
 struct Walk<'a> {
-    file: &'a [u8],
+    input: &'a [u8],
     spent: usize,
     limit: usize,
 }
 
 impl Walk<'_> {
-    /// Recursion is as deep as `Kind::child` allows: model, graph, node, attribute, tensor.
+    /// Recursion is as deep as `Kind::child` allows: at most model, graph, node, attribute, tensor.
     fn message(&mut self, kind: Kind, mut at: usize, end: usize) -> Result<(), Fault> {
         self.spend(at, MESSAGE_BYTES)?;
         while at < end {
@@ -134,7 +152,7 @@ impl Walk<'_> {
             if *at >= end {
                 return Err(self.cut(start, end, kind));
             }
-            let byte = self.file[*at];
+            let byte = self.input[*at];
             *at += 1;
             if shift < 64 {
                 value |= u64::from(byte & 0x7f) << shift;
@@ -157,8 +175,8 @@ impl Walk<'_> {
     }
 
     fn cut(&self, at: usize, end: usize, kind: Kind) -> Fault {
-        let reason = if end == self.file.len() {
-            format!("the file ends at byte {end}, inside {}: it is cut short", kind.name())
+        let reason = if end == self.input.len() {
+            format!("it ends at byte {end}, inside {}: it is cut short", kind.name())
         } else {
             format!("a field runs past the end of {}", kind.name())
         };
@@ -185,13 +203,13 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_an_empty_model() {
-        assert_eq!(scan(&[]), Ok(()));
+        assert_eq!(scan(Kind::Model, &[]), Ok(()));
     }
 
     #[test]
     fn a_length_past_the_end_says_where() {
         // Field 7 (graph), 100 bytes claimed, 2 there.
-        let fault = scan(&[0x3a, 100, 0, 0]).unwrap_err();
+        let fault = scan(Kind::Model, &[0x3a, 100, 0, 0]).unwrap_err();
         assert_eq!(fault.offset, 2);
         assert!(fault.reason.contains("cut short"), "{fault}");
     }
@@ -203,7 +221,30 @@ mod tests {
         let mut file = vec![0x3a];
         prost::encoding::encode_varint(nodes.len() as u64, &mut file);
         file.extend(nodes);
-        let fault = scan(&file).unwrap_err();
+        let fault = scan(Kind::Model, &file).unwrap_err();
         assert!(fault.reason.contains("more than"), "{fault}");
+    }
+
+    #[test]
+    fn a_flood_of_empty_inputs_or_parameters_is_refused() {
+        for (kind, key) in
+            [(Kind::InferRequest, 0x2a), (Kind::InferRequest, 0x32), (Kind::InferRequest, 0x22)]
+        {
+            let fault = scan(kind, &[key, 0].repeat(4 << 20)).unwrap_err();
+            assert!(fault.reason.contains("more than"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn an_honest_request_of_many_elements_is_not() {
+        // Inputs, raw contents and packed numbers of 8 MiB.
+        let long = |key: u8, body: &[u8]| {
+            let mut field = vec![key];
+            prost::encoding::encode_varint(body.len() as u64, &mut field);
+            [field, body.to_vec()].concat()
+        };
+        let raw = long(0x3a, &vec![0; 8 << 20]);
+        let typed = long(0x2a, &long(0x2a, &long(0x1a, &vec![1; 8 << 20])));
+        assert_eq!(scan(Kind::InferRequest, &[raw, typed].concat()), Ok(()));
     }
 }
