@@ -251,7 +251,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let first = runtime.block_on(async {
             let clock = Clock::system();
-            let late = clock.sleep(Duration::from_secs(3600));
+            let late = clock.sleep(Duration::from_hours(1));
             let early = clock.sleep(Duration::from_millis(5));
             tokio::select! {
                 // The driver sleeps before anybody has come, and is told of each.
