@@ -176,18 +176,18 @@ impl Autoscaler {
         while self.samples.front().is_some_and(|(at, ..)| at.saturating_add(look_back) < now) {
             self.samples.pop_front();
         }
-        if load.running == 0 {
-            if load.ongoing > 0 {
-                self.wake();
-            }
+        if load.running == 0 && load.ongoing > 0 {
+            self.wake();
             return self.target;
         }
+        // One that cannot start for want of its weights, say, is not tried for ever when nobody asks.
+        let running = load.running.max(1);
         let recent = look_back.min(Duration::from_secs_f64(self.config.upscale_delay_s));
-        let up = self.desired(self.mean(now, recent).0, load.running);
+        let up = self.desired(self.mean(now, recent).0, running);
         let (ongoing, busy) = self.mean(now, look_back);
         // What the busy ones need counts only against taking replicas away.
         let needed = (busy / FULLEST).ceil() as usize;
-        let down = self.desired(ongoing, load.running).max(up).max(needed.min(self.target));
+        let down = self.desired(ongoing, running).max(up).max(needed.min(self.target));
         let (way, desired, delay) = if up > self.target {
             (Way::Up, up, self.config.upscale_delay_s)
         } else if down < self.target {
@@ -317,6 +317,15 @@ mod tests {
         assert_eq!(gone, 60_000);
         assert_eq!(scaler.observe(ms(60_100), Load { running: 0, ..idle }), 0);
         assert_eq!(scaler.observe(ms(60_200), Load { ongoing: 1, busy: 0.0, running: 0 }), 1);
+    }
+
+    #[test]
+    fn what_never_starts_is_given_up_when_nobody_asks() {
+        let mut scaler = Autoscaler::new(between(0, 10));
+        assert_eq!(scaler.observe(ms(0), Load { ongoing: 3, busy: 0.0, running: 0 }), 1);
+        let idle = Load { ongoing: 0, busy: 0.0, running: 0 };
+        let gone = (100..100_000).step_by(100).find(|t| scaler.observe(ms(*t), idle) == 0).unwrap();
+        assert!((60_000..66_000).contains(&gone), "{gone}");
     }
 
     #[test]

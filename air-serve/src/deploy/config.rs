@@ -13,6 +13,9 @@ use crate::error::ServeError;
 /// Most replicas of a deployment; each is a thread.
 pub(crate) const MOST_REPLICAS: usize = 1024;
 
+/// A call that takes longer than this many seconds, and longer than a request may, does not return.
+const HUNG_S: f64 = 30.0;
+
 /// Where a model is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -49,8 +52,8 @@ pub struct DeploymentConfig {
     pub execution: Execution,
     /// Settings of the model itself, handed to its [`reconfigure`](crate::Model::reconfigure) when it is built and whenever they change.
     pub user_config: Option<Value>,
-    /// How long a call of the model may take before the replica is given up and replaced, in seconds (default: as long as a request,
-    /// `request_timeout_s`).
+    /// How long a call of the model may take before the replica is given up and replaced, in seconds (default 30, or `request_timeout_s` if that
+    /// is longer).
     pub health_check_timeout_s: Option<f64>,
     /// How long a replica may take to build its model, in seconds (default 600).
     pub startup_timeout_s: f64,
@@ -160,7 +163,7 @@ impl DeploymentConfig {
     }
 
     fn health_check_timeout(&self) -> f64 {
-        self.health_check_timeout_s.unwrap_or(self.request_timeout_s)
+        self.health_check_timeout_s.unwrap_or(self.request_timeout_s.max(HUNG_S))
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -203,8 +203,13 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         let given_up = self.fleet.look(now, |number| see(lives.get(&number)));
         self.carry_out(given_up);
         let members = self.fleet.members();
-        self.lives.retain(|number, _| {
-            members.get(number).is_some_and(|member| !matches!(member.stage, Stage::Waiting { .. }))
+        self.lives.retain(|number, life| {
+            let lives_on =
+                members.get(number).is_some_and(|member| !matches!(member.stage, Stage::Waiting { .. }));
+            if !lives_on {
+                life.bury();
+            }
+            lives_on
         });
         self.scale(now);
         self.roll();

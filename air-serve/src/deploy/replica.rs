@@ -54,6 +54,16 @@ impl<I: Send + 'static, O: Send + 'static> Life<I, O> {
         self.core.wake();
     }
 
+    /// Sees to it that nothing is left of a life that is over. Usually it has done so itself; but it may have ended in code of the user's that no
+    /// model's call is, the copying of an input say.
+    pub(crate) fn bury(&self) {
+        if self.slot.ended().is_none() {
+            let reason =
+                self.worker.ended().map_or_else(|| "it ended".into(), |exit| exit.to_string().into());
+            self.core.give_up(&self.slot, &reason);
+        }
+    }
+
     /// Waits for it no longer. Its thread ends when its model returns.
     pub(crate) fn give_up(&self, reason: &Arc<str>) {
         tracing::error!(replica = %self.slot.name, %reason, "the replica is given up");

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use air_core::BoxError;
-use air_serve::{App, CallError, Deployment, DeploymentHandle, Execution, Model, ReplicaState, Server, run};
+use air_core::{BoxError, Clock, ManualClock, RuntimeConfig};
+use air_serve::{
+    App, CallError, Deployment, DeploymentHandle, DeploymentState, DeploymentStatus, Execution, Model,
+    ReplicaState, Server, run_with,
+};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use futures::executor::block_on;
 use futures::future::join_all;
@@ -18,6 +22,7 @@ const PANIC_ONCE: i64 = -3;
 
 /// Gives back its inputs, but for some.
 struct Moody {
+    hangs: Sender<()>,
     /// Never sent to: receiving waits until the test is over.
     forever: Receiver<()>,
     panics: Arc<AtomicUsize>,
@@ -29,6 +34,7 @@ impl Model for Moody {
 
     fn predict(&mut self, batch: Vec<i64>) -> Result<Vec<i64>, BoxError> {
         if batch.contains(&HANG) {
+            let _ = self.hangs.send(());
             let _ = self.forever.recv();
         }
         let first = batch.contains(&PANIC_ONCE) && self.panics.fetch_add(1, Ordering::SeqCst) == 0;
@@ -37,28 +43,83 @@ impl Model for Moody {
     }
 }
 
-/// A deployment of moody models. The model that hangs goes on when the sender is dropped.
-fn moody() -> (Sender<()>, Deployment<Moody>) {
-    let (end, forever) = unbounded();
-    let panics = Arc::new(AtomicUsize::new(0));
-    let build = move || Ok(Moody { forever: forever.clone(), panics: Arc::clone(&panics) });
-    let deployment = Deployment::new("model", build).with(|config| config.execution = Execution::Thread);
-    (end, deployment)
+/// The test's side of moody models.
+struct Mood {
+    /// A model hangs now.
+    hanging: Receiver<()>,
+    /// Dropped, it lets go of those that hang.
+    _end: Sender<()>,
 }
 
-fn serve<M: Model>(deployment: Deployment<M>) -> (Server, DeploymentHandle<M::In, M::Out>) {
-    let server = run(App::new().with_http(|http| http.port = 0).deploy(deployment)).unwrap();
+fn moody() -> (Mood, Deployment<Moody>) {
+    let ((_end, forever), (hangs, hanging)) = (unbounded(), unbounded());
+    let panics = Arc::new(AtomicUsize::new(0));
+    let build = move || {
+        let (hangs, forever, panics) = (hangs.clone(), forever.clone(), Arc::clone(&panics));
+        Ok(Moody { hangs, forever, panics })
+    };
+    let deployment = Deployment::new("model", build).with(|config| {
+        config.execution = Execution::Thread;
+        config.request_timeout_s = 10_000.0;
+    });
+    (Mood { hanging, _end }, deployment)
+}
+
+struct Served<M: Model> {
+    server: Server,
+    handle: DeploymentHandle<M::In, M::Out>,
+    clock: ManualClock,
+}
+
+/// Serves a deployment on a clock that stands still, so that nothing hangs and nothing is late but by the test's will.
+fn serve<M: Model>(deployment: Deployment<M>) -> Served<M> {
+    let (clock, manual) = Clock::manual();
+    let app = App::new().with_http(|http| http.port = 0).deploy(deployment);
+    let server = run_with(app, RuntimeConfig::default().clock(clock)).unwrap();
     let handle = server.handle("model").unwrap();
-    (server, handle)
+    Served { server, handle, clock: manual }
+}
+
+impl<M: Model> Served<M> {
+    fn status(&self) -> DeploymentStatus {
+        self.server.status().applications["default"].deployments["model"].clone()
+    }
+
+    /// Lets so much time pass, once who looks after the deployment waits for it to.
+    fn pass(&self, ms: u64) {
+        self.clock.wait_for_sleepers(1);
+        self.clock.advance(Duration::from_millis(ms));
+    }
+
+    /// Lets time pass, a tenth of a second after another, until it is so.
+    #[track_caller]
+    fn pass_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        until(what, || {
+            self.pass(100);
+            is_so()
+        });
+    }
+
+    /// Waits for something while time passes.
+    #[track_caller]
+    fn passing<T: Send>(&self, what: &str, wait: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let waiting = scope.spawn(wait);
+            self.pass_until(what, || waiting.is_finished());
+            waiting.join().unwrap()
+        })
+    }
 }
 
 #[test]
 fn a_model_that_never_returns_is_given_up_and_its_callers_are_told() {
-    let (end, deployment) = moody();
-    let (server, handle) = serve(deployment.with(|config| config.health_check_timeout_s = Some(0.2)));
-    let stuck = handle.call(HANG);
+    let (mood, deployment) = moody();
+    let served = serve(deployment.with(|config| config.health_check_timeout_s = Some(0.2)));
+    let stuck = served.handle.call(HANG);
     // The only replica hangs, so that this is answered by the one that takes its place.
-    let next = handle.call(7);
+    let next = served.handle.call(7);
+    mood.hanging.recv_timeout(Duration::from_mins(1)).unwrap();
+    served.pass(300);
     match block_on(stuck) {
         Err(CallError::GivenUp { replica, reason }) => {
             assert_eq!(&*replica, "model#0");
@@ -66,57 +127,50 @@ fn a_model_that_never_returns_is_given_up_and_its_callers_are_told() {
         }
         other => panic!("{other:?}"),
     }
+    // For the delay before the next start. Then time stands still, and nothing else can seem to hang.
+    served.pass(100);
     assert_eq!(block_on(next).unwrap(), 7);
-    let deployment = &server.status().applications["default"].deployments["model"];
-    let [replica] = &deployment.replicas[..] else { panic!("{deployment:?}") };
+    let [replica] = &served.status().replicas[..] else { panic!("{:?}", served.status()) };
     assert_eq!((replica.name.as_str(), replica.restarts), ("model#0", 1));
     assert_eq!(replica.last_exit.as_deref(), Some("its model did not return within 200ms"));
-    assert!(server.metrics().contains("air_serve_replica_restarts_total{deployment=\"model\"} 1"));
-    drop(end);
+    assert!(served.server.metrics().contains("air_serve_replica_restarts_total{deployment=\"model\"} 1"));
+    drop(mood);
 }
 
 #[test]
 fn what_a_lost_replica_had_is_tried_again_where_it_may_run_twice() {
-    let (end, deployment) = moody();
+    let (_mood, deployment) = moody();
     let deployment = deployment.idempotent().with(|config| {
-        config.health_check_timeout_s = Some(0.5);
         config.max_batch_size = 8;
         config.batch_wait_timeout_s = 0.05;
     });
-    let (server, handle) = serve(deployment);
+    let served = serve(deployment);
     // All in one batch. The one that panics does so again when it is tried alone; the others are answered.
-    let calls: Vec<_> = [1, PANIC, 2, PANIC_ONCE, 3].into_iter().map(|x| handle.call(x)).collect();
-    let answers = block_on(join_all(calls));
+    let calls: Vec<_> = [1, PANIC, 2, PANIC_ONCE, 3].into_iter().map(|x| served.handle.call(x)).collect();
+    let answers = served.passing("all are answered", || block_on(join_all(calls)));
     let said: Vec<_> = answers.iter().map(|answer| answer.as_ref().ok().copied()).collect();
     assert_eq!(said, [Some(1), None, Some(2), Some(PANIC_ONCE), Some(3)]);
     assert!(matches!(&answers[1], Err(CallError::Panicked { .. })), "{answers:?}");
-    assert!(
-        server.metrics().contains("air_serve_retries_total{deployment=\"model\"} 5"),
-        "{}",
-        server.metrics()
-    );
-    drop(end);
+    let metrics = served.server.metrics();
+    assert!(metrics.contains("air_serve_retries_total{deployment=\"model\"} 5"), "{metrics}");
 }
 
 #[test]
 fn an_inline_call_is_tried_again_too() {
-    let (_end, deployment) = moody();
-    let deployment = deployment.idempotent().with(|config| config.execution = Execution::Inline);
-    let (_server, handle) = serve(deployment);
-    assert_eq!(handle.call_blocking(PANIC_ONCE).unwrap(), PANIC_ONCE);
-    assert!(matches!(handle.call_blocking(PANIC), Err(CallError::Panicked { .. })));
+    let (_mood, deployment) = moody();
+    let served = serve(deployment.idempotent().with(|config| config.execution = Execution::Inline));
+    let ask = |x| served.passing("it is answered", || served.handle.call_blocking(x));
+    assert_eq!(ask(PANIC_ONCE).unwrap(), PANIC_ONCE);
+    assert!(matches!(ask(PANIC), Err(CallError::Panicked { .. })));
 }
 
 #[test]
 fn others_never_notice_a_replica_that_is_lost() {
-    let (end, deployment) = moody();
-    let (server, handle) = serve(deployment.with(|config| {
-        config.num_replicas = 2;
-        config.health_check_timeout_s = Some(0.3);
-    }));
-    std::thread::scope(|scope| {
+    let (mood, deployment) = moody();
+    let served = serve(deployment.with(|config| config.num_replicas = 3));
+    thread::scope(|scope| {
         for caller in 0..4 {
-            let handle = handle.clone();
+            let handle = served.handle.clone();
             scope.spawn(move || {
                 for call in 0..500 {
                     let x = caller * 1000 + call;
@@ -124,16 +178,19 @@ fn others_never_notice_a_replica_that_is_lost() {
                 }
             });
         }
-        for bad in [PANIC, HANG, PANIC] {
-            assert!(handle.call_blocking(bad).is_err());
+        // One hangs all the while, of another the model is lost again and again.
+        let stuck = served.handle.call(HANG);
+        mood.hanging.recv_timeout(Duration::from_mins(1)).unwrap();
+        for _ in 0..3 {
+            let lost = served.passing("it is answered", || block_on(served.handle.call(PANIC)));
+            assert!(matches!(lost, Err(CallError::Panicked { .. })), "{lost:?}");
         }
+        drop(stuck);
     });
-    until("both replicas are back", || {
-        let status = server.status();
-        let deployment = &status.applications["default"].deployments["model"];
-        deployment.replica_states.get(&ReplicaState::Running) == Some(&2)
+    served.pass_until("all replicas are back", || {
+        served.status().replica_states.get(&ReplicaState::Running) == Some(&3)
     });
-    drop(end);
+    drop(mood);
 }
 
 #[test]
@@ -149,17 +206,47 @@ fn a_request_without_a_replica_still_ends_in_time() {
             Ok(x)
         }))
     });
-    let (server, handle) = serve(deployment.with(|config| config.request_timeout_s = 0.5));
+    let served = serve(deployment.with(|config| config.request_timeout_s = 0.5));
     failing.store(1, Ordering::SeqCst);
-    assert!(matches!(handle.call_blocking(-1), Err(CallError::Panicked { .. })));
+    assert!(matches!(block_on(served.handle.call(-1)), Err(CallError::Panicked { .. })));
     // Without a runtime of its own the future knows no time: whoever looks after the deployment does.
+    let call = served.handle.call(1);
+    let late = served.passing("it ends", || block_on(call));
     assert!(
-        matches!(block_on(handle.call(1)), Err(CallError::Timeout { limit }) if limit == Duration::from_millis(500))
+        matches!(late, Err(CallError::Timeout { limit }) if limit == Duration::from_millis(500)),
+        "{late:?}"
     );
-    let status = server.status();
-    let deployment = &status.applications["default"].deployments["model"];
-    assert_eq!(deployment.status, air_serve::DeploymentState::Unhealthy);
-    assert_eq!(deployment.message, "replica model#0: the disk is gone");
+    served.pass_until("it says why", || {
+        let status = served.status();
+        status.message == "replica model#0: the disk is gone" && status.status == DeploymentState::Unhealthy
+    });
     failing.store(0, Ordering::SeqCst);
-    until("it recovers", || handle.call_blocking(1).is_ok());
+    served.pass_until("it recovers", || served.status().status == DeploymentState::Healthy);
+    assert_eq!(block_on(served.handle.call(1)).unwrap(), 1);
+}
+
+/// An input that cannot always be copied.
+#[derive(Debug, PartialEq)]
+struct Odd(i64);
+
+impl Clone for Odd {
+    fn clone(&self) -> Self {
+        assert!(self.0 >= 0, "no copies of this");
+        Odd(self.0)
+    }
+}
+
+#[test]
+fn a_replica_that_ends_outside_its_model_is_replaced_too() {
+    let deployment = Deployment::new("model", || Ok(air_serve::each(|x: Odd| Ok(x.0)))).idempotent();
+    let served = serve(deployment.with(|config| {
+        config.execution = Execution::Thread;
+        config.request_timeout_s = 10_000.0;
+    }));
+    let ask = |x| served.passing("it is answered", || served.handle.call_blocking(Odd(x)));
+    assert!(ask(-1).is_err());
+    assert_eq!(ask(3).unwrap(), 3);
+    let [replica] = &served.status().replicas[..] else { panic!("{:?}", served.status()) };
+    assert_eq!(replica.restarts, 1);
+    assert_eq!(replica.last_exit.as_deref(), Some("panicked: no copies of this"));
 }
