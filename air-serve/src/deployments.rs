@@ -7,11 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::app::Part;
 use crate::deploy::{ApplicationStatus, Ground, Outcome, Running, ServeStatus};
 use crate::error::ServeError;
 use crate::http::{Route, RouteTable};
+use crate::openapi::{self, Described};
 use crate::v2::{Catalog, Served};
 
 /// How often a deploy looks whether the last request of an old route is over.
@@ -171,6 +173,16 @@ impl Deployments {
         let deleting = self.closing.load(Ordering::Relaxed);
         let application = ApplicationStatus::of(deployments, last.failure.clone(), deleting, at);
         ServeStatus { applications: [("default".to_owned(), application)].into() }
+    }
+
+    /// The OpenAPI document of what is served now.
+    pub(crate) fn openapi(&self, has_repository: bool) -> Value {
+        let (table, models) = (self.table.load_full(), self.catalog.all());
+        let mut routes: Vec<(&str, &str)> =
+            table.routes.iter().map(|(path, route)| (path.as_str(), route.deployment.as_str())).collect();
+        routes.sort_unstable();
+        let models = models.iter().map(|model| (&*model.name, model.signature())).collect();
+        openapi::document(&Described { routes, models, has_repository })
     }
 
     /// A deployment that cannot answer now.

@@ -41,6 +41,7 @@
 //! | [`v2`] | the Open Inference Protocol |
 //! | `scan` | protocol buffers, before they are decoded |
 //! | `metrics` | what is counted |
+//! | `openapi` | what is served, for tools |
 //! | [`load`] | an open-loop load generator |
 //! | `cli` | the `air-serve` command |
 //!
@@ -68,6 +69,7 @@ pub mod load;
 mod metrics;
 mod model;
 pub mod onnx;
+mod openapi;
 mod scan;
 mod server;
 pub mod v2;

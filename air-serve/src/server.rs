@@ -56,10 +56,12 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         rest: server.metrics.route("/v2")?,
         grpc: server.metrics.route("grpc")?,
     };
+    let (described, has_repository) = (Arc::clone(&deployments), v2.repository.is_some());
     let own = http::Own {
         table: Arc::clone(&table),
         metrics: server.metrics.clone(),
         unready,
+        openapi: Arc::new(move || described.openapi(has_repository)),
         status: Arc::new(move || deployments.status()),
     };
     let other = server.metrics.route("other")?;

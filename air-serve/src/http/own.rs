@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{Response, StatusCode, Uri};
 use axum::routing::get;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::reply::{self, Body};
 use super::route::RouteTable;
@@ -21,6 +22,8 @@ pub(crate) struct Own {
     pub table: Arc<ArcSwap<RouteTable>>,
     pub metrics: Metrics,
     pub status: Arc<dyn Fn() -> ServeStatus + Send + Sync>,
+    /// The OpenAPI document of what is served now.
+    pub openapi: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Why the server should get no traffic now, if so.
     pub unready: Arc<dyn Fn() -> Option<String> + Send + Sync>,
 }
@@ -33,6 +36,7 @@ pub(crate) fn router(own: Own) -> Router {
         .route("/-/routes", get(routes))
         .route("/-/status", get(status))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
         .method_not_allowed_fallback(async || reply::not_allowed("GET").map(axum::body::Body::new))
         .fallback(unknown)
         .with_state(own)
@@ -55,6 +59,10 @@ async fn routes(State(own): State<Own>) -> Page {
     let table = own.table.load();
     let routes: BTreeMap<_, _> = table.routes.iter().map(|(path, route)| (path, &route.deployment)).collect();
     json(&routes)
+}
+
+async fn openapi(State(own): State<Own>) -> Page {
+    json(&(own.openapi)())
 }
 
 async fn status(State(own): State<Own>) -> Page {

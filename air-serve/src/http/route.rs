@@ -89,7 +89,7 @@ fn bad_json(body: &[u8], error: &serde_json::Error) -> Response<Body> {
 /// Whether a path may be a route.
 pub(crate) fn valid_path(path: &str) -> Result<(), String> {
     let reserved = ["/-/", "/health/"].iter().any(|prefix| path.starts_with(prefix))
-        || path == "/metrics"
+        || ["/metrics", "/openapi.json"].contains(&path)
         || crate::v2::owns(path);
     if reserved {
         return Err(format!("the route {path} is one of the server's own"));

@@ -39,7 +39,8 @@ impl Drop for Served {
 /// A deployment without the types of its model.
 trait Target: Send + Sync {
     fn signature(&self) -> &Signature;
-    fn call(&self, inputs: Vec<Tensor>) -> Outcome;
+    /// Calls the model, within the limit where there is one.
+    fn call(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Outcome;
 }
 
 type Outputs = Result<Vec<Tensor>, Fault>;
@@ -59,12 +60,15 @@ impl<I: Send + 'static, O: Send + 'static> Target for Coded<I, O> {
         self.codec.signature()
     }
 
-    fn call(&self, inputs: Vec<Tensor>) -> Outcome {
+    fn call(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Outcome {
         let input = match self.codec.decode(inputs) {
             Ok(input) => input,
             Err(error) => return Outcome::Now(Err(error.into())),
         };
-        let mut call = self.handle.call(input);
+        let mut call = match limit {
+            Some(limit) => self.handle.within(limit).call(input),
+            None => self.handle.call(input),
+        };
         if let Some(reply) = call.ready() {
             return Outcome::Now(encoded(&*self.codec, reply));
         }
@@ -126,20 +130,11 @@ impl Served {
         let signature = self.signature();
         check_outputs(signature, &request.outputs)?;
         let inputs = signature.arrange(std::mem::take(&mut request.inputs))?;
-        let outputs = match (self.target.call(inputs), request.timeout.filter(|limit| !limit.is_zero())) {
-            (Outcome::Now(outputs), _) => outputs,
-            (Outcome::Later(outputs), None) => outputs.await,
-            (Outcome::Later(outputs), Some(limit)) => within(limit, outputs).await,
+        let outputs = match self.target.call(inputs, request.timeout) {
+            Outcome::Now(outputs) => outputs,
+            Outcome::Later(outputs) => outputs.await,
         };
         select(signature, &request.outputs, outputs?)
-    }
-}
-
-/// A call that takes longer is dropped, which takes it out of the queue.
-async fn within(limit: Duration, outputs: impl Future<Output = Outputs>) -> Outputs {
-    match tokio::time::timeout(limit, outputs).await {
-        Ok(outputs) => outputs,
-        Err(_) => Err(CallError::Timeout { limit }.into()),
     }
 }
 
@@ -150,6 +145,11 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
+    /// All models, in the order of their names.
+    pub(crate) fn all(&self) -> Vec<Arc<Served>> {
+        self.models.load().values().cloned().collect()
+    }
+
     /// The names of all models, in order.
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
         self.models.load().keys().cloned().collect()

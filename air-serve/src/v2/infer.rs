@@ -132,9 +132,14 @@ impl Inference {
             inputs,
             outputs,
             is_binary: request.parameters.flag("binary_data_output")?.unwrap_or(false),
-            timeout: request.parameters.number("timeout")?.map(Duration::from_micros),
+            timeout: timeout(request.parameters.number("timeout")?),
         })
     }
+}
+
+/// The parameter `timeout`, in microseconds; 0 is none.
+pub(crate) fn timeout(micros: Option<u64>) -> Option<Duration> {
+    micros.filter(|&micros| micros > 0).map(Duration::from_micros)
 }
 
 fn not_a_request(length: usize, error: &serde_json::Error) -> Fault {

@@ -10,7 +10,7 @@ use super::messages::{
 use crate::v2::catalog::Served;
 use crate::v2::datatype::DataType;
 use crate::v2::fault::Fault;
-use crate::v2::infer::{FOREIGN, Inference, Wanted, foreign};
+use crate::v2::infer::{self, FOREIGN, Inference, Wanted, foreign};
 use crate::v2::signature::shortened;
 use crate::v2::tensor::{Element, Tensor, put_all, put_string};
 
@@ -56,7 +56,7 @@ fn timeout(parameters: &Parameters) -> Result<Option<Duration>, Fault> {
         _ => None,
     };
     let wrong = || Fault::malformed("the parameter timeout must be a whole number of microseconds");
-    micros.map(Duration::from_micros).map(Some).ok_or_else(wrong)
+    Ok(infer::timeout(Some(micros.ok_or_else(wrong)?)))
 }
 
 fn refuse_foreign(parameters: &Parameters, tensor: &str) -> Result<(), Fault> {

@@ -99,7 +99,7 @@ impl V2 {
                 Ok(limit) => limit,
                 Err(status) => return status.into_http(),
             };
-            let answer = self.dispatch(Request::from_parts(head, Full::new(body)));
+            let answer = self.dispatch(Request::from_parts(head, Full::new(body)), limit);
             let Some(limit) = limit else { return answer.await };
             match tokio::time::timeout(limit, answer).await {
                 Ok(response) => response,
@@ -108,16 +108,16 @@ impl V2 {
         })
     }
 
-    async fn dispatch(&self, call: Call) -> Response<Body> {
+    async fn dispatch(&self, call: Call, limit: Option<Duration>) -> Response<Body> {
         let path = call.uri().path().to_owned();
         match parts(&path) {
-            Some((INFERENCE, method)) => self.inference(method, call).await,
+            Some((INFERENCE, method)) => self.inference(method, call, limit).await,
             Some((HEALTH, "Check")) => unary(call, |request| now(self.check(&request))).await,
             _ => unimplemented(),
         }
     }
 
-    async fn inference(&self, method: &str, call: Call) -> Response<Body> {
+    async fn inference(&self, method: &str, call: Call, limit: Option<Duration>) -> Response<Body> {
         match method {
             "ServerLive" => unary(call, |_: Empty| now(Ok(ServerLiveResponse { live: true }))).await,
             "ServerReady" => {
@@ -127,7 +127,8 @@ impl V2 {
             "ServerMetadata" => unary(call, |_: Empty| now(Ok(self.server_metadata()))).await,
             "ModelMetadata" => unary(call, |request| now(self.model_metadata(&request))).await,
             "ModelInfer" => {
-                scanned(call, scan::Kind::InferRequest, |request| self.model_infer(request).boxed()).await
+                scanned(call, scan::Kind::InferRequest, |request| self.model_infer(request, limit).boxed())
+                    .await
             }
             "RepositoryIndex" => unary(call, |request| now(self.repository_index(&request))).await,
             "RepositoryModelLoad" => unary(call, |request| self.load(request).boxed()).await,
@@ -173,9 +174,15 @@ impl V2 {
         })
     }
 
-    async fn model_infer(&self, request: ModelInferRequest) -> Result<ModelInferResponse, Fault> {
+    async fn model_infer(
+        &self,
+        request: ModelInferRequest,
+        limit: Option<Duration>,
+    ) -> Result<ModelInferResponse, Fault> {
         let served = self.catalog.find(&request.model_name, version(&request.model_version))?;
         let (mut inference, form) = convert::read(request)?;
+        // Known to the queue, so that what would be too late is refused at once.
+        inference.timeout = inference.timeout.into_iter().chain(limit).min();
         let outputs = served.infer(&mut inference).await?;
         convert::write(&served, inference, form, outputs)
     }

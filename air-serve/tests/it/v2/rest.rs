@@ -307,6 +307,24 @@ fn an_answer_that_is_not_what_the_signature_says_is_the_servers_error() {
 }
 
 #[test]
+fn the_openapi_document_has_every_route_and_model_and_its_pages_are_there() {
+    let server = server();
+    let addr = server.addr();
+    let document = page(addr, "/openapi.json");
+    let paths = document["paths"].as_object().unwrap();
+    for path in ["/iris", "/v2/models/iris/infer", "/v2/models/echo/infer"] {
+        assert!(paths[path]["post"].is_object(), "{path}: {paths:?}");
+    }
+    let pages: Vec<&String> =
+        paths.iter().filter(|(_, item)| item["get"].is_object()).map(|(path, _)| path).collect();
+    assert!(pages.len() >= 12, "{pages:?}");
+    for path in pages {
+        assert_eq!(get(addr, path).status, 200, "{path}");
+    }
+    assert!(!paths.contains_key("/v2/repository/index"));
+}
+
+#[test]
 fn a_model_that_is_named_like_a_path_is_reached_by_escapes() {
     let signature = Signature::new().output("y", DataType::Int64, [1]);
     let one = |_: Vec<Tensor>| -> Result<Vec<Tensor>, BoxError> { Ok(vec![Tensor::new("y", [1], &[1i64])?]) };
