@@ -17,10 +17,26 @@ pub const VARIABLE: &str = "AIR_LOG";
 pub const DEFAULT: &str =
     "warn,air_core=info,air_data=info,air_train=info,air_tune=info,air_serve=info,air_rl=info";
 
-/// Sends log lines to stderr. Returns whether this call did so: `false` where a subscriber is installed already.
+/// What a log line looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, the fields of the event beside `timestamp`, `level`, `target` and `message`.
+    Json,
+}
+
+/// Sends log lines to stderr, as text. Returns whether this call did so: `false` where a subscriber is installed already.
 ///
 /// An `AIR_LOG` that cannot be understood is reported on stderr, and the default used.
 pub fn init() -> bool {
+    init_as(Format::Text)
+}
+
+/// [`init`], with lines of a format.
+pub fn init_as(format: Format) -> bool {
     let wanted = std::env::var(VARIABLE).ok();
     let filter = match filter(wanted.as_deref()) {
         Ok(filter) => filter,
@@ -32,7 +48,10 @@ pub fn init() -> bool {
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // What libraries write through `log` comes out here too.
-    lines.with_ansi(std::io::stderr().is_terminal()).finish().try_init().is_ok()
+    match format {
+        Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).finish().try_init().is_ok(),
+        Format::Json => lines.json().flatten_event(true).finish().try_init().is_ok(),
+    }
 }
 
 fn filter(wanted: Option<&str>) -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {

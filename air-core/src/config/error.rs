@@ -23,7 +23,7 @@ pub enum ConfigError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The file is not TOML.
+    /// The file is not TOML, or not YAML.
     #[error("{}:{line}: {message}", path.display())]
     Syntax {
         /// The file.

@@ -1,4 +1,4 @@
-//! [`load`]: one struct, filled from a TOML file, the environment and flags, in that order.
+//! [`load`]: one struct, filled from a file (TOML or YAML), the environment and flags, in that order.
 //!
 //! ```
 //! use air_core::config;
@@ -34,6 +34,7 @@
 
 mod error;
 mod tree;
+mod yaml;
 
 use std::io::Read as _;
 use std::path::Path;
@@ -49,7 +50,7 @@ use tree::Tree;
 /// No configuration file is larger: 1 MiB.
 pub const MAX_BYTES: u64 = 1 << 20;
 
-/// Reads `T` from the file (if there is one), then from the environment variables that begin with `env_prefix` and `_`,
+/// Reads `T` from the file (if there is one; YAML if its name ends in `.yaml` or `.yml`, else TOML), then from the environment variables that begin with `env_prefix` and `_`,
 /// then from `sets`, each `key=value`; what comes later wins.
 ///
 /// A key of a nested table has dots between its parts in a flag (`scaling.workers=4`) and two underscores in a

@@ -7,6 +7,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::error::{ConfigError, Origin};
+use super::yaml::{self, Mistake};
 
 /// No key has more parts.
 const MAX_DEPTH: usize = 16;
@@ -22,8 +23,26 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Takes over a file.
+    /// Takes over a file: YAML if its name says so, else TOML.
     pub(super) fn from_file(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        match ending.to_ascii_lowercase().as_str() {
+            "yaml" | "yml" => Self::from_yaml(path, text),
+            _ => Self::from_toml(path, text),
+        }
+    }
+
+    fn from_yaml(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let mut tree = Self { file: Some(path.into()), ..Self::default() };
+        let mut note = |key: String, line: usize| {
+            tree.origins.insert(key, Origin::File { path: path.into(), line: Some(line) });
+        };
+        tree.table = yaml::parse(text, &mut note)
+            .map_err(|Mistake { line, message }| ConfigError::Syntax { path: path.into(), line, message })?;
+        Ok(tree)
+    }
+
+    fn from_toml(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let line_of = |at: usize| 1 + text.get(..at).unwrap_or(text).matches('\n').count();
         let syntax = |error: toml::de::Error| ConfigError::Syntax {
             path: path.into(),

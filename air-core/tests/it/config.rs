@@ -209,3 +209,31 @@ fn an_error_can_be_taken_apart() {
     assert_eq!(origin, Origin::File { path: case.path(), line: Some(2) });
     assert_eq!((key.as_str(), suggestion.as_deref()), ("scaling.wrokers", Some("workers")));
 }
+
+#[test]
+fn a_file_may_be_yaml_and_its_lines_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("train.yaml");
+    let load = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        config::load_from::<Train>(Some(&path), "AIR_TRAIN", [], &["epochs=7".into()])
+    };
+    let train =
+        load("name: a\nepochs: 1\nlr: 1.0e-3\nscaling: {workers: 2}\nlayers:\n- units: 4\n- {units: 5}\n")
+            .unwrap();
+    let layers = vec![Layer { units: 4 }, Layer { units: 5 }];
+    let scaling = Scaling { workers: 2, gpu: false };
+    assert_eq!(train, Train { name: "a".into(), epochs: 7, lr: 1e-3, scaling, layers, ..Train::default() });
+    for (text, says) in [
+        (
+            "name: a\nlayers:\n- units: 4\n- unit: 5\n",
+            "train.yaml:4: `layers[1].unit`: unknown field `unit`, expected `units`; did you mean `units`?",
+        ),
+        ("name: a\nlr: fast\n", "train.yaml:2: `lr`: invalid type: string \"fast\", expected f64"),
+        ("name: a\nname: b\n", "train.yaml:2: `name` is there twice"),
+        ("name: [a\n", "train.yaml:1: "),
+    ] {
+        let error = load(text).unwrap_err().to_string();
+        assert!(error.contains(says), "expected {says:?}: {error}");
+    }
+}
