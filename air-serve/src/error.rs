@@ -1,6 +1,7 @@
 //! What can go wrong: when a server is set up ([`ServeError`]) and when a request is answered ([`CallError`]).
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,14 @@ pub enum ServeError {
     Config {
         /// What is wrong with it.
         message: String,
+    },
+    /// A certificate or key cannot be served.
+    #[error("TLS: `{}`: {reason}", path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on {addr}: {hint}")]

@@ -40,6 +40,7 @@
 //! | [`onnx`] | model files |
 //! | [`v2`] | the Open Inference Protocol |
 //! | `scan` | protocol buffers, before they are decoded |
+//! | `auth` | API keys: scopes and rates |
 //! | `metrics` | what is counted |
 //! | `openapi` | what is served, for tools |
 //! | [`load`] | an open-loop load generator |
@@ -60,6 +61,7 @@
 //! 7. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
 
 mod app;
+mod auth;
 pub mod cli;
 mod deploy;
 mod deployments;
@@ -75,12 +77,14 @@ mod server;
 pub mod v2;
 
 pub use app::App;
+pub use auth::{AuthConfig, KeyConfig, KeyHash, Scope};
 pub use deploy::{
     ApplicationState, ApplicationStatus, AutoscalingConfig, Call, Deployment, DeploymentConfig,
     DeploymentHandle, DeploymentState, DeploymentStatus, Execution, ReplicaState, ReplicaStatus, ServeStatus,
     UpdateStatus,
 };
+
 pub use error::{CallError, ServeError};
-pub use http::HttpConfig;
+pub use http::{CompressionConfig, CorsConfig, HttpConfig};
 pub use model::{Each, Model, each};
 pub use server::{Server, run, run_with};

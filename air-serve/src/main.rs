@@ -1,6 +1,5 @@
 //! The `air-serve` binary.
 
 fn main() -> std::process::ExitCode {
-    air_core::log::init();
     air_core::cli::main_with(air_serve::cli::main)
 }

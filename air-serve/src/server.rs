@@ -11,7 +11,7 @@ use crate::app::{App, handle_of};
 use crate::deploy::{Deployment, DeploymentHandle, Ground, ServeStatus};
 use crate::deployments::Deployments;
 use crate::error::ServeError;
-use crate::http::{self, Front, HttpConfig, Phase, Threads};
+use crate::http::{self, Front, HttpConfig, Phase, Threads, Tls};
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::v2::{Repository, V2};
@@ -24,6 +24,7 @@ pub fn run(app: App) -> Result<Server, ServeError> {
 /// [`run`], on a runtime of these settings: with a clock of its own, say.
 pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> {
     app.validate()?;
+    let tls = Tls::load(&app.http)?;
     // First the port, which fails at once; models may take long to load.
     let listeners = http::bind(app.http.addr(), app.http.thread_count())?;
     let addr = listeners[0]
@@ -65,7 +66,8 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         status: Arc::new(move || deployments.status()),
     };
     let other = server.metrics.route("other")?;
-    let front = Arc::new(Front { config: app.http, table, v2, own: http::router(own), other });
+    let policy = http::Policy::new(&app.http);
+    let front = Arc::new(Front { config: app.http, policy, tls, table, v2, own: http::router(own), other });
     server.threads = Some(Threads::start(listeners, &front, &server.metrics, &phase_seen)?);
     Ok(server)
 }

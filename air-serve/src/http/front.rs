@@ -17,9 +17,11 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::config::HttpConfig;
+use super::policy::Policy;
 use super::reply::{self, Body};
 use super::request_id::{X_REQUEST_ID, take_or_make};
 use super::route::{Answered, Route, RouteTable};
+use super::tls::Tls;
 use crate::metrics::RouteMetrics;
 use crate::v2::{self, V2, grpc};
 
@@ -29,6 +31,8 @@ pub(crate) type AnyBody = Either<Body, axum::body::Body>;
 /// What every HTTP thread shares.
 pub(crate) struct Front {
     pub config: HttpConfig,
+    pub policy: Option<Policy>,
+    pub tls: Option<Arc<Tls>>,
     pub table: Arc<ArcSwap<RouteTable>>,
     /// The Open Inference Protocol, under `/v2`.
     pub v2: V2,
@@ -46,18 +50,26 @@ impl Front {
     ) -> Result<Response<AnyBody>, Infallible> {
         let start = Instant::now();
         let id = take_or_make(request.headers());
+        let (seen, refusal) = self.policy.as_ref().map(|policy| policy.admit(&request)).unwrap_or_default();
         let route = self.table.load().routes.get(request.uri().path()).cloned();
-        let (mut response, status, metrics) = if let Some(route) = &route {
+        let (mut response, status, metrics) = if let Some((refusal, status)) = refusal {
+            (refusal, status, &self.other)
+        } else if let Some(route) = &route {
             let response = self.predict(route, request).await;
             let status = response.status().as_u16();
             (response.map(Either::Left), status, &route.metrics)
         } else {
             self.beside(request).await
         };
-        metrics.answered(status, start.elapsed());
+        let took = start.elapsed();
+        metrics.answered(status, took);
         if status == 500 {
             // Refusals (503) and time-outs (504) are counted only: under overload a line for each would add to it.
             tracing::warn!(request_id = ?id, "a request failed");
+        }
+        if let Some(policy) = &self.policy {
+            // In a box, here and below, so that the future of every other request is not larger for it.
+            response = Box::pin(policy.finish(seen, response, status, &id, took)).await;
         }
         response.headers_mut().insert(X_REQUEST_ID, id);
         Ok(response)
@@ -95,7 +107,7 @@ impl Front {
             );
         }
         let (head, body) = request.into_parts();
-        let body = match self.body(announced(&head.headers), body).await {
+        let body = match self.body(&head.headers, body).await {
             Ok(body) => body,
             Err(refusal) => return refusal.into_response(),
         };
@@ -107,7 +119,7 @@ impl Front {
 
     async fn v2(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        match self.body(announced(&head.headers), body).await {
+        match self.body(&head.headers, body).await {
             Ok(body) => self.v2.answer(head, body).await,
             Err(refusal) => refusal.into_response(),
         }
@@ -118,26 +130,31 @@ impl Front {
             return self.v2.reflection(request).await;
         }
         let (head, body) = request.into_parts();
-        let body = self.body(announced(&head.headers), body).await;
+        let body = self.body(&head.headers, body).await;
         self.v2.call(head, body).await
     }
 
     /// Reads the whole body, within the limits of size and time.
-    async fn body(&self, announced: Option<u64>, body: Incoming) -> Result<Bytes, Refusal> {
+    async fn body(&self, headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
         let limit = self.config.max_body_bytes;
-        if announced.is_some_and(|length| length > limit as u64) {
+        if announced(headers).is_some_and(|length| length > limit as u64) {
             return Err(Refusal::too_large(limit));
         }
         let mut gathered = pin!(gather(body, limit));
         // Most bodies arrive with their head; only the others need a timer.
-        if let Poll::Ready(gathered) = futures::poll!(&mut gathered) {
-            return gathered;
+        let body = if let Poll::Ready(gathered) = futures::poll!(&mut gathered) {
+            gathered?
+        } else {
+            let patience = self.config.body_timeout();
+            tokio::time::timeout(patience, gathered).await.unwrap_or_else(|_| {
+                let message = format!("the body did not arrive within {patience:?}");
+                Err(Refusal { status: StatusCode::REQUEST_TIMEOUT, message })
+            })?
+        };
+        match &self.policy {
+            Some(policy) => Box::pin(policy.unpack(headers, body, limit)).await,
+            None => Ok(body),
         }
-        let patience = self.config.body_timeout();
-        tokio::time::timeout(patience, gathered).await.unwrap_or_else(|_| {
-            let message = format!("the body did not arrive within {patience:?}");
-            Err(Refusal { status: StatusCode::REQUEST_TIMEOUT, message })
-        })
     }
 }
 
@@ -182,7 +199,7 @@ impl Refusal {
         Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, message }
     }
 
-    fn into_response(self) -> Response<Body> {
+    pub(crate) fn into_response(self) -> Response<Body> {
         reply::problem(self.status, &self.message)
     }
 }

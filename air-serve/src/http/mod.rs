@@ -7,25 +7,43 @@
 //! | `version` | HTTP/1.1 or HTTP/2 |
 //! | `threads` | accepting, connections, draining |
 //! | `front` | one request |
+//! | `policy` | what is asked of a request first, and done to its answer last: the next three, and keys |
+//! | `cors` | which pages in a browser may call |
+//! | `compress` | gzip |
+//! | `patience` | clients that do not read |
 //! | `own` | the server's own pages: health, routes, metrics |
 //! | `route` | from path to deployment, JSON on both sides |
 //! | `reply` | responses and errors |
+//! | `tls` | certificates, read again when they change |
 //! | `request_id` | `x-request-id` |
 
+mod compress;
 mod config;
+mod cors;
 mod front;
 mod listen;
 mod own;
+mod patience;
+mod policy;
 pub(crate) mod reply;
 mod request_id;
 mod route;
 mod threads;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod version;
 
+pub use compress::CompressionConfig;
 pub use config::HttpConfig;
+pub use cors::CorsConfig;
 pub(crate) use front::{Front, Refusal, foreign_type};
 pub(crate) use listen::bind;
 pub(crate) use own::{Own, router};
+pub(crate) use policy::Policy;
 pub(crate) use reply::Body;
 pub(crate) use route::{Json, Route, RouteTable, valid_path};
 pub(crate) use threads::{Phase, Threads};
+pub(crate) use tls::Tls;

@@ -88,7 +88,7 @@ fn bad_json(body: &[u8], error: &serde_json::Error) -> Response<Body> {
 
 /// Whether a path may be a route.
 pub(crate) fn valid_path(path: &str) -> Result<(), String> {
-    let reserved = ["/-/", "/health/"].iter().any(|prefix| path.starts_with(prefix))
+    let reserved = ["/-/", "/health/", "/api/serve/"].iter().any(|prefix| path.starts_with(prefix))
         || ["/metrics", "/openapi.json"].contains(&path)
         || crate::v2::owns(path);
     if reserved {

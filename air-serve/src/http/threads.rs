@@ -10,10 +10,12 @@ use futures::FutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::front::Front;
+use super::patience::Patience;
 use super::version::{Version, version};
 use crate::error::ServeError;
 use crate::metrics::Metrics;
@@ -59,6 +61,7 @@ impl Threads {
                 metrics: metrics.clone(),
                 phase: phase.clone(),
                 permits: Arc::clone(&permits),
+                first: index == 0,
             };
             let thread = thread::Builder::new().name(format!("air-http-{index}"));
             let thread = thread.spawn(move || runtime.block_on(acceptor.run(listener)));
@@ -81,10 +84,17 @@ struct Acceptor {
     metrics: Metrics,
     phase: watch::Receiver<Phase>,
     permits: Arc<Semaphore>,
+    /// Whether this is the first, which does what one of them must.
+    first: bool,
 }
 
 impl Acceptor {
     async fn run(mut self, listener: TcpListener) {
+        if self.first
+            && let Some(tls) = &self.front.tls
+        {
+            tokio::spawn(Arc::clone(tls).watch());
+        }
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot listen"),
@@ -146,6 +156,10 @@ impl Connection {
     async fn run(mut self, stream: tokio::net::TcpStream) {
         let _ = stream.set_nodelay(true);
         let _counted = Counted::new(self.metrics.clone());
+        if self.front.tls.is_some() {
+            // In a box, so that connections without TLS do not hold room for it.
+            return Box::pin(self.over_tls(stream)).await;
+        }
         let version = tokio::time::timeout(self.front.config.header_timeout(), version(&stream));
         let version = tokio::select! {
             biased;
@@ -153,20 +167,46 @@ impl Connection {
             () = draining(&mut self.phase) => return,
         };
         match version {
-            Ok(Ok(Version::Http1)) => self.http1(stream).await,
-            Ok(Ok(Version::Http2)) => self.http2(stream).await,
+            Ok(Ok(version)) => self.serve(version, stream).await,
             // Nothing came, or nothing will.
             Ok(Err(_)) | Err(_) => {}
         }
     }
 
-    async fn http1(mut self, stream: tokio::net::TcpStream) {
+    async fn over_tls(mut self, stream: tokio::net::TcpStream) {
+        let Some(tls) = self.front.tls.clone() else { return };
+        let shaken = tokio::time::timeout(self.front.config.header_timeout(), tls.accept(stream));
+        let shaken = tokio::select! {
+            biased;
+            shaken = shaken => shaken,
+            () = draining(&mut self.phase) => return,
+        };
+        match shaken {
+            Ok(Ok((version, stream))) => self.serve(version, stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a client does not speak TLS, or not as it should"),
+            Err(_) => tracing::debug!("a client took too long to begin with TLS"),
+        }
+    }
+
+    async fn serve(self, version: Version, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let stream = Patience::new(stream, self.front.config.write_timeout());
+        match version {
+            Version::Http1 => self.http1(stream).await,
+            Version::Http2 => self.http2(stream).await,
+        }
+    }
+
+    async fn http1(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let front = &self.front;
         let service = service_fn(|request| Arc::clone(front).serve(request));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.front.config.header_timeout())
-            .pipeline_flush(true);
+            .max_header_size(self.front.config.max_header_bytes);
+        // Not `pipeline_flush`: with it the answer to a head that is no good (400, 431) is never sent.
+        if let Some(most) = self.front.config.other_max_headers() {
+            http.max_headers(most);
+        }
         let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -181,7 +221,7 @@ impl Connection {
         }
     }
 
-    async fn http2(mut self, stream: tokio::net::TcpStream) {
+    async fn http2(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let front = &self.front;
         let service = service_fn(|request| Arc::clone(front).serve(request).boxed());
         let mut http = http2::Builder::new(TokioExecutor::new());

@@ -1,10 +1,11 @@
 //! The binary.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
 
 use crate::client::{get, post};
+use crate::lines::Running;
 use crate::{examples, fixtures};
 
 fn air_serve() -> Command {
@@ -13,16 +14,6 @@ fn air_serve() -> Command {
 
 fn output(args: &[&str]) -> Output {
     air_serve().args(args).output().unwrap()
-}
-
-/// A server process that does not outlive its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -36,14 +27,10 @@ fn run_serves_the_quick_start_and_ends_on_sigterm() {
     command.arg("--config").arg(config);
     command.args(["--route", "/iris", "--port", "0", "--labels", "setosa,versicolor,virginica"]);
     let mut server = Running(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(server.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    let addr = line.trim().strip_suffix("/iris").and_then(|line| line.rsplit_once("http://")).unwrap().1;
-    let addr: SocketAddr = addr.parse().unwrap();
+    let addr = server.addr();
     assert!(addr.ip().is_loopback());
     assert_eq!(post(addr, "/iris", r#"{"vector": [1.2, 1.0, 1.1, 0.9]}"#).body, r#"{"result":"versicolor"}"#);
-    let pid = server.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    server.signal("-TERM");
     assert_eq!(server.0.wait().unwrap().code(), Some(0));
 }
 

@@ -44,7 +44,7 @@ pub fn post(addr: SocketAddr, path: &str, body: &str) -> Response {
     send(addr, "POST", path, "Content-Type: application/json\r\n", body)
 }
 
-pub fn write(stream: &mut TcpStream, method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) {
+pub fn write(stream: &mut impl Write, method: &str, path: &str, headers: &str, body: impl AsRef<[u8]>) {
     let body = body.as_ref();
     let head =
         format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
@@ -52,7 +52,7 @@ pub fn write(stream: &mut TcpStream, method: &str, path: &str, headers: &str, bo
 }
 
 /// Reads one response; the connection can be used again.
-pub fn read(stream: &mut TcpStream) -> Response {
+pub fn read(stream: &mut impl Read) -> Response {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {

@@ -92,3 +92,74 @@ fn more_connections_than_allowed_wait_their_turn() {
     second.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     assert_eq!(crate::client::read(&mut second).body, "2");
 }
+
+#[test]
+fn a_head_of_too_many_or_too_large_headers_is_431() {
+    let server = echo(|http| {
+        http.max_headers = 20;
+        http.max_header_bytes = 8192;
+    });
+    let headers = |count: usize, size: usize| {
+        let headers: Vec<_> = (0..count).map(|n| format!("X-{n}: {}\r\n", "y".repeat(size))).collect();
+        headers.concat()
+    };
+    // Host, Connection and Content-Length are three more.
+    assert_eq!(send(server.addr(), "POST", "/echo", &headers(17, 10), "1").status, 200);
+    assert_eq!(send(server.addr(), "POST", "/echo", &headers(18, 10), "1").status, 431);
+    assert_eq!(send(server.addr(), "POST", "/echo", &headers(1, 9000), "1").status, 431);
+    assert_eq!(send(server.addr(), "POST", "/echo", &headers(1, 7000), "1").status, 200);
+}
+
+#[test]
+fn a_head_that_is_no_http_is_told_so() {
+    let server = echo(|_| {});
+    for head in [
+        "GET /echo HTTP/9.9\r\n\r\n",
+        "GET /ec\u{1}ho HTTP/1.1\r\n\r\n",
+        "G{T /echo HTTP/1.1\r\nX Y: 1\r\n\r\n",
+    ] {
+        let mut stream = connect(server.addr());
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer:?}");
+    }
+    assert_eq!(post(server.addr(), "/echo", "1").body, "1");
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let server = echo(|http| http.write_timeout_s = 0.2);
+    let mut stream = connect(server.addr());
+    // More than the buffers of a connection over loopback hold.
+    let body = format!("\"{}\"", "x".repeat(12 << 20));
+    crate::client::write(&mut stream, "POST", "/echo", "", &body);
+    let until = Instant::now() + Duration::from_mins(1);
+    while !server.metrics().contains("air_serve_connections 0") {
+        assert!(Instant::now() < until, "it is never cut off");
+        std::thread::yield_now();
+    }
+    drop(stream);
+    // One that reads slowly, but reads, is not.
+    let mut stream = connect(server.addr());
+    crate::client::write(&mut stream, "POST", "/echo", "", &body);
+    assert_eq!(crate::client::read(&mut stream).body, body);
+}
+
+#[test]
+fn limits_that_make_no_sense_are_refused() {
+    for (change, says) in [
+        ((|http| http.max_header_bytes = 100) as fn(&mut HttpConfig), "max_header_bytes is 100"),
+        (|http| http.max_headers = 0, "max_headers is 0"),
+        (|http| http.write_timeout_s = 0.0, "write_timeout_s is 0"),
+        (|http| http.access_log = 2.0, "access_log is 2"),
+        (|http| http.access_log = f64::NAN, "access_log is NaN"),
+        (|http| http.compression.level = 0, "compression.level is 0"),
+        (|http| http.cors.allow_origins = vec!["x".into()], "is not an origin"),
+    ] {
+        let mut http = HttpConfig::default();
+        change(&mut http);
+        let error = http.validate().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}

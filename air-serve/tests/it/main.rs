@@ -3,18 +3,23 @@
 
 use std::path::PathBuf;
 
+mod auth;
 mod calls;
 mod cli;
 mod client;
 mod gate;
 mod http;
 mod limits;
+mod lines;
 mod load;
+mod logs;
 mod onnx_bad;
 mod onnx_fixtures;
+mod policy;
 mod replicas;
 mod scaling;
 mod shutdown;
+mod tls;
 mod updates;
 mod v2;
 mod wait;

@@ -291,10 +291,12 @@ fn unimplemented() -> Response<Body> {
     Status::unimplemented("no such method: reflection lists them").into_http()
 }
 
-/// A body that was not read, as gRPC says it.
-fn refused(refusal: &Refusal) -> Response<Body> {
+/// A call that was not let in, or whose body was not read, as gRPC says it.
+pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
     let code = match refusal.status {
-        StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::FORBIDDEN => Code::PermissionDenied,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
         StatusCode::REQUEST_TIMEOUT => Code::DeadlineExceeded,
         _ => Code::InvalidArgument,
     };

@@ -1,10 +1,10 @@
 //! The Open Inference Protocol V2.
 
 mod fuzz;
-mod grpc;
+pub mod grpc;
 mod repository;
 mod rest;
-mod rpc;
+pub mod rpc;
 
 use air_core::BoxError;
 use air_serve::onnx::OnnxModel;

@@ -1,11 +1,13 @@
 //! The command line.
 
+mod key;
+
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use air_core::cli::{self, CliError};
-use air_core::{CoreError, config, outln};
+use air_core::{CoreError, config, log, outln};
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
@@ -19,8 +21,17 @@ use crate::{App, run};
 #[derive(Debug, Parser)]
 #[command(name = "air-serve", version, arg_required_else_help = true)]
 struct Cli {
+    /// What the log on stderr looks like; AIR_LOG chooses what is in it.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +59,9 @@ enum Command {
         --body '{\"vector\": [1.2, 1.0, 1.1, 0.9]}'"
     )]
     Load(Box<Load>),
+    /// Make API keys.
+    #[command(subcommand)]
+    Key(key::Key),
 }
 
 #[derive(Args, Debug)]
@@ -150,15 +164,22 @@ impl Run {
 
 /// Runs the command line (the program's name first).
 pub fn main(args: Vec<OsString>) -> Result<(), CliError> {
-    match cli::parse::<Cli>(args)?.command {
+    let Cli { log_format, command } = cli::parse(args)?;
+    log::init_as(match log_format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    });
+    match command {
         Command::Run(command) => serve(&command),
         Command::Check { model } => check(&model),
         Command::Load(command) => command.execute(),
+        Command::Key(command) => key::run(command),
     }
 }
 
 fn serve(command: &Run) -> Result<(), CliError> {
     let Settings { http, deployment } = command.settings()?;
+    let scheme = http.scheme();
     let mut app = App::new().http(http);
     let mut served = Vec::new();
     if let Some(path) = &command.model {
@@ -174,7 +195,7 @@ fn serve(command: &Run) -> Result<(), CliError> {
     }
     let server = run(app)?;
     for (path, route) in served {
-        outln!("serving {} at http://{}{route}", path.display(), server.addr())?;
+        outln!("serving {} at {scheme}://{}{route}", path.display(), server.addr())?;
     }
     Ok(server.wait()?)
 }

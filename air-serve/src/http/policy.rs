@@ -1,0 +1,190 @@
+//! What is asked of a request before it is answered, and done to its answer, where anything is configured: keys, cross-origin rules,
+//! compression, lines in the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::http::header::{CONTENT_ENCODING, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::Either;
+
+use super::compress::{CompressionConfig, Inflated, accepts_gzip, gunzip};
+use super::config::HttpConfig;
+use super::cors::Cors;
+use super::front::{AnyBody, Refusal};
+use crate::auth::{Auth, Refused};
+use crate::v2::grpc;
+
+/// What is asked of every request, and done to every answer.
+pub(crate) struct Policy {
+    auth: Option<Auth>,
+    cors: Option<Cors>,
+    compression: Option<CompressionConfig>,
+    /// Of this many requests, one gets a line.
+    log_every: Option<u64>,
+    requests: AtomicU64,
+    origin: Instant,
+}
+
+/// What is to be remembered of a request until it is answered.
+#[derive(Default)]
+pub(crate) struct Seen {
+    origin: Option<HeaderValue>,
+    gzip: bool,
+    line: Option<Line>,
+}
+
+/// A line in the log.
+struct Line {
+    method: Method,
+    path: String,
+    key: Option<Arc<str>>,
+}
+
+impl Policy {
+    /// `None` where nothing is configured: the requests of such a server pay nothing for it.
+    pub(crate) fn new(config: &HttpConfig) -> Option<Self> {
+        let policy = Policy {
+            auth: Auth::new(&config.auth),
+            cors: Cors::new(&config.cors),
+            compression: config.compression.gzip.then(|| config.compression.clone()),
+            log_every: (config.access_log > 0.0).then(|| (1.0 / config.access_log).round().max(1.0) as u64),
+            requests: AtomicU64::new(0),
+            origin: Instant::now(),
+        };
+        let any = policy.auth.is_some()
+            || policy.cors.is_some()
+            || policy.compression.is_some()
+            || policy.log_every.is_some();
+        any.then_some(policy)
+    }
+
+    /// Looks at a request. It is let in if there is no response to it yet; [`finish`](Self::finish) is for both.
+    pub(crate) fn admit<B>(&self, request: &Request<B>) -> (Seen, Option<(Response<AnyBody>, u16)>) {
+        let headers = request.headers();
+        let logged = self
+            .log_every
+            .filter(|every| self.requests.fetch_add(1, Ordering::Relaxed).is_multiple_of(*every));
+        let mut seen = Seen {
+            origin: self.cors.as_ref().and_then(|_| headers.get(ORIGIN).cloned()),
+            gzip: self.compression.is_some() && accepts_gzip(headers),
+            line: logged.map(|_| Line {
+                method: request.method().clone(),
+                path: request.uri().path().chars().take(128).collect(),
+                key: None,
+            }),
+        };
+        // Browsers ask without a key.
+        let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(request.method(), headers));
+        if let Some(preflight) = preflight {
+            seen.origin = None;
+            let status = preflight.status().as_u16();
+            return (seen, Some((preflight.map(Either::Left), status)));
+        }
+        let checked = match &self.auth {
+            Some(auth) => auth.check(request.uri().path(), headers, self.origin.elapsed()),
+            None => Ok(None),
+        };
+        if let (Some(line), Ok(Some(key))) = (&mut seen.line, &checked) {
+            line.key = Some(Arc::clone(&key.name));
+        }
+        (seen, checked.err().map(|refused| deny(&refused, request)))
+    }
+
+    /// The plain bytes of a body, at most `limit` of them: unpacked, if it came as gzip.
+    pub(crate) async fn unpack(
+        &self,
+        headers: &HeaderMap,
+        body: Bytes,
+        limit: usize,
+    ) -> Result<Bytes, Refusal> {
+        let gzip = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"gzip");
+        if self.compression.is_none() || !headers.get(CONTENT_ENCODING).is_some_and(gzip) {
+            return Ok(body);
+        }
+        // While a large one is unpacked, other connections of this thread go on.
+        let plain = if body.len() <= 16 << 10 {
+            gunzip(&body, limit)
+        } else {
+            let plain = tokio::task::spawn_blocking(move || gunzip(&body, limit)).await;
+            plain.unwrap_or_else(|error| Err(Inflated::Broken(error.to_string())))
+        };
+        plain.map_err(|error| match error {
+            Inflated::TooLarge => Refusal {
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                message: format!("the body, unpacked, is larger than the limit of {limit} bytes"),
+            },
+            Inflated::Broken(reason) => Refusal {
+                status: StatusCode::BAD_REQUEST,
+                message: format!("the body is not gzip: {reason}"),
+            },
+        })
+    }
+
+    /// Completes an answer, whoever gave it.
+    pub(crate) async fn finish(
+        &self,
+        seen: Seen,
+        mut response: Response<AnyBody>,
+        status: u16,
+        id: &HeaderValue,
+        took: Duration,
+    ) -> Response<AnyBody> {
+        if let Some(Line { method, path, key }) = seen.line {
+            tracing::info!(
+                target: "air_serve::access",
+                request_id = id.to_str().unwrap_or_default(),
+                %method,
+                route = path,
+                status,
+                latency_ms = took.as_secs_f64() * 1e3,
+                key = key.as_deref(),
+            );
+        }
+        if let (Some(cors), Some(origin)) = (&self.cors, &seen.origin) {
+            cors.grant(origin, response.headers_mut());
+        }
+        match &self.compression {
+            Some(compression) => compression.compress(seen.gzip, response).await,
+            None => response,
+        }
+    }
+}
+
+/// The answer to a request that is not let in, in the words of its protocol, and the status that is counted.
+fn deny<B>(refused: &Refused, request: &Request<B>) -> (Response<AnyBody>, u16) {
+    let mut retry_after = None;
+    let (status, message) = match refused {
+        Refused::NoKey => {
+            let message = "send an API key, as `authorization: Bearer KEY` or `x-api-key: KEY`";
+            (StatusCode::UNAUTHORIZED, message.to_owned())
+        }
+        Refused::UnknownKey => (StatusCode::UNAUTHORIZED, "the API key is unknown".to_owned()),
+        Refused::Scope { key, needs } => {
+            let message = format!("the API key `{key}` lacks the scope `{needs}`, which this needs");
+            (StatusCode::FORBIDDEN, message)
+        }
+        Refused::TooMany { key, retry_after: after } => {
+            let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
+            retry_after = Some(seconds);
+            let message =
+                format!("the API key `{key}` has been used more often than it may; come back in {seconds} s");
+            (StatusCode::TOO_MANY_REQUESTS, message)
+        }
+    };
+    let refusal = Refusal { status, message };
+    let mut response = if grpc::is_call(request) {
+        grpc::refused(&refusal).map(Either::Right)
+    } else {
+        refusal.into_response().map(Either::Left)
+    };
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    (response, status.as_u16())
+}
