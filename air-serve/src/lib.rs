@@ -44,6 +44,7 @@
 //! | `metrics` | what is counted |
 //! | `openapi` | what is served, for tools |
 //! | [`load`] | an open-loop load generator |
+//! | `config` | what is served, as a file |
 //! | `cli` | the `air-serve` command |
 //!
 //! # Invariants
@@ -63,6 +64,7 @@
 mod app;
 mod auth;
 pub mod cli;
+mod config;
 mod deploy;
 mod deployments;
 mod error;
@@ -78,12 +80,14 @@ pub mod v2;
 
 pub use app::App;
 pub use auth::{AuthConfig, KeyConfig, KeyHash, Scope};
+pub use config::{
+    ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, Registry, ServeConfig,
+};
 pub use deploy::{
     ApplicationState, ApplicationStatus, AutoscalingConfig, Call, Deployment, DeploymentConfig,
     DeploymentHandle, DeploymentState, DeploymentStatus, Execution, ReplicaState, ReplicaStatus, ServeStatus,
     UpdateStatus,
 };
-
 pub use error::{CallError, ServeError};
 pub use http::{CompressionConfig, CorsConfig, HttpConfig};
 pub use model::{Each, Model, each};

@@ -7,6 +7,7 @@ mod auth;
 mod calls;
 mod cli;
 mod client;
+mod config;
 mod gate;
 mod http;
 mod limits;

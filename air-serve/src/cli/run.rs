@@ -1,0 +1,202 @@
+//! `air-serve run`.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use air_core::cli::CliError;
+use air_core::{CoreError, config, log, outln};
+use clap::Args;
+use serde::Deserialize;
+
+use super::{is_config, load};
+use crate::config::{Encoding, Registry};
+use crate::deploy::{Deployment, DeploymentConfig};
+use crate::http::HttpConfig;
+use crate::onnx::OnnxModel;
+use crate::{App, run as start};
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// The model file, or a configuration (.yaml, .yml, .toml).
+    #[arg(required_unless_present = "repository")]
+    file: Option<PathBuf>,
+    /// A directory of ONNX models to serve by the Open Inference Protocol V2, by their names; they can be loaded and unloaded while it runs.
+    ///
+    /// A model is NAME.onnx, NAME/model.onnx, or NAME/VERSION/model.onnx, of which the highest version counts.
+    #[arg(long, value_name = "DIR")]
+    repository: Option<PathBuf>,
+    /// Path of the route [default: / and the file's name without its ending].
+    #[arg(long, value_name = "PATH")]
+    route: Option<String>,
+    /// Names of the classes, in the model's order [default: the model's own].
+    #[arg(long, value_delimiter = ',', value_name = "A,B,…")]
+    labels: Option<Vec<String>>,
+    /// Put the score of each class into the answers.
+    #[arg(long)]
+    scores: bool,
+    /// Address to listen on; 0.0.0.0 for every network this machine is on [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDR")]
+    host: Option<IpAddr>,
+    /// Port to listen on; 0 for any that is free [default: 8000].
+    #[arg(long)]
+    port: Option<u16>,
+    /// Replicas of the model; they share its memory [default: one a thread].
+    #[arg(long, value_name = "N")]
+    replicas: Option<usize>,
+    /// Threads that handle connections [default: one a core, at most 8].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Most requests in one call of the model [default: 1, no batching].
+    #[arg(long, value_name = "N")]
+    max_batch: Option<usize>,
+    /// How long the oldest request waits for company, in milliseconds [default: 0].
+    #[arg(long, value_name = "MS")]
+    batch_wait_ms: Option<f64>,
+    /// Requests that may wait before more are refused with 503 [default: 1000].
+    #[arg(long, value_name = "N")]
+    max_queued: Option<usize>,
+    /// How long a request may take, in seconds [default: 30].
+    #[arg(long, value_name = "S")]
+    timeout: Option<f64>,
+    /// Largest request body, in bytes [default: 16777216].
+    #[arg(long, value_name = "BYTES")]
+    max_body: Option<usize>,
+    /// A TOML file with the tables [http] and [deployment]; the environment (AIR_SERVE_HTTP__PORT=…) and flags override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Any setting of the file, as in --set http.max_connections=100; may be given often.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// What `--config` holds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    http: HttpConfig,
+    deployment: DeploymentConfig,
+}
+
+impl Run {
+    /// What the flags set in a configuration; those of a model mean nothing there.
+    fn sets_of_config(&self, file: &Path) -> Result<Vec<String>, CliError> {
+        let models = [
+            ("--repository", self.repository.is_some()),
+            ("--route", self.route.is_some()),
+            ("--labels", self.labels.is_some()),
+            ("--scores", self.scores),
+            ("--replicas", self.replicas.is_some()),
+            ("--max-batch", self.max_batch.is_some()),
+            ("--batch-wait-ms", self.batch_wait_ms.is_some()),
+            ("--max-queued", self.max_queued.is_some()),
+            ("--timeout", self.timeout.is_some()),
+            ("--config", self.config.is_some()),
+        ];
+        if let Some((flag, _)) = models.iter().find(|(_, given)| *given) {
+            let file = file.display();
+            return Err(CliError::usage(format!(
+                "{flag} is for a model; {file} is a configuration, set it there"
+            )));
+        }
+        let mut sets = self.set.clone();
+        let mut flag = |key: &str, value: Option<String>| {
+            sets.extend(value.map(|value| format!("http_options.{key}={value}")));
+        };
+        flag("host", self.host.map(|host| host.to_string()));
+        flag("port", self.port.map(|port| port.to_string()));
+        flag("threads", self.threads.map(|threads| threads.to_string()));
+        flag("max_body_bytes", self.max_body.map(|bytes| bytes.to_string()));
+        Ok(sets)
+    }
+
+    /// The model of a file, as the flags say, and its route.
+    fn model(&self, path: &Path) -> Result<(String, OnnxModel), CliError> {
+        let from_name = || format!("/{}", path.file_stem().unwrap_or_default().to_string_lossy());
+        let mut model = OnnxModel::load(path)?.with_scores(self.scores);
+        if let Some(labels) = &self.labels {
+            model = model.with_names(labels)?;
+        }
+        Ok((self.route.clone().unwrap_or_else(from_name), model))
+    }
+
+    /// The settings: file, then environment, then `--set`, then the flags with names of their own.
+    fn settings(&self) -> Result<Settings, CoreError> {
+        let mut sets = self.set.clone();
+        let mut flag =
+            |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
+        flag("http.host", self.host.map(|host| host.to_string()));
+        flag("http.port", self.port.map(|port| port.to_string()));
+        flag("http.threads", self.threads.map(|threads| threads.to_string()));
+        flag("http.max_body_bytes", self.max_body.map(|bytes| bytes.to_string()));
+        flag("deployment.num_replicas", self.replicas.map(|replicas| replicas.to_string()));
+        flag("deployment.max_batch_size", self.max_batch.map(|size| size.to_string()));
+        flag("deployment.batch_wait_timeout_s", self.batch_wait_ms.map(|ms| format!("{:?}", ms / 1e3)));
+        flag("deployment.max_queued_requests", self.max_queued.map(|queued| queued.to_string()));
+        flag("deployment.request_timeout_s", self.timeout.map(|seconds| format!("{seconds:?}")));
+        let file = self.config.as_deref();
+        let mut settings: Settings = config::load(file, "AIR_SERVE", &sets)?;
+        let given: toml::Table = config::load(file, "AIR_SERVE", &sets)?;
+        if given.get("deployment").and_then(|table| table.get("num_replicas")).is_none() {
+            // Replicas of an ONNX model share its memory, so that each thread may as well have its own.
+            settings.deployment.num_replicas = settings.http.thread_count();
+        }
+        Ok(settings)
+    }
+}
+
+pub(super) fn run(command: &Run, format: Option<log::Format>, registry: &Registry) -> Result<(), CliError> {
+    match &command.file {
+        Some(file) if is_config(file) => configured(file, command, format, registry),
+        _ => {
+            log::init_as(format.unwrap_or_default());
+            models(command)
+        }
+    }
+}
+
+fn configured(
+    file: &Path,
+    command: &Run,
+    format: Option<log::Format>,
+    registry: &Registry,
+) -> Result<(), CliError> {
+    let plan = load(file, &command.sets_of_config(file)?, registry)?;
+    let said = match plan.encoding {
+        Encoding::Text => log::Format::Text,
+        Encoding::Json => log::Format::Json,
+    };
+    log::init_as(format.unwrap_or(said));
+    for note in &plan.notes {
+        tracing::warn!("{}: {note}", file.display());
+    }
+    let scheme = plan.http.scheme();
+    let lines: Vec<_> = plan.applications.iter().map(|app| (app.route.clone(), app.to_string())).collect();
+    let server = start(plan.into_app())?;
+    for (route, app) in lines {
+        outln!("serving {app} at {scheme}://{}{route}", server.addr())?;
+    }
+    Ok(server.wait()?)
+}
+
+fn models(command: &Run) -> Result<(), CliError> {
+    let Settings { http, deployment } = command.settings()?;
+    let scheme = http.scheme();
+    let mut app = App::new().http(http);
+    let mut served = Vec::new();
+    if let Some(path) = &command.file {
+        let (route, model) = command.model(path)?;
+        let name = route.trim_matches('/').replace('/', "-");
+        let name = if name.is_empty() { "model".to_owned() } else { name };
+        served.push((path, route.clone()));
+        app = app.route(route, Deployment::onnx(name, model).config(deployment.clone()));
+    }
+    if let Some(directory) = &command.repository {
+        served.push((directory, "/v2".to_owned()));
+        app = app.repository(directory, deployment);
+    }
+    let server = start(app)?;
+    for (path, route) in served {
+        outln!("serving {} at {scheme}://{}{route}", path.display(), server.addr())?;
+    }
+    Ok(server.wait()?)
+}

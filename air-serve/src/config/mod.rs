@@ -1,0 +1,20 @@
+//! What is to be served, as a file: Ray Serve's schema, in YAML or TOML.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `schema` | the file |
+//! | `sieve` | a struct, and beside it keys of Ray's that it does not have |
+//! | `registry` | the applications that a program has by name |
+//! | `plan` | from a file to an [`App`](crate::App) |
+//! | `template` | a file for models: pure |
+
+mod plan;
+mod registry;
+mod schema;
+mod sieve;
+mod template;
+
+pub(crate) use plan::Plan;
+pub use registry::Registry;
+pub use schema::{ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, ServeConfig};
+pub(crate) use template::template;

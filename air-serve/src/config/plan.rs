@@ -1,0 +1,86 @@
+//! From a file to an [`App`]: every application is built, and its deployments get the settings of the file.
+
+use std::fmt;
+
+use super::registry::{ONNX, Registry, Servable};
+use super::schema::{ApplicationConfig, Encoding, ServeConfig};
+use crate::app::App;
+use crate::error::ServeError;
+use crate::http::HttpConfig;
+
+/// What a file asks for, read and built, but not running.
+pub(crate) struct Plan {
+    pub http: HttpConfig,
+    pub encoding: Encoding,
+    pub applications: Vec<Planned>,
+    /// What the file says in vain.
+    pub notes: Vec<String>,
+}
+
+/// An application that is built.
+pub(crate) struct Planned {
+    pub name: String,
+    pub route: String,
+    pub import_path: String,
+    deployment: Box<dyn Servable>,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (deployment `{}` of {})", self.name, self.deployment.name(), self.import_path)
+    }
+}
+
+impl Plan {
+    /// Builds everything that a configuration names.
+    pub(crate) fn new(config: ServeConfig, registry: &Registry) -> Result<Self, ServeError> {
+        let notes = config.notes();
+        let mut http = config.http_options.http;
+        if let Some(all) = config.logging_config.enable_access_log {
+            http.access_log = if all { 1.0 } else { 0.0 };
+        }
+        http.validate()?;
+        let build = |app: ApplicationConfig| {
+            let timeout = config.http_options.request_timeout_s;
+            plan(app, registry, timeout, http.thread_count())
+        };
+        let applications: Result<_, _> = config.applications.into_iter().map(build).collect();
+        Ok(Plan { applications: applications?, http, encoding: config.logging_config.encoding, notes })
+    }
+
+    /// What is to run.
+    pub(crate) fn into_app(self) -> App {
+        let serve = |app, planned: Planned| planned.deployment.serve(app, &planned.route);
+        self.applications.into_iter().fold(App::new().http(self.http), serve)
+    }
+}
+
+fn plan(
+    app: ApplicationConfig,
+    registry: &Registry,
+    request_timeout_s: Option<f64>,
+    threads: usize,
+) -> Result<Planned, ServeError> {
+    let mut deployment = registry.build(&app.name, &app.import_path, app.args)?;
+    if let Some(seconds) = request_timeout_s {
+        deployment.config().request_timeout_s = seconds;
+    }
+    if app.import_path.starts_with(ONNX) {
+        // Replicas of an ONNX model share its memory, so that each thread may as well have its own.
+        deployment.config().num_replicas = threads;
+    }
+    for over in &app.deployments {
+        if over.name != deployment.name() {
+            return Err(ServeError::config(format!(
+                "application `{}` has no deployment `{}`; it has `{}`",
+                app.name,
+                over.name,
+                deployment.name()
+            )));
+        }
+        let merged = over.over(deployment.config())?;
+        *deployment.config() = merged;
+    }
+    deployment.config().validate()?;
+    Ok(Planned { name: app.name, route: app.route_prefix, import_path: app.import_path, deployment })
+}

@@ -1,0 +1,148 @@
+//! The applications that a program has by name, for `import_path` in a file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use air_core::BoxError;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::deploy::{Deployment, DeploymentConfig};
+use crate::error::ServeError;
+use crate::model::Model;
+use crate::onnx::OnnxModel;
+
+/// How import paths of ONNX files begin.
+pub(super) const ONNX: &str = "onnx://";
+
+/// The applications that a program has by name.
+///
+/// ```
+/// use air_serve::{Deployment, Registry, each};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Args {
+///     factor: f64,
+/// }
+/// let registry = Registry::new().register("scale:app", |args: Args| {
+///     Ok(Deployment::new("scale", move || Ok(each(move |x: f64| Ok(args.factor * x)))))
+/// });
+/// // In a file: applications: [{route_prefix: /scale, import_path: "scale:app", args: {factor: 2.5}}]
+/// # let _ = registry;
+/// ```
+///
+/// [`cli::main_with`](crate::cli::main_with) is the whole command over a registry.
+#[derive(Default)]
+pub struct Registry {
+    builders: BTreeMap<String, Builder>,
+}
+
+type Builder = Box<dyn Fn(Map<String, Value>) -> Result<Box<dyn Servable>, BoxError> + Send + Sync>;
+
+impl Registry {
+    /// Only what every program can serve: `onnx://` and a path.
+    pub fn new() -> Self {
+        Registry::default()
+    }
+
+    /// Registers an application. `build` is given the `args` of the file, as any type that can be read; `serde_json::Value` takes all.
+    pub fn register<A, M>(
+        mut self,
+        import_path: impl Into<String>,
+        build: impl Fn(A) -> Result<Deployment<M>, BoxError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: DeserializeOwned,
+        M: Model,
+        M::In: DeserializeOwned,
+        M::Out: Serialize,
+    {
+        let build = move |args: Map<String, Value>| {
+            let args =
+                serde_json::from_value(Value::Object(args)).map_err(|error| format!("its args: {error}"))?;
+            Ok(Box::new(build(args)?) as Box<dyn Servable>)
+        };
+        self.builders.insert(import_path.into(), Box::new(build));
+        self
+    }
+
+    /// Builds what an import path names. The application's name is for what has none of its own.
+    pub(super) fn build(
+        &self,
+        application: &str,
+        import_path: &str,
+        args: Map<String, Value>,
+    ) -> Result<Box<dyn Servable>, ServeError> {
+        let built = match import_path.strip_prefix(ONNX) {
+            Some(path) => onnx(application, path, args),
+            None => match self.builders.get(import_path) {
+                Some(build) => build(args),
+                None => Err(self.unknown(import_path).into()),
+            },
+        };
+        built.map_err(|error| {
+            let reason = crate::error::chain(&error);
+            ServeError::config(format!("application `{application}`: {import_path}: {reason}"))
+        })
+    }
+
+    fn unknown(&self, import_path: &str) -> String {
+        if import_path.contains("://") {
+            return format!("nothing serves this kind of path; there is {ONNX}PATH");
+        }
+        let names: Vec<_> = self.builders.keys().map(|name| format!("`{name}`")).collect();
+        match names.as_slice() {
+            [] => format!("this program has registered no applications; there is {ONNX}PATH"),
+            _ => format!("this program has not registered it; there are {} and {ONNX}PATH", names.join(", ")),
+        }
+    }
+}
+
+/// What the args of an ONNX application say.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnnxArgs {
+    /// Names of the classes, in the model's order.
+    labels: Option<Vec<String>>,
+    /// Whether answers have the score of each class.
+    #[serde(default)]
+    scores: bool,
+}
+
+fn onnx(name: &str, path: &str, args: Map<String, Value>) -> Result<Box<dyn Servable>, BoxError> {
+    let args: OnnxArgs =
+        serde_json::from_value(Value::Object(args)).map_err(|error| format!("its args: {error}"))?;
+    let mut model = OnnxModel::load(PathBuf::from(path))?.with_scores(args.scores);
+    if let Some(labels) = args.labels {
+        model = model.with_names(labels)?;
+    }
+    Ok(Box::new(Deployment::onnx(name, model)))
+}
+
+/// A deployment without the type of its model.
+pub(super) trait Servable {
+    fn name(&self) -> &str;
+    fn config(&mut self) -> &mut DeploymentConfig;
+    fn serve(self: Box<Self>, app: App, path: &str) -> App;
+}
+
+impl<M> Servable for Deployment<M>
+where
+    M: Model,
+    M::In: DeserializeOwned,
+    M::Out: Serialize,
+{
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn config(&mut self) -> &mut DeploymentConfig {
+        &mut self.config
+    }
+
+    fn serve(self: Box<Self>, app: App, path: &str) -> App {
+        app.route(path, *self)
+    }
+}
