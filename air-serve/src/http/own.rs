@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{Response, StatusCode, Uri};
+use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::http::{HeaderValue, Response, StatusCode, Uri};
 use axum::routing::get;
 use serde::Serialize;
 use serde_json::Value;
@@ -35,6 +36,7 @@ pub(crate) fn router(own: Own) -> Router {
         .route("/health/ready", get(ready))
         .route("/-/routes", get(routes))
         .route("/-/status", get(status))
+        .route("/-/", get(look))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
         .method_not_allowed_fallback(async || reply::not_allowed("GET").map(axum::body::Body::new))
@@ -63,6 +65,15 @@ async fn routes(State(own): State<Own>) -> Page {
 
 async fn openapi(State(own): State<Own>) -> Page {
     json(&(own.openapi)())
+}
+
+/// The page that shows them to people. It has nothing in it but what it asks for itself, with a key if one is needed.
+async fn look() -> Page {
+    let mut response = reply::of_type("text/html; charset=utf-8", include_str!("status.html"));
+    let only_this = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; \
+                     frame-ancestors 'none'; form-action 'none'";
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(only_this));
+    page(response)
 }
 
 async fn status(State(own): State<Own>) -> Page {

@@ -203,3 +203,14 @@ fn any_function_is_a_model() {
     assert_eq!(post(server.addr(), "/double", "1.5").body, "3.0");
     assert_eq!(post(server.addr(), "/", "\"air\"").body, "\"hello air\"");
 }
+
+#[test]
+fn the_status_page_needs_nothing_from_elsewhere() {
+    let server = iris();
+    let page = get(server.addr(), "/-/");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.header("content-security-policy").unwrap().contains("connect-src 'self'"));
+    // Only a namespace, which nobody fetches.
+    let elsewhere: Vec<_> = page.body.matches("://").collect();
+    assert_eq!(elsewhere.len(), page.body.matches("http://www.w3.org/2000/svg").count());
+}
