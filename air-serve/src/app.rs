@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::admin::Source;
 use crate::deploy::{
     Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Outcome, Running,
 };
@@ -23,6 +24,8 @@ pub struct App {
     pub(crate) http: HttpConfig,
     pub(crate) parts: Vec<Part>,
     pub(crate) repository: Option<(PathBuf, DeploymentConfig)>,
+    /// What it was made from, if it can be changed over HTTP.
+    pub(crate) source: Option<Source>,
 }
 
 /// A deployment that is not started yet, without the type of its model.
@@ -87,6 +90,12 @@ impl App {
     /// Changes how the server listens: `.with_http(|http| http.port = 0)`.
     pub fn with_http(mut self, change: impl FnOnce(&mut HttpConfig)) -> Self {
         change(&mut self.http);
+        self
+    }
+
+    /// Lets what is served be looked at and changed over HTTP.
+    pub(crate) fn source(mut self, source: Source) -> Self {
+        self.source = Some(source);
         self
     }
 

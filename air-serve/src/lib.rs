@@ -40,6 +40,7 @@
 //! | [`onnx`] | model files |
 //! | [`v2`] | the Open Inference Protocol |
 //! | `scan` | protocol buffers, before they are decoded |
+//! | `admin` | what is served, changed over HTTP |
 //! | `auth` | API keys: scopes and rates |
 //! | `metrics` | what is counted |
 //! | `openapi` | what is served, for tools |
@@ -61,6 +62,7 @@
 //! 6. Nothing a client sends makes the server allocate more than the body limit for it, panic, or wait for ever.
 //! 7. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
 
+mod admin;
 mod app;
 mod auth;
 pub mod cli;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use air_core::{Runtime, RuntimeConfig};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use crate::admin::Admin;
 use crate::app::{App, handle_of};
 use crate::deploy::{Deployment, DeploymentHandle, Ground, ServeStatus};
 use crate::deployments::Deployments;
@@ -41,6 +42,7 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         metrics,
         phase,
         threads: None,
+        stop: Arc::default(),
         deployments: Arc::clone(&deployments),
         runtime: Some(runtime),
     };
@@ -67,7 +69,13 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
     };
     let other = server.metrics.route("other")?;
     let policy = http::Policy::new(&app.http);
-    let front = Arc::new(Front { config: app.http, policy, tls, table, v2, own: http::router(own), other });
+    let mut own = http::router(own);
+    if let Some(source) = app.source {
+        let admin =
+            Admin::new(server.deployments.clone(), app.http.clone(), source, Arc::clone(&server.stop));
+        own = own.merge(admin.router());
+    }
+    let front = Arc::new(Front { config: app.http, policy, tls, table, v2, own, other });
     server.threads = Some(Threads::start(listeners, &front, &server.metrics, &phase_seen)?);
     Ok(server)
 }
@@ -79,6 +87,8 @@ pub struct Server {
     metrics: Metrics,
     phase: watch::Sender<Phase>,
     threads: Option<Threads>,
+    /// Told when somebody asks over HTTP that it ends.
+    stop: Arc<Notify>,
     deployments: Arc<Deployments>,
     /// The control plane: supervises the replicas.
     runtime: Option<Runtime>,
@@ -190,6 +200,7 @@ impl Server {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = self.stop.notified() => {}
             }
             Ok::<(), ServeError>(())
         })?;

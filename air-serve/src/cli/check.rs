@@ -14,7 +14,7 @@ pub(super) fn config(path: &Path, registry: &Registry) -> Result<(), CliError> {
     let plan = load(path, &[], registry)?;
     outln!("address  {}://{}", plan.http.scheme(), plan.http.addr())?;
     for app in &plan.applications {
-        outln!("route    {}: {app}", app.route)?;
+        outln!("route    {}: {}", app.place.route, app.place)?;
     }
     for note in &plan.notes {
         outln!("note     {note}")?;

@@ -2,10 +2,12 @@
 
 mod check;
 mod key;
+mod remote;
 mod run;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use air_core::cli::{self, CliError};
 use air_core::{config, log, outln};
@@ -53,6 +55,31 @@ enum Command {
         #[arg(required = true)]
         models: Vec<PathBuf>,
     },
+    /// Make what a server serves what a configuration says, without failing a request; waits until that is so.
+    Deploy {
+        /// The configuration (.yaml, .yml, .toml).
+        file: PathBuf,
+        #[command(flatten)]
+        remote: remote::Remote,
+    },
+    /// Print how the applications of a server are.
+    Status {
+        /// As JSON, with every replica.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        remote: remote::Remote,
+    },
+    /// Print the configuration that a server was given last.
+    Config {
+        #[command(flatten)]
+        remote: remote::Remote,
+    },
+    /// Let a server finish what is under way and end.
+    Shutdown {
+        #[command(flatten)]
+        remote: remote::Remote,
+    },
     /// Send requests at a fixed rate and print how long the answers took.
     ///
     /// The rate does not depend on the answers (an open loop), and each latency counts from when its request was due: a server that stalls
@@ -69,7 +96,7 @@ enum Command {
 
 /// Runs the command line (the program's name first).
 pub fn main(args: Vec<OsString>) -> Result<(), CliError> {
-    main_with(&Registry::new(), args)
+    main_with(Registry::new(), args)
 }
 
 /// Runs the command line of a program that has applications of its own.
@@ -81,24 +108,29 @@ pub fn main(args: Vec<OsString>) -> Result<(), CliError> {
 ///     let registry = Registry::new().register("double:app", |_: serde_json::Value| {
 ///         Ok(Deployment::new("double", || Ok(each(|x: f64| Ok(2.0 * x)))))
 ///     });
-///     air_core::cli::main_with(|args| air_serve::cli::main_with(&registry, args))
+///     air_core::cli::main_with(|args| air_serve::cli::main_with(registry, args))
 /// }
 /// ```
-pub fn main_with(registry: &Registry, args: Vec<OsString>) -> Result<(), CliError> {
+pub fn main_with(registry: Registry, args: Vec<OsString>) -> Result<(), CliError> {
+    let registry = Arc::new(registry);
     let Cli { log_format, command } = cli::parse(args)?;
     let format = log_format.map(|format| match format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
     });
     match command {
-        Command::Run(command) => run::run(&command, format, registry),
-        Command::Check { file } if is_config(&file) => check::config(&file, registry),
+        Command::Run(command) => run::run(&command, format, &registry),
+        Command::Check { file } if is_config(&file) => check::config(&file, &registry),
         Command::Check { file } => check::model(&file),
         Command::Build { models } => {
             // What cannot be served had better be told now.
             models.iter().try_for_each(|model| crate::onnx::OnnxModel::load(model).map(drop))?;
             outln!("{}", template(&models).trim_end())
         }
+        Command::Deploy { file, remote } => remote::deploy(&file, &remote),
+        Command::Status { json, remote } => remote::status(&remote, json),
+        Command::Config { remote } => remote::show_config(&remote),
+        Command::Shutdown { remote } => remote::shutdown(&remote),
         Command::Load(command) => command.execute(),
         Command::Key(command) => key::run(command),
     }

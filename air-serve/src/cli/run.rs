@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use air_core::cli::CliError;
 use air_core::{CoreError, config, log, outln};
@@ -9,7 +10,8 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::{is_config, load};
-use crate::config::{Encoding, Registry};
+use crate::admin::Source;
+use crate::config::{Encoding, Place, Registry};
 use crate::deploy::{Deployment, DeploymentConfig};
 use crate::http::HttpConfig;
 use crate::onnx::OnnxModel;
@@ -136,7 +138,8 @@ impl Run {
         let file = self.config.as_deref();
         let mut settings: Settings = config::load(file, "AIR_SERVE", &sets)?;
         let given: toml::Table = config::load(file, "AIR_SERVE", &sets)?;
-        if given.get("deployment").and_then(|table| table.get("num_replicas")).is_none() {
+        let sized = |key: &str| given.get("deployment").is_some_and(|table| table.get(key).is_some());
+        if !sized("num_replicas") && !sized("autoscaling_config") {
             // Replicas of an ONNX model share its memory, so that each thread may as well have its own.
             settings.deployment.num_replicas = settings.http.thread_count();
         }
@@ -144,12 +147,16 @@ impl Run {
     }
 }
 
-pub(super) fn run(command: &Run, format: Option<log::Format>, registry: &Registry) -> Result<(), CliError> {
+pub(super) fn run(
+    command: &Run,
+    format: Option<log::Format>,
+    registry: &Arc<Registry>,
+) -> Result<(), CliError> {
     match &command.file {
         Some(file) if is_config(file) => configured(file, command, format, registry),
         _ => {
             log::init_as(format.unwrap_or_default());
-            models(command)
+            models(command, registry)
         }
     }
 }
@@ -158,9 +165,11 @@ fn configured(
     file: &Path,
     command: &Run,
     format: Option<log::Format>,
-    registry: &Registry,
+    registry: &Arc<Registry>,
 ) -> Result<(), CliError> {
-    let plan = load(file, &command.sets_of_config(file)?, registry)?;
+    let sets = command.sets_of_config(file)?;
+    let plan = load(file, &sets, registry)?;
+    let given: toml::Table = config::load(Some(file), "AIR_SERVE", &sets)?;
     let said = match plan.encoding {
         Encoding::Text => log::Format::Text,
         Encoding::Json => log::Format::Json,
@@ -170,31 +179,43 @@ fn configured(
         tracing::warn!("{}: {note}", file.display());
     }
     let scheme = plan.http.scheme();
-    let lines: Vec<_> = plan.applications.iter().map(|app| (app.route.clone(), app.to_string())).collect();
-    let server = start(plan.into_app())?;
-    for (route, app) in lines {
-        outln!("serving {app} at {scheme}://{}{route}", server.addr())?;
+    let places = plan.places();
+    let source = Source {
+        registry: Arc::clone(registry),
+        config: serde_json::to_value(given)?,
+        places: places.clone(),
+    };
+    let server = start(plan.into_app().source(source))?;
+    for place in places {
+        outln!("serving {place} at {scheme}://{}{}", server.addr(), place.route)?;
     }
     Ok(server.wait()?)
 }
 
-fn models(command: &Run) -> Result<(), CliError> {
+fn models(command: &Run, registry: &Arc<Registry>) -> Result<(), CliError> {
     let Settings { http, deployment } = command.settings()?;
     let scheme = http.scheme();
     let mut app = App::new().http(http);
+    let mut source = Source { registry: Arc::clone(registry), ..Source::default() };
     let mut served = Vec::new();
     if let Some(path) = &command.file {
         let (route, model) = command.model(path)?;
         let name = route.trim_matches('/').replace('/', "-");
         let name = if name.is_empty() { "model".to_owned() } else { name };
         served.push((path, route.clone()));
+        source.places.push(Place {
+            name: name.clone(),
+            route: route.clone(),
+            import_path: format!("onnx://{}", path.display()),
+            deployment: name.clone(),
+        });
         app = app.route(route, Deployment::onnx(name, model).config(deployment.clone()));
     }
     if let Some(directory) = &command.repository {
         served.push((directory, "/v2".to_owned()));
         app = app.repository(directory, deployment);
     }
-    let server = start(app)?;
+    let server = start(app.source(source))?;
     for (path, route) in served {
         outln!("serving {} at {scheme}://{}{route}", path.display(), server.addr())?;
     }

@@ -14,7 +14,8 @@ mod schema;
 mod sieve;
 mod template;
 
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Place, Plan};
 pub use registry::Registry;
+pub(crate) use schema::without_nulls;
 pub use schema::{ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, ServeConfig};
 pub(crate) use template::template;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::registry::{ONNX, Registry, Servable};
-use super::schema::{ApplicationConfig, Encoding, ServeConfig};
+use super::schema::{ApplicationConfig, DeploymentOverride, Encoding, ServeConfig};
 use crate::app::App;
 use crate::error::ServeError;
 use crate::http::HttpConfig;
@@ -17,17 +17,24 @@ pub(crate) struct Plan {
     pub notes: Vec<String>,
 }
 
-/// An application that is built.
-pub(crate) struct Planned {
+/// Where an application is to be found.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
     pub name: String,
     pub route: String,
     pub import_path: String,
+    pub deployment: String,
+}
+
+/// An application that is built.
+pub(crate) struct Planned {
+    pub place: Place,
     deployment: Box<dyn Servable>,
 }
 
-impl fmt::Display for Planned {
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (deployment `{}` of {})", self.name, self.deployment.name(), self.import_path)
+        write!(f, "{} (deployment `{}` of {})", self.name, self.deployment, self.import_path)
     }
 }
 
@@ -48,9 +55,13 @@ impl Plan {
         Ok(Plan { applications: applications?, http, encoding: config.logging_config.encoding, notes })
     }
 
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.applications.iter().map(|app| app.place.clone()).collect()
+    }
+
     /// What is to run.
     pub(crate) fn into_app(self) -> App {
-        let serve = |app, planned: Planned| planned.deployment.serve(app, &planned.route);
+        let serve = |app, planned: Planned| planned.deployment.serve(app, &planned.place.route);
         self.applications.into_iter().fold(App::new().http(self.http), serve)
     }
 }
@@ -65,7 +76,8 @@ fn plan(
     if let Some(seconds) = request_timeout_s {
         deployment.config().request_timeout_s = seconds;
     }
-    if app.import_path.starts_with(ONNX) {
+    let sized = |over: &DeploymentOverride| over.gives("num_replicas") || over.gives("autoscaling_config");
+    if app.import_path.starts_with(ONNX) && !app.deployments.iter().any(sized) {
         // Replicas of an ONNX model share its memory, so that each thread may as well have its own.
         deployment.config().num_replicas = threads;
     }
@@ -82,5 +94,11 @@ fn plan(
         *deployment.config() = merged;
     }
     deployment.config().validate()?;
-    Ok(Planned { name: app.name, route: app.route_prefix, import_path: app.import_path, deployment })
+    let place = Place {
+        name: app.name,
+        route: app.route_prefix,
+        import_path: app.import_path,
+        deployment: deployment.name().to_owned(),
+    };
+    Ok(Planned { place, deployment })
 }

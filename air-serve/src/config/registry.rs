@@ -7,6 +7,7 @@ use air_core::BoxError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
 use crate::deploy::{Deployment, DeploymentConfig};
@@ -112,13 +113,21 @@ struct OnnxArgs {
 }
 
 fn onnx(name: &str, path: &str, args: Map<String, Value>) -> Result<Box<dyn Servable>, BoxError> {
+    let given = Value::Object(args.clone()).to_string();
     let args: OnnxArgs =
         serde_json::from_value(Value::Object(args)).map_err(|error| format!("its args: {error}"))?;
     let mut model = OnnxModel::load(PathBuf::from(path))?.with_scores(args.scores);
     if let Some(labels) = args.labels {
         model = model.with_names(labels)?;
     }
-    Ok(Box::new(Deployment::onnx(name, model)))
+    let version = version(&std::fs::read(path)?, &given);
+    Ok(Box::new(Deployment::onnx(name, model).version(version)))
+}
+
+/// Names a model by what it is made of, so that a deploy of the same changes nothing about it.
+fn version(file: &[u8], args: &str) -> String {
+    let digest: [u8; 32] = Sha256::new().chain_update(file).chain_update(args).finalize().into();
+    format!("{:016x}", digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
 }
 
 /// A deployment without the type of its model.

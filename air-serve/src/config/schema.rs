@@ -146,6 +146,11 @@ pub struct DeploymentOverride {
 }
 
 impl DeploymentOverride {
+    /// Whether that setting is given.
+    pub(super) fn gives(&self, key: &str) -> bool {
+        self.given.iter().any(|given| given == key)
+    }
+
     /// Those settings with the given ones in their place.
     pub(super) fn over(&self, base: &DeploymentConfig) -> Result<DeploymentConfig, ServeError> {
         let map = |config: &DeploymentConfig| {
@@ -229,6 +234,20 @@ impl ServeConfig {
             }
         }
         notes
+    }
+}
+
+/// A configuration without the keys that say nothing, as it would be in a file; what models and builders are given stays as it is.
+pub(crate) fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        Value::Object(items) => {
+            let theirs = |key: &str| key == "args" || key == "user_config";
+            let said = items.into_iter().filter(|(_, value)| !value.is_null());
+            said.map(|(key, value)| if theirs(&key) { (key, value) } else { (key, without_nulls(value)) })
+                .collect()
+        }
+        value => value,
     }
 }
 

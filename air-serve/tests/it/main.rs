@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+mod admin;
 mod auth;
 mod calls;
 mod cli;
