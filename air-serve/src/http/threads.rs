@@ -166,10 +166,9 @@ impl Connection {
             version = version => version,
             () = draining(&mut self.phase) => return,
         };
-        match version {
-            Ok(Ok(version)) => self.serve(version, stream).await,
-            // Nothing came, or nothing will.
-            Ok(Err(_)) | Err(_) => {}
+        // Else nothing came, or nothing will.
+        if let Ok(Ok(version)) = version {
+            self.serve(version, stream).await;
         }
     }
 

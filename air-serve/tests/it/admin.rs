@@ -100,7 +100,7 @@ fn what_cannot_be_deployed_changes_nothing() {
     let send_config = |body: &str| ask(addr, "PUT", "localhost", body);
     for (body, says) in [
         ("", "the body is not JSON"),
-        ("[]", "invalid type"),
+        ("[1]", "invalid type"),
         ("{}", "there is nothing to serve"),
         (r#"{"aplications": []}"#, "unknown field `aplications`"),
         (r#"{"applications": [{"import_path": "onnx:///none"}]}"#, "/none"),

@@ -100,7 +100,7 @@ fn speaking(protocols: &[&str], addr: SocketAddr, trusted: &str, own: Option<&(S
 }
 
 fn double(stream: &mut Tls, x: i64) -> String {
-    write(stream, "POST", "/double", "", &x.to_string());
+    write(stream, "POST", "/double", "", x.to_string());
     read(stream).body
 }
 
