@@ -48,11 +48,12 @@ struct Mood {
     /// A model hangs now.
     hanging: Receiver<()>,
     /// Dropped, it lets go of those that hang.
-    _end: Sender<()>,
+    #[expect(dead_code, reason = "it is held, not used")]
+    end: Sender<()>,
 }
 
 fn moody() -> (Mood, Deployment<Moody>) {
-    let ((_end, forever), (hangs, hanging)) = (unbounded(), unbounded());
+    let ((end, forever), (hangs, hanging)) = (unbounded(), unbounded());
     let panics = Arc::new(AtomicUsize::new(0));
     let build = move || {
         let (hangs, forever, panics) = (hangs.clone(), forever.clone(), Arc::clone(&panics));
@@ -62,7 +63,7 @@ fn moody() -> (Mood, Deployment<Moody>) {
         config.execution = Execution::Thread;
         config.request_timeout_s = 10_000.0;
     });
-    (Mood { hanging, _end }, deployment)
+    (Mood { hanging, end }, deployment)
 }
 
 struct Served<M: Model> {

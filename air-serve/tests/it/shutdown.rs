@@ -21,7 +21,7 @@ fn shutting_down_finishes_what_is_under_way() {
     let handle = server.handle::<i64, i64>("model").unwrap();
     let mut clients: Vec<_> = (0..5).map(|_| connect(addr)).collect();
     for (x, client) in clients.iter_mut().enumerate() {
-        write(client, "POST", "/model", "", &x.to_string());
+        write(client, "POST", "/model", "", x.to_string());
     }
     // One runs, four are queued.
     gate.started.recv().unwrap();

@@ -74,7 +74,7 @@ fn under_load(server: &Server, change: impl FnOnce(&Load)) -> (usize, usize) {
                         let answer = handle.call_blocking(x);
                         answer.map(|(y, _)| assert_eq!(y, x)).map_err(|error| error.to_string())
                     } else {
-                        write(&mut stream, "POST", "/model", "", &x.to_string());
+                        write(&mut stream, "POST", "/model", "", x.to_string());
                         let response = read(&mut stream);
                         let is_its_own = response.body.starts_with(&format!("[{x},"));
                         (response.status == 200 && is_its_own).then_some(()).ok_or(response.body)
@@ -313,7 +313,7 @@ fn under_http_load(server: &Server, change: impl FnOnce()) -> (usize, usize) {
             scope.spawn(|| {
                 let mut stream = connect(server.addr());
                 for x in (0..200_000).take_while(|_| !stop.load(Ordering::SeqCst)) {
-                    write(&mut stream, "POST", "/model", "", &x.to_string());
+                    write(&mut stream, "POST", "/model", "", x.to_string());
                     let is_right = read(&mut stream).body.starts_with(&format!("[{x},"));
                     if is_right { &answered } else { &failed }.fetch_add(1, Ordering::SeqCst);
                 }
