@@ -23,6 +23,9 @@ use super::{Check, Erased, Factory, Size, Spare, WarmUp};
 use crate::error::CallError;
 use crate::metrics::DeploymentMetrics;
 
+/// A cheap model is cheap for a request of this size; a larger one could hold up the caller's other connections.
+const LARGEST_INLINE: usize = 32;
+
 /// The answer to one request.
 pub(crate) type Reply<O> = Result<O, CallError>;
 
@@ -156,7 +159,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         {
             return Ok(Submitted::Done(Err(error)));
         }
-        let input = if self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0 {
+        let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
+        let is_idle = self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0;
+        let input = if is_idle && size <= LARGEST_INLINE {
             match self.answer_inline(input, limit) {
                 Ok(submitted) => return Ok(submitted),
                 Err(input) => input,
@@ -167,7 +172,6 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let (reply, receiver) = oneshot::channel();
         let now = self.now();
         let deadline = now.saturating_add(limit);
-        let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
         let job = Job { input: Some(input), since: now, deadline, size, again: false, reply };
         let mut queue = self.queue.lock();
         if let Some(wait) = self.too_long(&queue, limit) {

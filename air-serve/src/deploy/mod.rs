@@ -62,7 +62,7 @@ pub use status::{
 
 use crate::error::CallError;
 use crate::model::Model;
-use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest};
+use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
 use crate::v2::TensorCodec;
 
 /// A model of any type that takes and gives these.
@@ -180,14 +180,17 @@ impl<M: Model> Deployment<M> {
 
 impl Deployment<OnnxModel> {
     /// An ONNX model. Its replicas share one graph; vectors of the wrong length are refused before they are queued.
-    /// Protocol V2 reaches it by its name, with the inputs and outputs of the graph.
+    /// Protocol V2 reaches it by its name, with the inputs and outputs of the graph. The size of a request is its rows.
     pub fn onnx(name: impl Into<Arc<str>>, model: OnnxModel) -> Self {
         let (checked, codec) = (model.clone(), GraphCodec::new(model.graph()));
         let check = move |request: &OnnxRequest| match request {
             OnnxRequest::Vector(vector) => Ok(checked.check(vector)?),
             OnnxRequest::Values(_) => Ok(()),
         };
-        Deployment::new(name, move || Ok(model.clone())).check(check).tensors(codec)
+        Deployment::new(name, move || Ok(model.clone()))
+            .check(check)
+            .tensors(codec)
+            .batch_size_fn(OnnxRequest::rows)
     }
 }
 
@@ -196,6 +199,8 @@ impl Deployment<GraphModel> {
     pub fn graph(name: impl Into<Arc<str>>, graph: Graph) -> Self {
         let graph = Arc::new(graph);
         let codec = GraphCodec::new(&graph);
-        Deployment::new(name, move || Ok(GraphModel(Arc::clone(&graph)))).tensors(codec)
+        Deployment::new(name, move || Ok(GraphModel(Arc::clone(&graph))))
+            .tensors(codec)
+            .batch_size_fn(|values| rows(values))
     }
 }

@@ -28,7 +28,7 @@ pub use error::{InputMismatch, OnnxError};
 pub use graph::{Graph, Port};
 pub use model::{Answer, OnnxModel, Prediction, Vector};
 pub use request::{GraphModel, OnnxAnswer, OnnxRequest};
-pub(crate) use tensors::GraphCodec;
+pub(crate) use tensors::{GraphCodec, rows};
 pub use value::{Labels, Value};
 
 /// Larger files are refused: 2 GiB, which is also the limit of the protobuf format.

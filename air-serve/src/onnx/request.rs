@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::error::OnnxError;
 use super::graph::Graph;
 use super::model::{Answer, OnnxModel, Vector};
-use super::tensors::run_all;
+use super::tensors::{rows, run_all};
 use super::value::Value;
 use crate::model::Model;
 
@@ -50,6 +50,16 @@ impl Serialize for OnnxAnswer {
 impl From<Vector> for OnnxRequest {
     fn from(vector: Vector) -> Self {
         OnnxRequest::Vector(vector)
+    }
+}
+
+impl OnnxRequest {
+    /// How many rows it has.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            OnnxRequest::Vector(_) => 1,
+            OnnxRequest::Values(values) => rows(values),
+        }
     }
 }
 

@@ -172,6 +172,11 @@ fn run_joined(graph: &Graph, batch: &[Vec<Value>]) -> Result<Option<Vec<Vec<Valu
     Ok(Some(of_request.collect()))
 }
 
+/// The most rows that a value has.
+pub(crate) fn rows(values: &[Value]) -> usize {
+    values.iter().filter_map(|value| value.shape().first().copied()).max().unwrap_or(1)
+}
+
 /// The number of rows, if all values have the same.
 fn common_rows(values: &[Value]) -> Option<usize> {
     let rows = *values.first()?.shape().first()?;

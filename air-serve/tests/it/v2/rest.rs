@@ -94,6 +94,32 @@ fn several_rows_are_one_request_and_outputs_come_in_the_order_asked_for() {
 }
 
 #[test]
+fn many_rows_are_not_evaluated_on_the_thread_of_connections() {
+    let server = server();
+    let addr = server.addr();
+    let rows = |rows: usize| {
+        let data: Vec<f64> = [1.2, 1.0, 1.1, 0.9].repeat(rows);
+        json!({ "inputs": [{ "name": "X", "datatype": "FP32", "shape": [rows, 4], "data": data }] })
+            .to_string()
+    };
+    for _ in 0..20 {
+        assert_eq!(post(addr, IRIS, &rows(1)).status, 200);
+    }
+    // Whatever small requests do, one of many rows waits in the queue for a replica.
+    let queued = |server: &air_serve::Server| -> usize {
+        let metrics = server.metrics();
+        let count = "air_serve_queue_seconds_count{deployment=\"iris\"} ";
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(count)).unwrap_or_else(|| panic!("{metrics}"));
+        line.parse().unwrap()
+    };
+    let before = queued(&server);
+    let answer = json_of(&post(addr, IRIS, &rows(100)));
+    assert_eq!(answer["outputs"][0]["data"], json!(vec![1; 100]));
+    assert_eq!(queued(&server), before + 1);
+}
+
+#[test]
 fn every_type_travels_as_json_and_as_binary_data_in_both_directions() {
     let server = server();
     let addr = server.addr();
