@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -118,9 +118,14 @@ impl Front {
     }
 
     async fn v2(&self, request: Request<Incoming>) -> Response<Body> {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         match self.body(&head.headers, body).await {
-            Ok(body) => self.v2.answer(head, body).await,
+            Ok(body) => {
+                if self.policy.as_ref().is_some_and(|policy| policy.unpacks(&head.headers)) {
+                    head.headers.remove(CONTENT_ENCODING);
+                }
+                self.v2.answer(head, body).await
+            }
             Err(refusal) => refusal.into_response(),
         }
     }

@@ -93,6 +93,12 @@ impl Policy {
         (seen, checked.err().map(|refused| deny(&refused, request)))
     }
 
+    /// Whether a body with these headers came as gzip, and is unpacked.
+    pub(crate) fn unpacks(&self, headers: &HeaderMap) -> bool {
+        let gzip = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"gzip");
+        self.compression.is_some() && headers.get(CONTENT_ENCODING).is_some_and(gzip)
+    }
+
     /// The plain bytes of a body, at most `limit` of them: unpacked, if it came as gzip.
     pub(crate) async fn unpack(
         &self,
@@ -100,8 +106,7 @@ impl Policy {
         body: Bytes,
         limit: usize,
     ) -> Result<Bytes, Refusal> {
-        let gzip = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"gzip");
-        if self.compression.is_none() || !headers.get(CONTENT_ENCODING).is_some_and(gzip) {
+        if !self.unpacks(headers) {
             return Ok(body);
         }
         // While a large one is unpacked, other connections of this thread go on.

@@ -59,7 +59,7 @@ fn exchange(addr: SocketAddr, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
     (String::from_utf8(answer[..end].into()).unwrap().to_lowercase(), answer[end..].into())
 }
 
-fn gzip(plain: &[u8]) -> Vec<u8> {
+pub fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(9));
     encoder.write_all(plain).unwrap();
     encoder.finish().unwrap()

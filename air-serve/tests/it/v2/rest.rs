@@ -333,6 +333,15 @@ fn an_answer_that_is_not_what_the_signature_says_is_the_servers_error() {
 }
 
 #[test]
+fn a_body_that_came_as_gzip_is_read_where_compression_is_configured() {
+    let server = run(super::app().with_http(|http| http.compression.gzip = true)).unwrap();
+    let packed = crate::policy::gzip(flowers().to_string().as_bytes());
+    let response = send(server.addr(), "POST", IRIS, "Content-Encoding: gzip\r\n", packed);
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert_eq!(json_of(&response)["outputs"][0]["data"], json!([1, 0]));
+}
+
+#[test]
 fn the_openapi_document_has_every_route_and_model_and_its_pages_are_there() {
     let server = server();
     let addr = server.addr();
