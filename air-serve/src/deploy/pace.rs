@@ -1,4 +1,6 @@
-//! How long a request would wait, and so whether it can make its deadline. Pure.
+//! How long a request would wait for its answer, and so whether it can make its deadline. Pure.
+//!
+//! The mean and the mean deviation of what batches take are kept as TCP keeps those of round trips (RFC 6298).
 
 use std::time::Duration;
 
@@ -6,11 +8,14 @@ use std::time::Duration;
 const FIRST: u32 = 8;
 /// How much the last batch counts for.
 const WEIGHT: f64 = 1.0 / 16.0;
+/// Deviations beyond the mean that a request is told to reckon with.
+const DEVIATIONS: f64 = 4.0;
 
-/// The mean time of a batch, of those seen lately.
+/// The time of a batch, of those seen lately.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pace {
     mean_s: f64,
+    deviation_s: f64,
     batches: u32,
 }
 
@@ -19,14 +24,22 @@ impl Pace {
     pub(crate) fn observe(&mut self, took: Duration) {
         self.batches = self.batches.saturating_add(1);
         let weight = (1.0 / f64::from(self.batches)).max(WEIGHT);
-        self.mean_s += weight * (took.as_secs_f64() - self.mean_s);
+        let error = took.as_secs_f64() - self.mean_s;
+        self.mean_s += weight * error;
+        // Of the first there is nothing to deviate from.
+        if self.batches > 1 {
+            self.deviation_s += weight * (error.abs() - self.deviation_s);
+        }
     }
 
-    /// How long a request waits that has so many batches before it, if that can be told. One that has none before it is never told to wait: so
-    /// a model that was slow for a while gets the chance to show that it no longer is.
+    /// How long a request waits for its answer that has so many batches before it, if that can be told: for those, for the batch that runs
+    /// now, and for its own. One that has none before it is never told to wait: so a model that was slow for a while gets the chance to show that
+    /// it no longer is.
     pub(crate) fn wait(&self, batches: usize, replicas: usize) -> Option<Duration> {
         let known = self.batches >= FIRST && batches > 0 && replicas > 0;
-        let seconds = batches as f64 / replicas as f64 * self.mean_s;
+        let rounds = batches as f64 / replicas as f64 + 2.0;
+        // What varies by itself adds up as its square does.
+        let seconds = rounds * self.mean_s + DEVIATIONS * rounds.sqrt() * self.deviation_s;
         known.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
     }
 }
@@ -37,15 +50,20 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn millis(wait: Option<Duration>) -> Option<u64> {
+        wait.map(|wait| wait.as_secs_f64().mul_add(1e3, 0.5) as u64)
+    }
+
     #[test]
-    fn the_wait_is_that_of_the_batches_before_shared_by_the_replicas() {
+    fn the_wait_is_that_of_the_batches_before_and_two_more() {
         let mut pace = Pace::default();
         for _ in 0..7 {
             pace.observe(100 * MS);
         }
         assert_eq!(pace.wait(10, 1), None, "too little is known");
         pace.observe(100 * MS);
-        assert_eq!(pace.wait(10, 2).map(|wait| wait.as_secs_f64().mul_add(1e3, 0.5) as u64), Some(500));
+        assert_eq!(millis(pace.wait(10, 1)), Some(1200));
+        assert_eq!(millis(pace.wait(10, 2)), Some(700), "the replicas share those before");
         assert_eq!(pace.wait(0, 2), None, "nothing is before it");
         assert_eq!(pace.wait(3, 0), None, "nobody is there yet: one may be on its way");
     }
@@ -54,7 +72,18 @@ mod tests {
     fn it_follows_a_model_that_becomes_faster() {
         let mut pace = Pace::default();
         (0..100).for_each(|_| pace.observe(1000 * MS));
-        (0..100).for_each(|_| pace.observe(10 * MS));
-        assert!(pace.wait(1, 1).is_some_and(|wait| wait < 15 * MS));
+        (0..200).for_each(|_| pace.observe(10 * MS));
+        assert_eq!(millis(pace.wait(1, 1)), Some(30));
+    }
+
+    #[test]
+    fn batches_that_vary_are_reckoned_with_longer() {
+        let mut pace = Pace::default();
+        for _ in 0..200 {
+            pace.observe(5 * MS);
+            pace.observe(15 * MS);
+        }
+        let wait = millis(pace.wait(14, 1)).unwrap_or(0);
+        assert!((235..=250).contains(&wait), "16 of 10 ms, and 4 · √16 deviations of 5 ms: {wait}");
     }
 }
