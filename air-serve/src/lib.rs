@@ -91,6 +91,6 @@ pub use deploy::{
     UpdateStatus,
 };
 pub use error::{CallError, ServeError};
-pub use http::{CompressionConfig, CorsConfig, HttpConfig};
+pub use http::{CompressionConfig, CorsConfig, HttpConfig, TracesConfig};
 pub use model::{Each, Model, each};
 pub use server::{Server, run, run_with};

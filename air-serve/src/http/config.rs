@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compress::CompressionConfig;
 use super::cors::CorsConfig;
+use super::traces::TracesConfig;
 use crate::auth::AuthConfig;
 use crate::error::ServeError;
 
@@ -57,6 +58,8 @@ pub struct HttpConfig {
     pub compression: CompressionConfig,
     /// Share of the requests that get a line in the log, 0 to 1 (default 0: none).
     pub access_log: f64,
+    /// Where traces go (default: nowhere).
+    pub traces: TracesConfig,
 }
 
 impl Default for HttpConfig {
@@ -81,6 +84,7 @@ impl Default for HttpConfig {
             cors: CorsConfig::default(),
             compression: CompressionConfig::default(),
             access_log: 0.0,
+            traces: TracesConfig::default(),
         }
     }
 }
@@ -130,6 +134,7 @@ impl HttpConfig {
         }
         self.cors.validate()?;
         self.compression.validate()?;
+        self.traces.validate()?;
         self.auth.validate()
     }
 

@@ -68,8 +68,9 @@ impl Front {
             tracing::warn!(request_id = ?id, "a request failed");
         }
         if let Some(policy) = &self.policy {
+            let deployment = route.as_ref().map(|route| route.deployment.as_str());
             // In a box, here and below, so that the future of every other request is not larger for it.
-            response = Box::pin(policy.finish(seen, response, status, &id, took)).await;
+            response = Box::pin(policy.finish(seen, response, deployment, status, &id, took)).await;
         }
         response.headers_mut().insert(X_REQUEST_ID, id);
         Ok(response)

@@ -15,6 +15,7 @@
 //! | `route` | from path to deployment, JSON on both sides |
 //! | `reply` | responses and errors |
 //! | `tls` | certificates, read again when they change |
+//! | `traces` | a span for each request, to OpenTelemetry |
 //! | `request_id` | `x-request-id` |
 
 mod compress;
@@ -34,6 +35,7 @@ mod tls;
 #[cfg(not(feature = "tls"))]
 #[path = "no_tls.rs"]
 mod tls;
+mod traces;
 mod version;
 
 pub use compress::CompressionConfig;
@@ -47,3 +49,4 @@ pub(crate) use reply::Body;
 pub(crate) use route::{Json, Route, RouteTable, valid_path};
 pub(crate) use threads::{Phase, Threads};
 pub(crate) use tls::Tls;
+pub use traces::TracesConfig;

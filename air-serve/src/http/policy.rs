@@ -1,5 +1,5 @@
 //! What is asked of a request before it is answered, and done to its answer, where anything is configured: keys, cross-origin rules,
-//! compression, lines in the log.
+//! compression, lines in the log, traces.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,9 @@ use super::compress::{CompressionConfig, Inflated, accepts_gzip, gunzip};
 use super::config::HttpConfig;
 use super::cors::Cors;
 use super::front::{AnyBody, Refusal};
+use super::traces::{Span, Traces};
 use crate::auth::{Auth, Refused};
+use crate::error::ServeError;
 use crate::v2::grpc;
 
 /// What is asked of every request, and done to every answer.
@@ -24,6 +26,7 @@ pub(crate) struct Policy {
     compression: Option<CompressionConfig>,
     /// Of this many requests, one gets a line.
     log_every: Option<u64>,
+    traces: Option<Traces>,
     requests: AtomicU64,
     origin: Instant,
 }
@@ -34,6 +37,7 @@ pub(crate) struct Seen {
     origin: Option<HeaderValue>,
     gzip: bool,
     line: Option<Line>,
+    span: Option<Span>,
 }
 
 /// A line in the log.
@@ -45,20 +49,22 @@ struct Line {
 
 impl Policy {
     /// `None` where nothing is configured: the requests of such a server pay nothing for it.
-    pub(crate) fn new(config: &HttpConfig) -> Option<Self> {
+    pub(crate) fn new(config: &HttpConfig) -> Result<Option<Self>, ServeError> {
         let policy = Policy {
             auth: Auth::new(&config.auth),
             cors: Cors::new(&config.cors),
             compression: config.compression.gzip.then(|| config.compression.clone()),
             log_every: (config.access_log > 0.0).then(|| (1.0 / config.access_log).round().max(1.0) as u64),
+            traces: Traces::start(&config.traces)?,
             requests: AtomicU64::new(0),
             origin: Instant::now(),
         };
         let any = policy.auth.is_some()
             || policy.cors.is_some()
             || policy.compression.is_some()
-            || policy.log_every.is_some();
-        any.then_some(policy)
+            || policy.log_every.is_some()
+            || policy.traces.is_some();
+        Ok(any.then_some(policy))
     }
 
     /// Looks at a request. It is let in if there is no response to it yet; [`finish`](Self::finish) is for both.
@@ -75,6 +81,7 @@ impl Policy {
                 path: request.uri().path().chars().take(128).collect(),
                 key: None,
             }),
+            span: self.traces.as_ref().and_then(|traces| traces.begin(request)),
         };
         // Browsers ask without a key.
         let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(request.method(), headers));
@@ -133,10 +140,14 @@ impl Policy {
         &self,
         seen: Seen,
         mut response: Response<AnyBody>,
+        deployment: Option<&str>,
         status: u16,
         id: &HeaderValue,
         took: Duration,
     ) -> Response<AnyBody> {
+        if let Some(span) = seen.span {
+            span.end(deployment, status, id, took);
+        }
         if let Some(Line { method, path, key }) = seen.line {
             tracing::info!(
                 target: "air_serve::access",

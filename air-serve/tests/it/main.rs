@@ -22,6 +22,8 @@ mod replicas;
 mod scaling;
 mod shutdown;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;
 mod updates;
 mod v2;
 mod wait;
