@@ -131,10 +131,34 @@ impl Graph {
         if outputs.is_empty() {
             return Err(invalid("it has no output"));
         }
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let producer =
-            format!("{} {}", text(&model.producer_name), text(&model.producer_version)).trim().to_owned();
-        Ok(Graph { inputs, outputs, results, constants, steps, slots, producer })
+        Ok(Graph { inputs, outputs, results, constants, steps, slots, producer: producer(model) })
+    }
+
+    /// A graph that one operator evaluates as a whole.
+    #[cfg(feature = "tract")]
+    pub(super) fn of_net(model: &proto::Model, operator: Box<dyn Operator>) -> Result<Graph, OnnxError> {
+        let graph = model.graph.as_ref().ok_or_else(|| invalid("the file holds no graph"))?;
+        let is_constant = |name: &Option<String>| graph.initializer.iter().any(|tensor| tensor.name == *name);
+        let inputs: Vec<_> =
+            graph.input.iter().filter(|input| !is_constant(&input.name)).map(Port::from_proto).collect();
+        let outputs: Vec<_> = graph.output.iter().map(Port::from_proto).collect();
+        let slot = |output: usize| inputs.len() + output;
+        let step = Step {
+            operator,
+            node: "all of it".to_owned(),
+            name: "network".to_owned(),
+            inputs: (0..inputs.len()).map(Source::Slot).collect(),
+            outputs: (0..outputs.len()).map(slot).map(Some).collect(),
+        };
+        Ok(Graph {
+            results: (0..outputs.len()).map(slot).map(Source::Slot).collect(),
+            constants: Vec::new(),
+            steps: vec![step],
+            slots: slot(outputs.len()),
+            producer: producer(model),
+            inputs,
+            outputs,
+        })
     }
 
     /// What the model takes.
@@ -255,6 +279,11 @@ impl std::fmt::Display for Port {
             self.shape.iter().map(|dim| dim.map_or("?".to_owned(), |dim| dim.to_string())).collect();
         write!(f, "{} [{}]", self.dtype, dims.join(", "))
     }
+}
+
+fn producer(model: &proto::Model) -> String {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    format!("{} {}", text(&model.producer_name), text(&model.producer_version)).trim().to_owned()
 }
 
 fn opset(model: &proto::Model, domain: &str) -> i64 {

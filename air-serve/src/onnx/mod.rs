@@ -1,4 +1,5 @@
-//! ONNX models: classical machine learning as scikit-learn exports it, and multi-layer perceptrons.
+//! ONNX models: classical machine learning as scikit-learn exports it, and multi-layer perceptrons; with the feature `tract`, networks of all
+//! kinds.
 //!
 //! ```text
 //! bytes ── scan.rs ── prost (proto.rs) ── Graph::build ── ops/ ── Graph::run
@@ -13,6 +14,8 @@
 mod error;
 mod graph;
 mod model;
+#[cfg(feature = "tract")]
+mod net;
 mod node;
 mod ops;
 mod proto;
@@ -57,5 +60,12 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph, OnnxError> {
         .map_err(|fault| OnnxError::NotOnnx { offset: fault.offset, reason: fault.reason })?;
     let model = <proto::Model as prost::Message>::decode(bytes)
         .map_err(|error| OnnxError::NotOnnx { offset: bytes.len(), reason: error.to_string() })?;
-    Graph::build(&model)
+    match Graph::build(&model) {
+        #[cfg(feature = "tract")]
+        Err(OnnxError::Unsupported { node, operator, .. }) => match net::Net::load(bytes) {
+            Ok(net) => Graph::of_net(&model, Box::new(net)),
+            Err(reason) => Err(OnnxError::Unsupported { node, operator, reason: Some(reason) }),
+        },
+        built => built,
+    }
 }

@@ -15,6 +15,8 @@ mod limits;
 mod lines;
 mod load;
 mod logs;
+#[cfg(feature = "tract")]
+mod nets;
 mod onnx_bad;
 mod onnx_fixtures;
 mod policy;
