@@ -19,6 +19,7 @@ mod logs;
 mod nets;
 mod onnx_bad;
 mod onnx_fixtures;
+mod onnx_pipelines;
 mod policy;
 mod replicas;
 mod scaling;

@@ -6,10 +6,21 @@ use proptest::prelude::*;
 use crate::{examples, fixtures};
 
 fn files() -> Vec<Vec<u8>> {
-    ["mlp_two_tanh", "gbc_names_zipmap", "logistic_three", "forest_two", "min_max_logistic"]
-        .iter()
-        .map(|name| std::fs::read(fixtures(&format!("{name}.onnx"))).unwrap())
-        .collect()
+    [
+        "mlp_two_tanh",
+        "gbc_names_zipmap",
+        "logistic_three",
+        "forest_two",
+        "min_max_logistic",
+        "pipe_one_hot",
+        "pipe_ordinal",
+        "pipe_quantile",
+        "pipe_isolation",
+        "pipe_one_vs_rest",
+    ]
+    .iter()
+    .map(|name| std::fs::read(fixtures(&format!("{name}.onnx"))).unwrap())
+    .collect()
 }
 
 #[test]

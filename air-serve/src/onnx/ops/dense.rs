@@ -92,7 +92,7 @@ fn zip<T: Copy>(
 }
 
 /// The common shape, by NumPy's rule, within [`MAX_ELEMENTS`].
-fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Reason> {
+pub(super) fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>, Reason> {
     let rank = a.len().max(b.len());
     let dim =
         |shape: &[usize], index: usize| (index + shape.len()).checked_sub(rank).map_or(1, |at| shape[at]);

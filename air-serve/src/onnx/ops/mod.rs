@@ -2,9 +2,13 @@
 
 mod convert;
 mod dense;
+mod encode;
 mod forest;
+mod index;
 mod linear;
+mod logic;
 mod post;
+mod reduce;
 mod scale;
 mod shape;
 mod tree;
@@ -47,6 +51,14 @@ pub(crate) fn build(node: &Node<'_>) -> Result<Built, OnnxError> {
         ("ai.onnx.ml", "LinearRegressor") => step(linear::Regressor::build(node)),
         ("ai.onnx.ml", "Scaler") => step(scale::Scaler::build(node)),
         ("ai.onnx.ml", "Normalizer") => step(scale::Normalizer::build(node)),
+        ("ai.onnx.ml", "OneHotEncoder") => step(encode::OneHot::build(node)),
+        ("ai.onnx.ml", "LabelEncoder") => step(encode::Lookup::label_encoder(node)),
+        ("ai.onnx.ml", "CategoryMapper") => step(encode::Lookup::category_mapper(node)),
+        ("ai.onnx.ml", "Imputer") => step(encode::Imputer::build(node)),
+        ("ai.onnx.ml", "Binarizer") => {
+            step(Ok(encode::Binarizer { threshold: node.float("threshold", 0.0) }))
+        }
+        ("ai.onnx.ml", "FeatureVectorizer") => step(Ok(encode::FeatureVectorizer)),
         ("ai.onnx.ml", "ZipMap") => step(convert::ZipMap::build(node)),
         ("ai.onnx.ml", "ArrayFeatureExtractor") => step(Ok(shape::ArrayFeatureExtractor)),
         ("", "Identity" | "Dropout") => Ok(Built::Alias),
@@ -55,18 +67,38 @@ pub(crate) fn build(node: &Node<'_>) -> Result<Built, OnnxError> {
         ("", "Reshape") => step(Ok(shape::Reshape)),
         ("", "Flatten") => step(Ok(shape::Flatten { axis: node.int("axis", 1) })),
         ("", "Concat") => step(Ok(shape::Concat { axis: node.int("axis", 0) })),
-        ("", "ArgMax") => step(Ok(shape::ArgMax::build(node))),
+        ("", "ArgMax" | "ArgMin") => step(Ok(shape::ArgMax::build(node))),
+        ("", "Gather") => step(Ok(index::Gather { axis: node.int("axis", 0) })),
+        ("", "Slice") => step(Ok(index::Slice::build(node))),
+        ("", "Squeeze") => step(Ok(index::Squeeze { axes: node.ints("axes").to_vec() })),
+        ("", "Unsqueeze") => step(Ok(index::Unsqueeze { axes: node.ints("axes").to_vec() })),
+        ("", "Transpose") => step(Ok(index::Transpose { perm: node.ints("perm").to_vec() })),
+        ("", "Shape") => step(Ok(index::Shape)),
+        ("", "ConstantOfShape") => step(index::ConstantOfShape::build(node)),
+        ("", "Not") => step(Ok(logic::Not)),
+        ("", "IsNaN") => step(Ok(logic::IsNan)),
+        ("", "Where") => step(Ok(logic::Where)),
+        ("", "LpNormalization") => step(reduce::LpNormalization::build(node)),
         ("", "Gemm") => step(Ok(dense::Gemm::build(node))),
         ("", "MatMul") => step(Ok(dense::MatMul)),
         ("", "Softmax") => step(Ok(dense::Softmax::build(node))),
-        ("", name) => match (dense::unary(name), dense::binary(name)) {
-            (Some(function), _) => step(Ok(dense::Unary(function))),
-            (_, Some(function)) => step(Ok(dense::Binary(function))),
-            _ => return Err(unsupported(node)),
-        },
+        ("", name) => by_name(node, name).ok_or_else(|| unsupported(node)).map(Ok)?,
         _ => return Err(unsupported(node)),
     };
     built.map_err(|reason| node.error(reason))
+}
+
+/// The operators that come in families.
+fn by_name(node: &Node<'_>, name: &str) -> Option<Built> {
+    fn step<O: Operator + 'static>(operator: O) -> Built {
+        Built::Step(Box::new(operator))
+    }
+    let elements = || dense::unary(name).map(|function| step(dense::Unary(function)));
+    let pairs = || dense::binary(name).map(|function| step(dense::Binary(function)));
+    let compared = || logic::compare(name).map(step).or_else(|| logic::connective(name).map(step));
+    let reduced =
+        || reduce::Reduce::build(node).map(step).or_else(|| reduce::Variadic::build(name).map(step));
+    elements().or_else(pairs).or_else(compared).or_else(reduced)
 }
 
 fn step<O: Operator + 'static>(operator: Result<O, Reason>) -> Result<Built, Reason> {

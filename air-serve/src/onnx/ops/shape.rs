@@ -20,8 +20,9 @@ macro_rules! each_type {
         }
     };
 }
+pub(super) use each_type;
 
-fn axis(axis: i64, rank: usize) -> Result<usize, Reason> {
+pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, Reason> {
     let at = if axis < 0 { axis + rank as i64 } else { axis };
     usize::try_from(at)
         .ok()
@@ -29,7 +30,7 @@ fn axis(axis: i64, rank: usize) -> Result<usize, Reason> {
         .ok_or_else(|| format!("axis {axis} of a tensor of rank {rank}"))
 }
 
-fn reshaped<T: Clone>(array: &ArrayD<T>, shape: &[usize]) -> Result<ArrayD<T>, Reason> {
+pub(super) fn reshaped<T: Clone>(array: &ArrayD<T>, shape: &[usize]) -> Result<ArrayD<T>, Reason> {
     let from = array.shape().to_vec();
     array
         .to_shape(IxDyn(shape))
@@ -137,8 +138,9 @@ impl Operator for ArrayFeatureExtractor {
     }
 }
 
-/// `ArgMax` along an axis; the first of equal elements, or the last where the node asks for it.
+/// `ArgMax` and `ArgMin` along an axis; the first of equal elements, or the last where the node asks for it.
 pub(crate) struct ArgMax {
+    min: bool,
     axis: i64,
     keep: bool,
     last: bool,
@@ -147,6 +149,7 @@ pub(crate) struct ArgMax {
 impl ArgMax {
     pub(super) fn build(node: &Node<'_>) -> Self {
         ArgMax {
+            min: node.operator() == "ArgMin",
             axis: node.int("axis", 0),
             keep: node.int("keepdims", 1) != 0,
             last: node.int("select_last_index", 0) != 0,
@@ -164,7 +167,8 @@ impl Operator for ArgMax {
         let mut found = x.map_axis(Axis(at), |lane| {
             let mut best = 0;
             for (index, value) in lane.iter().enumerate() {
-                if *value > lane[best] || (self.last && *value == lane[best]) {
+                let better = if self.min { *value < lane[best] } else { *value > lane[best] };
+                if better || (self.last && *value == lane[best]) {
                     best = index;
                 }
             }
