@@ -169,6 +169,14 @@ pub enum CallError {
         /// Why.
         reason: Arc<str>,
     },
+    /// The stream has begun and then stood still for too long.
+    #[error("the stream has waited {limit:?} for {waited_for}, which is its limit")]
+    Idle {
+        /// The limit, `stream_idle_timeout_s`.
+        limit: Duration,
+        /// Whom or what it waited for.
+        waited_for: &'static str,
+    },
     /// The deployment is shutting down.
     #[error("deployment `{deployment}` is shutting down")]
     Closed {
@@ -183,7 +191,7 @@ impl CallError {
         match self {
             CallError::Invalid { .. } => 422,
             CallError::Busy { .. } | CallError::TooLate { .. } | CallError::Closed { .. } => 503,
-            CallError::Timeout { .. } => 504,
+            CallError::Timeout { .. } | CallError::Idle { .. } => 504,
             CallError::Panicked { .. }
             | CallError::Failed { .. }
             | CallError::WrongBatch { .. }

@@ -78,6 +78,7 @@ pub mod onnx;
 mod openapi;
 mod scan;
 mod server;
+mod stream;
 pub mod v2;
 
 pub use app::App;
@@ -94,3 +95,4 @@ pub use error::{CallError, ServeError};
 pub use http::{CompressionConfig, CorsConfig, HttpConfig, TracesConfig};
 pub use model::{Each, Model, each};
 pub use server::{Server, run, run_with};
+pub use stream::{Generate, Generator, Items, Running, StreamEach, stream_each};

@@ -37,6 +37,19 @@ impl Metrics {
             queued: self.registry.gauge("air_serve_queue_items", "Requests that wait now", labels)?,
             waited: seconds("air_serve_queue_seconds", "How long requests waited for a replica")?,
             executed: seconds("air_serve_execute_seconds", "How long the model took for a batch")?,
+            stepped: seconds("air_serve_step_seconds", "How long the model took for a step of all that ran")?,
+            in_step: self.registry.histogram_with(
+                "air_serve_step_items",
+                "Requests that ran in a step",
+                labels,
+                &SIZES,
+            )?,
+            first_item: seconds(
+                "air_serve_first_item_seconds",
+                "From a request to the first item of its stream",
+            )?,
+            streamed: seconds("air_serve_stream_seconds", "From a request to the end of its stream")?,
+            items: counter("air_serve_stream_items_total", "Items of streams that have ended")?,
             batch: self.registry.histogram_with(
                 "air_serve_batch_items",
                 "Requests in a batch",
@@ -91,6 +104,11 @@ pub(crate) struct DeploymentMetrics {
     queued: Gauge,
     waited: Histogram,
     executed: Histogram,
+    stepped: Histogram,
+    in_step: Histogram,
+    first_item: Histogram,
+    streamed: Histogram,
+    items: Counter,
     batch: Histogram,
     refused: Counter,
     cancelled: Counter,
@@ -115,6 +133,21 @@ impl DeploymentMetrics {
     pub(crate) fn executed(&self, items: usize, time: Duration) {
         self.executed.observe_duration(time);
         self.batch.observe(items as f64);
+    }
+
+    pub(crate) fn stepped(&self, running: usize, time: Duration) {
+        self.stepped.observe_duration(time);
+        self.in_step.observe(running as f64);
+    }
+
+    pub(crate) fn first_item(&self, time: Duration) {
+        self.first_item.observe_duration(time);
+    }
+
+    /// A stream has ended.
+    pub(crate) fn streamed(&self, items: u64, time: Duration) {
+        self.streamed.observe_duration(time);
+        self.items.add(items);
     }
 
     pub(crate) fn refused(&self) {

@@ -31,7 +31,26 @@ pub trait Model: Send + 'static {
     /// the replica is replaced.
     fn predict(&mut self, batch: Vec<Self::In>) -> Result<Vec<Self::Out>, BoxError>;
 
-    /// Takes the deployment's `user_config`: once it is built, if there is one, and whenever it changes, between two batches. An error takes
+    /// How many of the requests it has answered it still works on (default: none). As long as there are any, the replica calls
+    /// [`step`](Self::step) again and again, and [`predict`](Self::predict) in between with what waits, for at most `max_batch_size` requests in
+    /// all. One that is to end takes no more, but steps until none are left. [`Generate`](crate::Generate) makes use of it: its answers are streams.
+    fn running(&self) -> usize {
+        0
+    }
+
+    /// Takes all that run one step further. An error fails the streams of all of them, which the model lets go of; it lives on. A step that panics
+    /// or does not return costs the replica its place, as a [`predict`](Self::predict) does.
+    fn step(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Whether none of those that run could go on in the last step because their readers take nothing. The next step then waits for one that
+    /// does, or for another request.
+    fn is_blocked(&self) -> bool {
+        false
+    }
+
+    /// Takes the deployment's `user_config`: once it is built, if there is one, and whenever it changes, between two batches or steps. An error takes
     /// the change back.
     fn reconfigure(&mut self, user_config: &Value) -> Result<(), BoxError> {
         let _ = user_config;

@@ -147,6 +147,18 @@ impl<T> Batcher<T> {
         Next::Run(self.take(count))
     }
 
+    /// What a replica takes in that is still at work on others, which count for `occupied`: what fits beside them, without waiting for company. The
+    /// oldest is never passed over for one that would fit.
+    pub(crate) fn beside(&mut self, occupied: usize) -> Vec<T> {
+        let mut size = occupied;
+        let fits = |waiting: &&Waiting<T>| {
+            size = size.saturating_add(waiting.size);
+            size <= self.policy.max_batch_size
+        };
+        let count = self.waiting.iter().take_while(fits).count();
+        self.take(count)
+    }
+
     /// Lets nothing in any more; what waits is still run, without waiting for company.
     pub(crate) fn close(&mut self) {
         self.closed = true;
@@ -184,6 +196,29 @@ mod tests {
         batcher.push(ms(4), ms(1000), 1, 2).unwrap();
         assert_eq!(batcher.next(ms(4)), Next::WaitUntil(ms(5)));
         assert_eq!(batcher.next(ms(5)), Next::Run(vec![1, 2]));
+    }
+
+    #[test]
+    fn a_replica_at_work_takes_what_fits_beside() {
+        let mut batcher = batcher(4, ms(5), 10);
+        for (item, size) in [(1, 1), (2, 1), (3, 3), (4, 1)] {
+            batcher.push(ms(0), ms(1000), size, item).unwrap();
+        }
+        assert_eq!(batcher.beside(4), [] as [u32; 0]);
+        assert_eq!(batcher.beside(7), [] as [u32; 0], "one that was larger than a batch may be runs alone");
+        assert_eq!(batcher.beside(3), [1], "company is not waited for");
+        assert_eq!(batcher.beside(0), [2, 3]);
+        assert_eq!((batcher.len(), batcher.batches()), (1, 1));
+        assert_eq!(batcher.beside(3), [4]);
+    }
+
+    #[test]
+    fn what_fits_never_passes_an_older_one_that_does_not() {
+        let mut batcher = batcher(4, Duration::ZERO, 10);
+        batcher.push(ms(0), ms(1000), 3, 1).unwrap();
+        batcher.push(ms(0), ms(1000), 1, 2).unwrap();
+        assert_eq!(batcher.beside(2), [] as [u32; 0]);
+        assert_eq!(batcher.next(ms(0)), Next::Run(vec![1, 2]));
     }
 
     #[test]

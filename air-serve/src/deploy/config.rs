@@ -40,7 +40,8 @@ pub struct DeploymentConfig {
     pub num_replicas: usize,
     /// Lets the number of replicas follow the load (default: it stays as it is).
     pub autoscaling_config: Option<AutoscalingConfig>,
-    /// Most requests in one call of the model (default 1: no batching).
+    /// Most requests in one call of the model (default 1: no batching; 32 for one that [generates](crate::Deployment::generate), which works
+    /// on so many at a time).
     pub max_batch_size: usize,
     /// How long the oldest request may wait for company, in seconds (default 0: an idle replica takes what there is).
     pub batch_wait_timeout_s: f64,
@@ -59,6 +60,11 @@ pub struct DeploymentConfig {
     pub startup_timeout_s: f64,
     /// How long a replica may take to finish what it has when it is to end, in seconds (default 20).
     pub graceful_shutdown_timeout_s: f64,
+    /// Items of a stream that may wait for its reader; while so many do, its sequence is left out of steps (default 16).
+    pub stream_buffer_items: usize,
+    /// How long a stream that has begun may stand still, whether for its model or for its reader, in seconds (default 60). Until its first item
+    /// it may take `request_timeout_s`, as any answer.
+    pub stream_idle_timeout_s: f64,
     /// Failures of a new version's replicas that an update puts up with; one more and it is rolled back (default 2).
     pub max_constructor_retry_count: usize,
     /// Replicas there may be beyond the number wanted during an update, in per cent of it; at least one replica (default 25).
@@ -79,6 +85,8 @@ impl Default for DeploymentConfig {
             health_check_timeout_s: None,
             startup_timeout_s: 600.0,
             graceful_shutdown_timeout_s: 20.0,
+            stream_buffer_items: 16,
+            stream_idle_timeout_s: 60.0,
             max_constructor_retry_count: 2,
             max_surge_percent: 25.0,
         }
@@ -110,6 +118,7 @@ impl DeploymentConfig {
         self.autoscaling_config.as_ref().map_or(Ok(()), AutoscalingConfig::validate)?;
         within("max_batch_size", self.max_batch_size, 1 << 16)?;
         within("max_queued_requests", self.max_queued_requests, 1 << 20)?;
+        within("stream_buffer_items", self.stream_buffer_items, 1 << 16)?;
         if !(0.0..=60.0).contains(&self.batch_wait_timeout_s) {
             return Err(ServeError::config(format!(
                 "batch_wait_timeout_s is {}, it must be 0 to 60",
@@ -121,6 +130,7 @@ impl DeploymentConfig {
             ("health_check_timeout_s", self.health_check_timeout()),
             ("startup_timeout_s", self.startup_timeout_s),
             ("graceful_shutdown_timeout_s", self.graceful_shutdown_timeout_s),
+            ("stream_idle_timeout_s", self.stream_idle_timeout_s),
         ] {
             if !(seconds > 0.0 && seconds <= 86_400.0) {
                 return Err(ServeError::config(format!(
@@ -145,6 +155,10 @@ impl DeploymentConfig {
     /// Whether requests are collected into batches.
     pub(crate) fn batches(&self) -> bool {
         self.max_batch_size > 1
+    }
+
+    pub(crate) fn stream_idle_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.stream_idle_timeout_s)
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {

@@ -91,7 +91,7 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
         deployment: Erased<I, O>,
         ground: &Ground,
     ) -> Result<(Arc<Self>, Outcome), ServeError> {
-        deployment.config.validate()?;
+        deployment.validate()?;
         let name = Arc::clone(&deployment.name);
         let metrics = Arc::new(ground.metrics.deployment(&name)?);
         let bell: Arc<OnceLock<Mailbox<Keeper>>> = Arc::default();
@@ -214,7 +214,7 @@ impl<I: Send + 'static, O: Send + 'static> Running for Controller<I, O> {
                 "it takes {input} and gives {output}, and so must its update: give the new one another name"
             ))
         })?;
-        to.config.validate()?;
+        to.validate()?;
         if let Some(share) = canary {
             valid_share(share).map_err(|reason| self.refused(reason))?;
         }

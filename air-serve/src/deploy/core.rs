@@ -19,7 +19,7 @@ use super::handle::{Submitted, Ticket};
 use super::mode::Chooser;
 use super::pace::Pace;
 use super::slot::Slot;
-use super::{Check, Erased, Factory, Size, Spare, WarmUp};
+use super::{AsStream, Check, Erased, Factory, Size, Spare, WarmUp};
 use crate::error::CallError;
 use crate::metrics::DeploymentMetrics;
 
@@ -88,6 +88,10 @@ pub(crate) struct Core<I, O> {
     pub(super) factory: Factory<I, O>,
     pub(super) warm_up: Option<WarmUp<I>>,
     pub(super) spare: Option<Spare<I>>,
+    /// If its answers are streams.
+    pub(super) streams: Option<AsStream<O>>,
+    /// Its models work on requests after they have answered them.
+    pub(super) steps: AtomicBool,
     size: Option<Size<I>>,
     check: Option<Check<I>>,
     /// The user configuration and its number, which goes up with each change.
@@ -114,7 +118,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         clock: Clock,
         poke: Poke,
     ) -> Arc<Self> {
-        let Erased { name, config, factory, check, warm_up, spare, size, version: _ } = deployment;
+        let Erased { name, config, factory, check, warm_up, spare, size, streams, version: _ } = deployment;
         let queue = Queue {
             batcher: Batcher::new(config.policy()),
             again: VecDeque::new(),
@@ -129,6 +133,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             factory,
             warm_up,
             spare,
+            streams,
+            steps: AtomicBool::new(streams.is_some()),
             size,
             check,
             user_config: Mutex::new((0, config.user_config.clone())),
@@ -184,7 +190,12 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             Ok(id) => {
                 self.note_length(&queue);
                 drop(queue);
-                self.work.notify_one();
+                if self.steps() {
+                    // The one that is woken might have no room beside what it works on.
+                    self.work.notify_all();
+                } else {
+                    self.work.notify_one();
+                }
                 if self.slots.load().is_empty() {
                     // Nobody is there to take it: whoever looks after the deployment should know at once.
                     (self.poke)();
@@ -231,18 +242,32 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     pub(super) fn take(&self, slot: &Slot<I, O>) -> Taken<I, O> {
         let mut queue = self.queue.lock();
         loop {
-            if let Some(reason) = slot.lost() {
-                return Taken::End(End::Lost(reason));
-            }
+            // What it still works on is brought to its end, whatever is to become of it.
+            let runs = slot.ongoing().running() > 0;
+            let lost = slot.lost();
             // Before its version is closed another replica takes what waits; afterwards nobody else might.
-            if slot.is_given_up() || (slot.is_leaving() && !queue.closed) {
-                return Taken::End(End::Left);
+            let takes = lost.is_none() && (!slot.is_leaving() || queue.closed);
+            match lost {
+                Some(reason) if !runs => return Taken::End(End::Lost(reason)),
+                _ if slot.is_given_up() || !(takes || runs) => return Taken::End(End::Left),
+                _ => {}
             }
-            if slot.configured.load(Ordering::Acquire) != self.user_config_number.load(Ordering::Acquire) {
+            if takes
+                && slot.configured.load(Ordering::Acquire) != self.user_config_number.load(Ordering::Acquire)
+            {
                 return Taken::Reconfigure;
             }
             let now = self.now();
             let late = Self::expired(&mut queue, now);
+            if runs {
+                let batch = if takes { self.take_beside(&mut queue, slot) } else { Vec::new() };
+                self.note_length(&queue);
+                if batch.is_empty() && late.is_empty() && slot.ongoing().waits() {
+                    self.work.wait(&mut queue);
+                    continue;
+                }
+                return Taken::Batch { batch, late };
+            }
             if let Some(job) = queue.again.pop_front() {
                 self.note_length(&queue);
                 return Taken::Batch { batch: vec![job], late };
@@ -261,6 +286,17 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         }
     }
 
+    /// What there is room for beside what a replica works on.
+    fn take_beside(&self, queue: &mut Queue<I, O>, slot: &Slot<I, O>) -> Vec<Job<I, O>> {
+        let occupied = slot.ongoing().occupied();
+        let fits = |job: &Job<I, O>| occupied.saturating_add(job.size) <= self.config.max_batch_size;
+        match queue.again.front() {
+            Some(job) if fits(job) => queue.again.pop_front().into_iter().collect(),
+            Some(_) => Vec::new(),
+            None => queue.batcher.beside(occupied),
+        }
+    }
+
     /// Takes out what has run out of time.
     fn expired(queue: &mut Queue<I, O>, now: Duration) -> Vec<Job<I, O>> {
         let mut late = queue.batcher.expire(now);
@@ -272,13 +308,14 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         late
     }
 
-    /// Answers what has run out of time, which the replicas do when there are any.
+    /// Answers what has run out of time, which the replicas do when there are any, and ends streams that stand still.
     pub(crate) fn expire(&self) {
         let mut queue = self.queue.lock();
         let late = Self::expired(&mut queue, self.now());
         self.note_length(&queue);
         drop(queue);
         Self::too_late(late);
+        self.end_idle_streams();
     }
 
     pub(super) fn too_late(late: Vec<Job<I, O>>) {
@@ -346,6 +383,14 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self.work.notify_all();
     }
 
+    /// Changes something about a replica that may be waiting, and wakes it.
+    pub(super) fn poke_replica(&self, change: impl FnOnce()) {
+        let queue = self.queue.lock();
+        change();
+        drop(queue);
+        self.work.notify_all();
+    }
+
     /// Wakes every replica, so that each looks at what has changed. The lock orders this after their last look.
     pub(crate) fn wake(&self) {
         drop(self.queue.lock());
@@ -390,7 +435,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     /// What it does now, and the time its replicas have been at work.
     pub(crate) fn load(&self) -> (Load, Duration) {
         let (slots, now) = (self.slots.load(), self.now());
-        let executing: usize = slots.iter().map(|slot| slot.work().requests()).sum();
+        let executing: usize =
+            slots.iter().map(|slot| slot.work().requests() + slot.ongoing().running()).sum();
         let ongoing = self.queued.load(Ordering::Relaxed) + executing;
         let worked = slots.iter().map(|slot| slot.work().total(now)).sum();
         (Load { ongoing, busy: 0.0, running: slots.len() }, worked)

@@ -38,15 +38,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 model.reconfigure(user_config).map_err(|error| format!("user_config: {}", chain(&error)))?;
             }
             if let Some(warm_up) = &self.warm_up {
-                let inputs = warm_up();
-                let size = inputs.len();
-                if size > 0 {
-                    let answers =
-                        model.predict(inputs).map_err(|error| format!("warm-up: {}", chain(&error)))?.len();
-                    if answers != size {
-                        return Err(format!("warm-up: it gave {answers} answers to a batch of {size}").into());
-                    }
-                }
+                self.warm_up(slot, &mut model, warm_up())?;
             }
             Ok(model)
         });
@@ -66,12 +58,17 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 
     /// Pulls and answers until the replica is to end or its model is lost.
-    pub(crate) fn pull(self: &Arc<Self>, slot: &Slot<I, O>) -> End {
+    pub(crate) fn pull(self: &Arc<Self>, slot: &Arc<Slot<I, O>>) -> End {
         loop {
             match self.take(slot) {
                 Taken::Batch { batch, late } => {
                     Self::too_late(late);
-                    self.answer(slot, batch);
+                    if !batch.is_empty() {
+                        self.answer(slot, batch);
+                    }
+                    if slot.ongoing().running() > 0 {
+                        self.step(slot);
+                    }
                 }
                 Taken::Reconfigure => self.reconfigure(slot),
                 Taken::End(end) => return end,
@@ -86,6 +83,10 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         if let Some(model) = slot.model.lock().take() {
             drop_model(model);
         }
+        // None are left of one that ended as it should.
+        let reason = how.clone().err().unwrap_or_else(|| "it ended".into());
+        slot.ongoing().fail(&CallError::GivenUp { replica: Arc::clone(&slot.name), reason });
+        slot.ongoing().note(0, false);
         slot.end(how);
         (self.poke)();
     }
@@ -97,6 +98,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let hand = std::mem::take(&mut *slot.hand.lock());
         let error = CallError::GivenUp { replica: Arc::clone(&slot.name), reason: Arc::clone(reason) };
         self.after_loss(hand, &error);
+        slot.ongoing().fail(&error);
         self.wake();
     }
 
@@ -116,7 +118,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         if let Err(reason) = done {
             *slot.refusal.lock() = Some((number, Arc::clone(&reason)));
             slot.lose(format!("user_config: {reason}").into());
-            self.delist(slot);
+            if slot.ongoing().running() == 0 {
+                self.delist(slot);
+            }
         }
         slot.configured.store(number, Ordering::Release);
         (self.poke)();
@@ -161,7 +165,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 
     /// Runs a batch on this replica's own thread.
-    fn answer(&self, slot: &Slot<I, O>, batch: Vec<Job<I, O>>) {
+    fn answer(self: &Arc<Self>, slot: &Arc<Slot<I, O>>, batch: Vec<Job<I, O>>) {
         let guard = slot.model.lock();
         if guard.is_none() {
             // An inline call lost the model since this batch was dispatched: it has not run, so another replica may have it.
@@ -195,6 +199,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             // A caller that went away while the model ran is no error.
             Outcome::Answers(answers) => {
                 for (job, answer) in hand.into_iter().zip(answers) {
+                    self.admit(slot, &job, &answer);
                     let _ = job.reply.send(Ok(answer));
                 }
             }
@@ -208,7 +213,10 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let end = self.now();
         let mut queue = self.queue.lock();
         queue.drain.record(end, size);
-        queue.pace.observe(end.saturating_sub(now));
+        // Those that wait for one that steps wait for others to end, not for batches.
+        if !self.steps() {
+            queue.pace.observe(end.saturating_sub(now));
+        }
     }
 
     /// What becomes of the requests that a lost replica had in hand: those that may run twice are tried again, the others are told.
@@ -245,14 +253,17 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         };
         let start = self.now();
         slot.work().begin(start, size);
-        let outcome = catch_unwind(AssertUnwindSafe(|| model.predict(inputs)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| (model.predict(inputs), model.running())));
         let end = self.now();
         slot.work().end(end);
         let took = end.saturating_sub(start);
         self.metrics.executed(size, took);
-        let (reason, error): (Arc<str>, CallError) = match outcome {
+        if let Ok((_, running)) = &outcome {
+            self.note_running(slot, *running, false);
+        }
+        let (reason, error): (Arc<str>, CallError) = match outcome.map(|(answers, _)| answers) {
             Ok(Ok(answers)) if answers.len() == size => {
-                if self.config.execution == Execution::Auto && !self.config.batches() {
+                if self.config.execution == Execution::Auto && !self.config.batches() && !self.steps() {
                     let inline = self.chooser.lock().observe(took);
                     self.inline.store(inline, Ordering::Relaxed);
                 }
@@ -265,13 +276,34 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 let error = wrong_batch(slot, size, answers.len());
                 (format!("gave {} answers to a batch of {size}", answers.len()).into(), error)
             }
-            Err(payload) => {
-                self.metrics.panicked();
-                let reason: Arc<str> = format!("panicked: {}", panic_text(&*payload)).into();
-                let text = panic_text(&*payload).into();
-                (reason, CallError::Panicked { replica: replica(), reason: text })
-            }
+            Err(payload) => self.panicked(slot, &*payload),
         };
+        self.lose_model(slot, guard, reason, &error);
+        Outcome::Lost(error)
+    }
+
+    /// Why a model is lost that panicked, and what callers are told.
+    pub(super) fn panicked(
+        &self,
+        slot: &Slot<I, O>,
+        payload: &(dyn std::any::Any + Send),
+    ) -> (Arc<str>, CallError) {
+        self.metrics.panicked();
+        let text = panic_text(payload);
+        let reason = format!("panicked: {text}").into();
+        (reason, CallError::Panicked { replica: Arc::clone(&slot.name), reason: text.into() })
+    }
+
+    /// Drops a model that is not to be called again; its streams end with this error.
+    pub(super) fn lose_model(
+        &self,
+        slot: &Slot<I, O>,
+        mut guard: MutexGuard<'_, Option<AnyModel<I, O>>>,
+        reason: Arc<str>,
+        error: &CallError,
+    ) {
+        slot.ongoing().fail(error);
+        slot.ongoing().note(0, false);
         // What a panic left behind is not reused, nor a model that cannot count.
         if let Some(broken) = guard.take() {
             drop_model(broken);
@@ -281,7 +313,6 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         drop(guard);
         self.delist(slot);
         self.wake();
-        Outcome::Lost(error)
     }
 }
 

@@ -182,7 +182,14 @@ fn lost() -> CallError {
     CallError::Closed { deployment: "its deployment".into() }
 }
 
-struct Unpark(Thread);
+/// Wakes a thread.
+pub(crate) struct Unpark(Thread);
+
+impl Unpark {
+    pub(crate) fn current() -> Self {
+        Unpark(std::thread::current())
+    }
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
@@ -191,7 +198,7 @@ impl Wake for Unpark {
 }
 
 fn wait<O>(mut receiver: oneshot::Receiver<Reply<O>>, mut ticket: Ticket, timeout: Duration) -> Reply<O> {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let waker = Waker::from(Arc::new(Unpark::current()));
     let mut cx = Context::from_waker(&waker);
     let until = Instant::now() + timeout;
     loop {

@@ -10,6 +10,7 @@
 //! | `batch` | when to dispatch what: pure |
 //! | `slot` | where a replica keeps its model |
 //! | `execute` | what replicas do, and what becomes of the requests of one that is lost |
+//! | `step` | what a replica still works on after it has answered: streams |
 //! | `mode` | whether a model is cheap enough to be called in place: pure |
 //! | `pace` | whether a request can make its deadline: pure |
 //! | `drain` | when a refused caller should come back: pure |
@@ -45,6 +46,7 @@ mod replica;
 mod rollout;
 mod slot;
 mod status;
+mod step;
 mod switch;
 
 use std::sync::Arc;
@@ -54,15 +56,17 @@ use air_core::BoxError;
 pub use autoscale::AutoscalingConfig;
 pub use config::{DeploymentConfig, Execution};
 pub(crate) use control::{Controller, Ground, Outcome, Running};
+pub(crate) use handle::Unpark;
 pub use handle::{Call, DeploymentHandle};
 pub use status::{
     ApplicationState, ApplicationStatus, DeploymentState, DeploymentStatus, ReplicaState, ReplicaStatus,
     ServeStatus, UpdateStatus,
 };
 
-use crate::error::CallError;
+use crate::error::{CallError, ServeError};
 use crate::model::Model;
 use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
+use crate::stream::{Generate, Generator, Items, Stream};
 use crate::v2::TensorCodec;
 
 /// A model of any type that takes and gives these.
@@ -78,6 +82,12 @@ pub(crate) type Size<I> = Arc<dyn Fn(&I) -> usize + Send + Sync>;
 /// Copies an input, so that there is one for a second try.
 pub(crate) type Spare<I> = fn(&I) -> I;
 
+/// The stream that an answer is.
+pub(crate) type AsStream<O> = fn(&O) -> Arc<dyn Stream>;
+
+/// Sequences that a model works on at a time, where nothing else is said.
+const SEQUENCES: usize = 32;
+
 /// A model with the settings it is to be served with.
 pub struct Deployment<M: Model> {
     pub(crate) name: Arc<str>,
@@ -88,6 +98,7 @@ pub struct Deployment<M: Model> {
     warm_up: Option<WarmUp<M::In>>,
     spare: Option<Spare<M::In>>,
     size: Option<Size<M::In>>,
+    streams: Option<AsStream<M::Out>>,
     /// What makes it reachable by protocol V2.
     pub(crate) tensors: Option<Arc<dyn TensorCodec<M::In, M::Out>>>,
 }
@@ -102,6 +113,7 @@ pub(crate) struct Erased<I, O> {
     pub warm_up: Option<WarmUp<I>>,
     pub spare: Option<Spare<I>>,
     pub size: Option<Size<I>>,
+    pub streams: Option<AsStream<O>>,
 }
 
 impl<M: Model> Deployment<M> {
@@ -121,6 +133,7 @@ impl<M: Model> Deployment<M> {
             warm_up: None,
             spare: None,
             size: None,
+            streams: None,
             tensors: None,
         }
     }
@@ -157,7 +170,7 @@ impl<M: Model> Deployment<M> {
     }
 
     /// Measures requests, by their tokens say: a batch is then at most `max_batch_size` of these, and one request that is more than that is a batch of
-    /// its own.
+    /// its own. Of streams all that run at a time are.
     pub fn batch_size_fn(mut self, size: impl Fn(&M::In) -> usize + Send + Sync + 'static) -> Self {
         self.size = Some(Arc::new(size));
         self
@@ -173,8 +186,45 @@ impl<M: Model> Deployment<M> {
     }
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
-        let Deployment { name, config, factory, check, version, warm_up, spare, size, tensors: _ } = self;
-        Erased { name, config, factory, check, version, warm_up, spare, size }
+        let Deployment { name, config, factory, check, version, warm_up, spare, size, streams, tensors: _ } =
+            self;
+        Erased { name, config, factory, check, version, warm_up, spare, size, streams }
+    }
+}
+
+impl<I, O> Erased<I, O> {
+    /// Checks every setting.
+    pub(crate) fn validate(&self) -> Result<(), ServeError> {
+        self.config.validate()?;
+        if self.streams.is_some() && self.config.execution == Execution::Inline {
+            return Err(ServeError::config(format!(
+                "deployment `{}` answers with streams, which needs threads: leave `execution` at \"auto\"",
+                self.name
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<G: Generate> Deployment<Generator<G>> {
+    /// A model that answers with streams. A replica works on `max_batch_size` requests at a time, of which each joins at the next step and leaves
+    /// with its last item (*continuous batching*); the default is 32 here.
+    pub fn generate(
+        name: impl Into<Arc<str>>,
+        factory: impl Fn() -> Result<G, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        Deployment::new(name, move || Ok(Generator::new(factory()?)))
+            .streaming()
+            .with(|config| config.max_batch_size = SEQUENCES)
+    }
+}
+
+impl<T: Send + 'static, M: Model<Out = Items<T>>> Deployment<M> {
+    /// Says that the answers are streams which the replica's own model writes to: they end with an error when it is lost, or when they have stood
+    /// still for too long. [`generate`](Deployment::generate) does so.
+    pub(crate) fn streaming(mut self) -> Self {
+        self.streams = Some(Items::stream);
+        self
     }
 }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::AnyModel;
 use super::core::Job;
+use super::step::Ongoing;
 
 /// One life of a replica.
 pub(crate) struct Slot<I, O> {
@@ -30,6 +31,7 @@ pub(crate) struct Slot<I, O> {
     /// That its life is over.
     ended: Mutex<Option<Result<(), Arc<str>>>>,
     work: Work,
+    ongoing: Ongoing,
 }
 
 impl<I, O> Slot<I, O> {
@@ -47,6 +49,7 @@ impl<I, O> Slot<I, O> {
             is_lost: AtomicBool::new(false),
             ended: Mutex::new(None),
             work: Work::default(),
+            ongoing: Ongoing::default(),
         }
     }
 
@@ -99,6 +102,10 @@ impl<I, O> Slot<I, O> {
     pub(crate) fn work(&self) -> &Work {
         &self.work
     }
+
+    pub(crate) fn ongoing(&self) -> &Ongoing {
+        &self.ongoing
+    }
 }
 
 /// What a replica is doing, for those who only look. Written by whoever holds the model.
@@ -123,6 +130,12 @@ impl Work {
         let took = (nanos(now) + 1).saturating_sub(since);
         // Only the holder of the model writes here, so nothing is lost between the two.
         self.total.store(self.total.load(Ordering::Relaxed) + took, Ordering::Relaxed);
+    }
+
+    /// Ends what began as a step. That is not counted as time at work: a replica that steps is not full, as one is that executes a batch, but can
+    /// take more.
+    pub(crate) fn end_step(&self) {
+        self.since.store(0, Ordering::Release);
     }
 
     /// Since when it has been at work on one call.
@@ -164,5 +177,9 @@ mod tests {
         work.begin(ms(10), 1);
         work.end(ms(12));
         assert_eq!((work.since(), work.requests(), work.total(ms(50))), (None, 0, ms(10)));
+        work.begin(ms(60), 0);
+        assert_eq!(work.since(), Some(ms(60)));
+        work.end_step();
+        assert_eq!((work.since(), work.total(ms(70))), (None, ms(10)));
     }
 }

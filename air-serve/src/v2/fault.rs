@@ -78,7 +78,7 @@ impl From<CallError> for Fault {
         let kind = match error {
             CallError::Invalid { .. } => Kind::Unfit,
             CallError::Busy { .. } | CallError::TooLate { .. } => Kind::Busy,
-            CallError::Timeout { .. } => Kind::Timeout,
+            CallError::Timeout { .. } | CallError::Idle { .. } => Kind::Timeout,
             CallError::Closed { .. } => return Fault::unavailable(message),
             CallError::Panicked { .. }
             | CallError::Failed { .. }

@@ -24,6 +24,7 @@ mod policy;
 mod replicas;
 mod scaling;
 mod shutdown;
+mod streams;
 mod tls;
 #[cfg(feature = "otel")]
 mod traces;
