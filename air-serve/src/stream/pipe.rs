@@ -113,6 +113,10 @@ impl<T> Pipe<T> {
 
     pub(super) fn end(&self, end: Result<(), Cause>) {
         let mut shared = self.shared.lock();
+        let end = end.map_err(|cause| match &shared.host {
+            Some(host) => Cause::Told(cause.named(|| host.replica())),
+            None => cause,
+        });
         if shared.buffer.end(end) {
             let after = shared.over();
             drop(shared);
