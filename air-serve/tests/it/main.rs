@@ -20,6 +20,7 @@ mod nets;
 mod onnx_bad;
 mod onnx_fixtures;
 mod onnx_pipelines;
+mod page;
 mod policy;
 mod replicas;
 mod scaling;
