@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-/// What would help where networks are not evaluated.
-const NO_NETS: &str = " (networks need a program built with the feature `tract` of air-serve)";
-
 /// Errors of loading and evaluating ONNX models.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -43,17 +40,14 @@ pub enum OnnxError {
         reason: String,
     },
     /// No evaluator for this operator is built in.
-    #[error(
-        "node `{node}` uses the operator {operator}, which is not supported{}",
-        reason.as_ref().map_or_else(|| NO_NETS.to_owned(), |reason| format!(": {reason}"))
-    )]
+    #[error("node `{node}` uses the operator {operator}, which is not supported: {reason}")]
     Unsupported {
         /// Name of the node, or its first output where it has none.
         node: String,
         /// Domain and operator, as in `ai.onnx.ml.SVMClassifier`.
         operator: String,
-        /// Why the evaluator of networks does not take the graph either, where there is one (the feature `tract`).
-        reason: Option<String>,
+        /// Why no other evaluator takes the graph either.
+        reason: String,
     },
     /// A node's attributes or constants are missing or contradict each other.
     #[error("node `{node}` ({operator}): {reason}")]

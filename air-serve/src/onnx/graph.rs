@@ -135,7 +135,6 @@ impl Graph {
     }
 
     /// A graph that one operator evaluates as a whole.
-    #[cfg(feature = "tract")]
     pub(super) fn of_net(model: &proto::Model, operator: Box<dyn Operator>) -> Result<Graph, OnnxError> {
         let graph = model.graph.as_ref().ok_or_else(|| invalid("the file holds no graph"))?;
         let is_constant = |name: &Option<String>| graph.initializer.iter().any(|tensor| tensor.name == *name);

@@ -1,5 +1,5 @@
-//! ONNX models: classical machine learning as scikit-learn exports it, and multi-layer perceptrons; with the feature `tract`, networks of all
-//! kinds.
+//! ONNX models: classical machine learning as scikit-learn exports it, and multi-layer perceptrons; networks of all kinds by others, behind
+//! features (`net`).
 //!
 //! ```text
 //! bytes ── scan.rs ── prost (proto.rs) ── Graph::build ── ops/ ── Graph::run
@@ -14,7 +14,6 @@
 mod error;
 mod graph;
 mod model;
-#[cfg(feature = "tract")]
 mod net;
 mod node;
 mod ops;
@@ -61,10 +60,9 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Graph, OnnxError> {
     let model = <proto::Model as prost::Message>::decode(bytes)
         .map_err(|error| OnnxError::NotOnnx { offset: bytes.len(), reason: error.to_string() })?;
     match Graph::build(&model) {
-        #[cfg(feature = "tract")]
-        Err(OnnxError::Unsupported { node, operator, .. }) => match net::Net::load(bytes) {
-            Ok(net) => Graph::of_net(&model, Box::new(net)),
-            Err(reason) => Err(OnnxError::Unsupported { node, operator, reason: Some(reason) }),
+        Err(OnnxError::Unsupported { node, operator, .. }) => match net::load(bytes) {
+            Ok(net) => Graph::of_net(&model, net),
+            Err(reason) => Err(OnnxError::Unsupported { node, operator, reason }),
         },
         built => built,
     }

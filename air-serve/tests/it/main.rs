@@ -15,7 +15,7 @@ mod limits;
 mod lines;
 mod load;
 mod logs;
-#[cfg(feature = "tract")]
+#[cfg(any(feature = "tract", feature = "onnxruntime"))]
 mod nets;
 mod onnx_bad;
 mod onnx_fixtures;

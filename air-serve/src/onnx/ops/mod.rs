@@ -106,7 +106,7 @@ fn step<O: Operator + 'static>(operator: Result<O, Reason>) -> Result<Built, Rea
 }
 
 fn unsupported(node: &Node<'_>) -> OnnxError {
-    OnnxError::Unsupported { node: node.name(), operator: node.full_operator(), reason: None }
+    OnnxError::Unsupported { node: node.name(), operator: node.full_operator(), reason: String::new() }
 }
 
 /// Tensors one below the other.

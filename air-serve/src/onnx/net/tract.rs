@@ -1,4 +1,4 @@
-//! Graphs with operators that are not ours (convolutions, recurrent cells, attention): as a whole, by [tract](https://github.com/sonos/tract).
+//! Networks by [tract](https://github.com/sonos/tract).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,9 +13,9 @@ use tract_onnx::prelude::{
 use tract_onnx::tract_core::internal::DimLike;
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::error::Reason;
-use super::ops::{MAX_ELEMENTS, Operator, need};
-use super::value::Value;
+use crate::onnx::error::Reason;
+use crate::onnx::ops::{MAX_ELEMENTS, Operator, need};
+use crate::onnx::value::Value;
 
 type Plan = Arc<TypedRunnableModel>;
 
