@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::error::{InputMismatch, OnnxError};
+use super::error::{InputMismatch, OnnxError, Reason};
 use super::node::Node;
-use super::ops::{self, Built, Operator};
+use super::ops::{self, Built, Operator, Row};
 use super::proto::{self, data_type};
 use super::value::Value;
 
@@ -20,7 +20,7 @@ pub struct Port {
 }
 
 /// Where a step finds an input.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Absent,
     Constant(usize),
@@ -33,6 +33,12 @@ struct Step {
     name: String,
     inputs: Vec<Source>,
     outputs: Vec<Option<usize>>,
+}
+
+impl Step {
+    fn error(&self, reason: Reason) -> OnnxError {
+        OnnxError::Node { node: self.node.clone(), operator: self.name.clone(), reason }
+    }
 }
 
 /// A model ready to be evaluated. It does not change, so one copy serves any number of threads.
@@ -188,6 +194,20 @@ impl Graph {
         self.steps.iter().find_map(|step| step.operator.labels())
     }
 
+    /// The step that gives this output, if it is the classifier of [`labels`](Self::labels) and reads nothing but the graph's first input.
+    pub(crate) fn classifier(&self, output: usize) -> Option<usize> {
+        let (number, step) =
+            self.steps.iter().enumerate().find(|(_, step)| step.operator.labels().is_some())?;
+        let slot = (*step.outputs.first()?)?;
+        (step.inputs == [Source::Slot(0)] && self.results[output] == Source::Slot(slot)).then_some(number)
+    }
+
+    /// The class that a step gives one row of features, by its number among the labels, where it can tell without tensors.
+    pub(crate) fn classify(&self, step: usize, row: Row<'_>) -> Option<Result<usize, OnnxError>> {
+        let step = self.steps.get(step)?;
+        Some(step.operator.class(row)?.map_err(|reason| step.error(reason)))
+    }
+
     /// Evaluates the graph on one value for each input and returns one for each output.
     pub fn run(&self, inputs: Vec<Value>) -> Result<Vec<Value>, OnnxError> {
         if inputs.len() != self.inputs.len() {
@@ -203,11 +223,7 @@ impl Graph {
         for step in &self.steps {
             let arguments: Vec<Option<&Value>> =
                 step.inputs.iter().map(|&source| self.find(&slots, source)).collect();
-            let results = step.operator.run(&arguments).map_err(|reason| OnnxError::Node {
-                node: step.node.clone(),
-                operator: step.name.clone(),
-                reason,
-            })?;
+            let results = step.operator.run(&arguments).map_err(|reason| step.error(reason))?;
             for (slot, value) in step.outputs.iter().zip(results) {
                 if let Some(slot) = *slot {
                     slots[slot] = Some(value);

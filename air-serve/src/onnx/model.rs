@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{InputMismatch, OnnxError};
 use super::graph::Graph;
+use super::ops::Row;
 use super::value::{Labels, Value};
 
 /// One request: `{"vector": [1.2, 1.0, 1.1, 0.9]}`. In JSON, `null` is a missing value (NaN).
@@ -76,6 +77,16 @@ pub struct OnnxModel {
     double: bool,
     names: Option<Arc<[Arc<str>]>>,
     scores: bool,
+    /// The class comes straight from a classifier: no tensor is needed to tell it.
+    direct: Option<Direct>,
+}
+
+#[derive(Clone, Debug)]
+struct Direct {
+    /// The classifier's step in the graph.
+    step: usize,
+    /// What is answered for each class.
+    answers: Arc<[Prediction]>,
 }
 
 impl OnnxModel {
@@ -115,7 +126,23 @@ impl OnnxModel {
         if class.is_none() && numbers.is_none() {
             return Err(unfit("none of its outputs is a class or a number".to_owned()));
         }
-        Ok(OnnxModel { class, numbers, width, double, names: None, scores: false, graph: Arc::new(graph) })
+        let graph = Arc::new(graph);
+        let model =
+            OnnxModel { graph, class, numbers, width, double, names: None, scores: false, direct: None };
+        Ok(model.with_direct())
+    }
+
+    fn with_direct(mut self) -> Self {
+        let direct = || {
+            let step = self.graph.classifier(self.class?)?;
+            let answers = match self.graph.labels()? {
+                Labels::Ints(labels) => labels.iter().map(|&label| self.named(label)).collect(),
+                Labels::Texts(labels) => labels.iter().map(|label| self.renamed(label)).collect(),
+            };
+            Some(Direct { step, answers })
+        };
+        self.direct = direct();
+        self
     }
 
     /// Names the classes, in the order of the model's own labels.
@@ -131,7 +158,7 @@ impl OnnxModel {
             return Err(OnnxError::Unfit { reason });
         }
         self.names = Some(names);
-        Ok(self)
+        Ok(self.with_direct())
     }
 
     /// Puts the score of each class into the answers.
@@ -172,6 +199,12 @@ impl OnnxModel {
                 return Err(InputMismatch { expected, got: input.vector.len().to_string() }.into());
             }
         }
+        if let Some(direct) = self.direct.as_ref().filter(|_| !self.scores) {
+            let answers = batch.iter().map(|input| self.answer(direct, input));
+            if let Some(answers) = answers.collect::<Option<_>>() {
+                return answers;
+            }
+        }
         let flat = batch.iter().flat_map(|input| input.vector.iter().copied());
         let shape = (batch.len(), columns);
         let input = if self.double {
@@ -195,20 +228,39 @@ impl OnnxModel {
         (0..batch.len()).map(answer).collect()
     }
 
+    /// The class of one vector, where its classifier can tell without tensors.
+    fn answer(&self, direct: &Direct, input: &Vector) -> Option<Result<Answer, OnnxError>> {
+        let class = if self.double {
+            self.graph.classify(direct.step, Row::F64(&input.vector))?
+        } else {
+            let row: Vec<f32> = input.vector.iter().map(|&x| x as f32).collect();
+            self.graph.classify(direct.step, Row::F32(&row))?
+        };
+        Some(class.map(|class| Answer { result: direct.answers[class].clone(), scores: None }))
+    }
+
     fn class_of(&self, output: &Value, row: usize, rows: usize) -> Result<Prediction, OnnxError> {
         let miscounted =
             || OnnxError::Graph { reason: format!("it made {:?} classes for {rows} rows", output.shape()) };
         match output {
             Value::I64(classes) if classes.len() == rows => {
                 let class = *classes.iter().nth(row).ok_or_else(miscounted)?;
-                Ok(self.name_of(class).map_or(Prediction::Class(class), Prediction::Name))
+                Ok(self.named(class))
             }
             Value::Text(classes) if classes.len() == rows => {
                 let class = classes.iter().nth(row).ok_or_else(miscounted)?;
-                Ok(Prediction::Name(self.rename(class).unwrap_or_else(|| class.clone())))
+                Ok(self.renamed(class))
             }
             _ => Err(miscounted()),
         }
+    }
+
+    fn named(&self, class: i64) -> Prediction {
+        self.name_of(class).map_or(Prediction::Class(class), Prediction::Name)
+    }
+
+    fn renamed(&self, class: &Arc<str>) -> Prediction {
+        Prediction::Name(self.rename(class).unwrap_or_else(|| class.clone()))
     }
 
     fn name_of(&self, class: i64) -> Option<Arc<str>> {

@@ -2,11 +2,12 @@
 //!
 //! A branch with `f32` thresholds has 16 bytes, four to a cache line, and leaves live apart, so that a walk touches only what it needs. A row without NaN
 //! through branches that all ask `<=`, the common case, takes a loop without any other test. A walk is a chain of loads that wait for each other, so several
-//! trees are walked side by side.
+//! trees are walked side by side. Ensembles of small trees are not walked at all: see `reach.rs`.
 
 use ndarray::{CowArray, IxDyn};
 
-use super::matrix;
+use super::reach::AnyReach;
+use super::{Row, matrix};
 use crate::onnx::error::Reason;
 use crate::onnx::value::Value;
 
@@ -35,6 +36,11 @@ impl Child {
 
     pub(super) fn as_branch(self) -> Option<usize> {
         (self.0 & Child::LEAF == 0).then_some(self.0 as usize)
+    }
+
+    /// Its first vote.
+    pub(super) fn as_leaf(self) -> Option<usize> {
+        (self.0 & Child::LEAF != 0).then_some((self.0 & !Child::LEAF) as usize)
     }
 }
 
@@ -70,6 +76,8 @@ pub(super) struct Forest<T> {
     pub roots: Vec<Child>,
     /// Features a row must have.
     pub width: usize,
+    /// What spares the walk, where the trees are small.
+    pub reach: Option<AnyReach<T>>,
 }
 
 /// A number that can be compared with a threshold of another width without rounding.
@@ -105,11 +113,15 @@ feature!(f64, f64, f64);
 /// Trees walked side by side.
 const LANES: usize = 8;
 
-impl<T: Copy> Forest<T> {
-    /// Adds the votes of every tree for one row to the tally.
+impl<T: Copy + PartialOrd> Forest<T> {
+    /// Adds the votes of every tree for one row to a fresh tally.
     #[inline]
-    fn count<X: Feature<T>, F: Fold>(&self, row: &[X], tally: &mut Tally) {
-        let plain = self.uniform == Some(Test::LessOrEqual) && !row.iter().any(|x| x.nan());
+    pub(super) fn count<X: Feature<T>, F: Fold>(&self, row: &[X], tally: &mut Tally) {
+        let whole = !row.iter().any(|x| x.nan());
+        if whole && let Some(reach) = &self.reach {
+            return reach.count::<X, F>(row, tally);
+        }
+        let plain = whole && self.uniform == Some(Test::LessOrEqual);
         for roots in self.roots.chunks(LANES) {
             let mut at = [Child(Child::LEAF); LANES];
             at[..roots.len()].copy_from_slice(roots);
@@ -164,6 +176,14 @@ impl<T: Copy> Forest<T> {
         }
     }
 
+    /// Whether rows of so many features have all that the branches ask for.
+    fn check(&self, columns: usize) -> Result<(), Reason> {
+        if columns < self.width {
+            return Err(format!("the trees read {} features, a row has {columns}", self.width));
+        }
+        Ok(())
+    }
+
     fn rows<X: Feature<T>, F: Fold>(
         &self,
         data: &[X],
@@ -172,10 +192,8 @@ impl<T: Copy> Forest<T> {
         targets: usize,
         mut row_done: impl FnMut(&mut Tally),
     ) -> Result<(), Reason> {
-        if columns < self.width {
-            return Err(format!("the trees read {} features, a row has {columns}", self.width));
-        }
-        let mut tally = Tally { scores: vec![0.0; targets], seen: vec![false; targets] };
+        self.check(columns)?;
+        let mut tally = Tally::new(targets);
         for row in 0..rows {
             tally.scores.fill(0.0);
             tally.seen.fill(false);
@@ -193,8 +211,16 @@ pub(super) struct Tally {
     pub seen: Vec<bool>,
 }
 
+impl Tally {
+    fn new(targets: usize) -> Self {
+        Tally { scores: vec![0.0; targets], seen: vec![false; targets] }
+    }
+}
+
 /// How votes for one target combine.
 pub(super) trait Fold {
+    /// What, folded with any number, is that number.
+    const START: f64;
     fn fold(sum: f64, weight: f64) -> f64;
 }
 
@@ -203,18 +229,25 @@ pub(super) struct Min;
 pub(super) struct Max;
 
 impl Fold for Sum {
+    // Zero is not: with it, -0.0 would become 0.0.
+    const START: f64 = -0.0;
+
     fn fold(sum: f64, weight: f64) -> f64 {
         sum + weight
     }
 }
 
 impl Fold for Min {
+    const START: f64 = f64::INFINITY;
+
     fn fold(sum: f64, weight: f64) -> f64 {
         sum.min(weight)
     }
 }
 
 impl Fold for Max {
+    const START: f64 = f64::NEG_INFINITY;
+
     fn fold(sum: f64, weight: f64) -> f64 {
         sum.max(weight)
     }
@@ -232,6 +265,30 @@ pub(super) enum AnyForest {
 }
 
 impl Ensemble {
+    /// The tally of one row.
+    pub(super) fn row<F: Fold>(&self, row: Row<'_>) -> Result<Tally, Reason> {
+        let mut tally = Tally::new(self.targets);
+        match (&self.forest, row) {
+            (AnyForest::F32(forest), Row::F32(row)) => {
+                forest.check(row.len())?;
+                forest.count::<_, F>(row, &mut tally);
+            }
+            (AnyForest::F32(forest), Row::F64(row)) => {
+                forest.check(row.len())?;
+                forest.count::<_, F>(row, &mut tally);
+            }
+            (AnyForest::F64(forest), Row::F32(row)) => {
+                forest.check(row.len())?;
+                forest.count::<_, F>(row, &mut tally);
+            }
+            (AnyForest::F64(forest), Row::F64(row)) => {
+                forest.check(row.len())?;
+                forest.count::<_, F>(row, &mut tally);
+            }
+        }
+        Ok(tally)
+    }
+
     /// Tallies every row of `x`, calling `row_done` after each.
     pub(super) fn rows<F: Fold>(&self, x: &Value, row_done: impl FnMut(&mut Tally)) -> Result<(), Reason> {
         let shape = matrix(x.shape())?;

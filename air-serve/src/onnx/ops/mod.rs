@@ -8,6 +8,7 @@ mod index;
 mod linear;
 mod logic;
 mod post;
+mod reach;
 mod reduce;
 mod scale;
 mod shape;
@@ -30,6 +31,19 @@ pub(crate) trait Operator: Send + Sync {
     fn labels(&self) -> Option<&Labels> {
         None
     }
+
+    /// The class that `run` finds for one row of features, by its number among the labels, where it takes no more than the row to tell.
+    fn class(&self, row: Row<'_>) -> Option<Result<usize, Reason>> {
+        let _ = row;
+        None
+    }
+}
+
+/// The features of one row.
+#[derive(Clone, Copy)]
+pub(crate) enum Row<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
 }
 
 /// What a node becomes.

@@ -5,7 +5,7 @@ use ndarray::Array2;
 use super::forest::{AnyForest, Ensemble, Max, Min, Sum, Tally};
 use super::post::{PostTransform, logistic};
 use super::tree_build;
-use super::{Operator, matrix, need};
+use super::{Operator, Row, matrix, need};
 use crate::onnx::error::Reason;
 use crate::onnx::node::Node;
 use crate::onnx::value::{Labels, Value};
@@ -44,6 +44,13 @@ impl Classifier {
         if self.single {
             return self.decide_single(tally);
         }
+        let class = self.highest(tally);
+        self.post.apply(&mut tally.scores);
+        class
+    }
+
+    /// The class with the highest score, the first of several.
+    fn highest(&self, tally: &mut Tally) -> usize {
         for (class, &base) in self.base.iter().enumerate() {
             tally.scores[class] += base;
             tally.seen[class] = true;
@@ -54,7 +61,6 @@ impl Classifier {
                 best = Some((class, score));
             }
         }
-        self.post.apply(&mut tally.scores);
         best.map_or(0, |(class, _)| class)
     }
 
@@ -90,6 +96,12 @@ impl Operator for Classifier {
 
     fn labels(&self) -> Option<&Labels> {
         Some(&self.labels)
+    }
+
+    fn class(&self, row: Row<'_>) -> Option<Result<usize, Reason>> {
+        Some(self.ensemble.row::<Sum>(row).map(|mut tally| {
+            if self.single { self.decide_single(&mut tally) } else { self.highest(&mut tally) }
+        }))
     }
 }
 

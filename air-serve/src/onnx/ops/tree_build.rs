@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::forest::{AnyForest, Branch, Child, Forest, NAN_SECOND, Test, Vote};
+use super::reach::AnyReach;
 use crate::onnx::error::Reason;
 use crate::onnx::node::Node;
 use crate::onnx::value::Value;
@@ -63,13 +64,18 @@ pub(super) fn build(node: &Node<'_>, prefix: &str, targets: usize) -> Result<(An
     let forest = if node.tensor("nodes_values_as_tensor").is_some() {
         let branches =
             order.iter().map(|placed| branch(placed, &lines[placed.line], |threshold| threshold)).collect();
-        AnyForest::F64(Forest { branches, tests, uniform, votes, roots, width })
+        AnyForest::F64(with_reach(Forest { branches, tests, uniform, votes, roots, width, reach: None }))
     } else {
         let narrow = |threshold: f64| threshold as f32;
         let branches = order.iter().map(|placed| branch(placed, &lines[placed.line], narrow)).collect();
-        AnyForest::F32(Forest { branches, tests, uniform, votes, roots, width })
+        AnyForest::F32(with_reach(Forest { branches, tests, uniform, votes, roots, width, reach: None }))
     };
     Ok((forest, every_vote))
+}
+
+fn with_reach<T: Copy + PartialOrd>(mut forest: Forest<T>) -> Forest<T> {
+    forest.reach = AnyReach::of(&forest);
+    forest
 }
 
 /// A list of numbers that may be given as `name` (f32) or as `name_as_tensor` (f64).
