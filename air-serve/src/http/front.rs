@@ -44,10 +44,7 @@ pub(crate) struct Front {
 
 impl Front {
     /// Answers a request. It never fails: whatever goes wrong is a response.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> Result<Response<AnyBody>, Infallible> {
+    pub(crate) async fn serve(&self, request: Request<Incoming>) -> Result<Response<AnyBody>, Infallible> {
         let start = Instant::now();
         let id = take_or_make(request.headers());
         let (seen, refusal) = self.policy.as_ref().map(|policy| policy.admit(&request)).unwrap_or_default();

@@ -11,6 +11,7 @@
 //! | `cors` | which pages in a browser may call |
 //! | `compress` | gzip |
 //! | `patience` | clients that do not read |
+//! | `waits` | one timer a connection |
 //! | `own` | the server's own pages: health, routes, metrics |
 //! | `route` | from path to deployment, JSON on both sides |
 //! | `reply` | responses and errors |
@@ -37,6 +38,7 @@ mod tls;
 mod tls;
 mod traces;
 mod version;
+mod waits;
 
 pub use compress::CompressionConfig;
 pub use config::HttpConfig;

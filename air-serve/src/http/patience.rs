@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+/// Pieces that are no larger together are written as one: to copy them costs less than to have the kernel gather them.
+const ONE_PIECE: usize = 1024;
+
 /// A stream, every write to which must get on within a limit. Nothing is timed while writes do.
 pub(crate) struct Patience<S> {
     stream: S,
@@ -48,6 +51,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        if slices.len() > 1 && bytes <= ONE_PIECE {
+            let mut piece = [0; ONE_PIECE];
+            let mut rest = &mut piece[..];
+            for slice in slices {
+                let (place, after) = rest.split_at_mut(slice.len());
+                place.copy_from_slice(slice);
+                rest = after;
+            }
+            return self.poll_write(cx, &piece[..bytes]);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.judge(cx, written)
     }
@@ -83,6 +97,24 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[test]
+    fn small_pieces_arrive_as_one_and_in_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (ours, mut theirs) = tokio::io::duplex(4 * ONE_PIECE);
+            let mut ours = Patience::new(ours, Duration::from_secs(30));
+            let long = vec![7; ONE_PIECE];
+            for pieces in [[&b"head"[..], b"", b"body"], [b"1", &long, b"2"]] {
+                let slices = pieces.map(IoSlice::new);
+                let whole = pieces.concat();
+                assert_eq!(ours.write_vectored(&slices).await.unwrap(), whole.len());
+                let mut seen = vec![0; whole.len()];
+                theirs.read_exact(&mut seen).await.unwrap();
+                assert_eq!(seen, whole);
+            }
+        });
+    }
 
     #[test]
     fn a_reader_may_be_slow_but_not_stop() {

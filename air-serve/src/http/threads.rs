@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use super::front::Front;
 use super::patience::Patience;
 use super::version::{Version, version};
+use super::waits::Waits;
 use crate::error::ServeError;
 use crate::metrics::Metrics;
 
@@ -196,10 +197,10 @@ impl Connection {
     }
 
     async fn http1(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let front = &self.front;
-        let service = service_fn(|request| Arc::clone(front).serve(request));
+        let front: &Front = &self.front;
+        let service = service_fn(move |request| front.serve(request));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
+        http.timer(Waits::default())
             .header_read_timeout(self.front.config.header_timeout())
             .max_header_size(self.front.config.max_header_bytes);
         // Not `pipeline_flush`: with it the answer to a head that is no good (400, 431) is never sent.
@@ -222,7 +223,10 @@ impl Connection {
 
     async fn http2(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let front = &self.front;
-        let service = service_fn(|request| Arc::clone(front).serve(request).boxed());
+        let service = service_fn(|request| {
+            let front = Arc::clone(front);
+            async move { front.serve(request).await }.boxed()
+        });
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
