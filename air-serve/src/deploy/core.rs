@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::autoscale::Load;
 use super::batch::{Batcher, Next, Refused};
 use super::config::{DeploymentConfig, Execution};
+use super::courier;
 use super::drain::DrainRate;
 use super::handle::{Submitted, Ticket};
 use super::mode::Chooser;
@@ -42,7 +43,7 @@ pub(crate) struct Job<I, O> {
     pub size: usize,
     /// It is on its second try.
     pub again: bool,
-    pub reply: oneshot::Sender<Reply<O>>,
+    pub reply: courier::Sender<O>,
 }
 
 /// What waits.
@@ -175,7 +176,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         } else {
             input
         };
-        let (reply, receiver) = oneshot::channel();
+        let (reply, receiver) = courier::channel();
         let now = self.now();
         let deadline = now.saturating_add(limit);
         let job = Job { input: Some(input), since: now, deadline, size, again: false, reply };

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use air_core::BoxError;
 use parking_lot::MutexGuard;
-use tokio::sync::oneshot;
 
 use super::AnyModel;
 use super::config::Execution;
 use super::core::{Core, End, Job, Taken};
+use super::courier;
 use super::handle::Submitted;
 use super::slot::Slot;
 use crate::error::{CallError, chain};
@@ -148,13 +148,16 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         });
         let Some((slot, guard)) = found else { return Err(input) };
         let copy = self.spare.as_ref().map(|spare| spare(&input));
-        match self.call(slot, guard, vec![input]) {
+        let aside = courier::aside();
+        let outcome = self.call(slot, guard, vec![input]);
+        drop(aside);
+        match outcome {
             Outcome::Answers(mut answers) => match answers.pop() {
                 Some(answer) => Ok(Submitted::Done(Ok(answer))),
                 None => Ok(Submitted::Done(Err(wrong_batch(slot, 1, 0)))),
             },
             Outcome::Lost(_) if copy.is_some() => {
-                let (reply, receiver) = oneshot::channel();
+                let (reply, receiver) = courier::channel();
                 let since = self.now();
                 let deadline = since.saturating_add(limit);
                 self.after_loss_try(vec![Job { input: copy, since, deadline, size: 1, again: true, reply }]);
@@ -198,10 +201,11 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         match outcome {
             // A caller that went away while the model ran is no error.
             Outcome::Answers(answers) => {
-                for (job, answer) in hand.into_iter().zip(answers) {
+                let answered = hand.into_iter().zip(answers).map(|(job, answer)| {
                     self.admit(slot, &job, &answer);
-                    let _ = job.reply.send(Ok(answer));
-                }
+                    (job.reply, Ok(answer))
+                });
+                courier::send_all(answered.collect());
             }
             Outcome::Failed(error) => {
                 for job in hand {

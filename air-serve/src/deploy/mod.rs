@@ -9,6 +9,7 @@
 //! | `core` | one version: its queue |
 //! | `batch` | when to dispatch what: pure |
 //! | `slot` | where a replica keeps its model |
+//! | `courier` | how the answers of a batch travel back |
 //! | `execute` | what replicas do, and what becomes of the requests of one that is lost |
 //! | `step` | what a replica still works on after it has answered: streams |
 //! | `mode` | whether a model is cheap enough to be called in place: pure |
@@ -34,6 +35,7 @@ mod batch;
 mod config;
 mod control;
 mod core;
+mod courier;
 mod drain;
 mod execute;
 mod fleet;
@@ -56,6 +58,7 @@ use air_core::BoxError;
 pub use autoscale::AutoscalingConfig;
 pub use config::{DeploymentConfig, Execution};
 pub(crate) use control::{Controller, Ground, Outcome, Running};
+pub(crate) use courier::deliver;
 pub(crate) use handle::Unpark;
 pub use handle::{Call, DeploymentHandle};
 pub use status::{

@@ -18,6 +18,7 @@ use super::front::Front;
 use super::patience::Patience;
 use super::version::{Version, version};
 use super::waits::Waits;
+use crate::deploy::deliver;
 use crate::error::ServeError;
 use crate::metrics::Metrics;
 
@@ -100,6 +101,8 @@ impl Acceptor {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot listen"),
         };
+        // Ends with this thread's runtime.
+        tokio::spawn(deliver());
         // Every connection holds a sender; when the last is gone, so are they.
         let (open, mut all_closed) = mpsc::channel::<()>(1);
         loop {

@@ -1,0 +1,242 @@
+//! Answers on their way back to the threads where they are waited for.
+//!
+//! To wake a task of another thread takes a system call, and to wake one for each request of a batch keeps a replica from its next batch for longer than
+//! everything else between two batches. So the answers of a batch go to one HTTP thread together. That thread's courier is woken once, hands out on the
+//! spot what is waited for there, and passes on what is not. The replica begins its next batch meanwhile.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::core::Reply;
+
+type Parcel = Box<dyn FnOnce() + Send>;
+
+/// Hands out what is left with it, on one thread.
+struct Courier {
+    /// `None` once it has gone.
+    parcels: Mutex<Option<Vec<Parcel>>>,
+    there: Notify,
+}
+
+thread_local! {
+    static HERE: RefCell<Option<Arc<Courier>>> = const { RefCell::new(None) };
+}
+
+/// The courier of this thread, for as long as the future is polled here. Batches with calls that began on this thread are answered through it.
+pub(crate) async fn deliver() {
+    let courier = Arc::new(Courier { parcels: Mutex::new(Some(Vec::new())), there: Notify::new() });
+    HERE.set(Some(Arc::clone(&courier)));
+    let present = Present(courier);
+    loop {
+        present.0.there.notified().await;
+        let parcels = present.0.parcels.lock().as_mut().map(std::mem::take);
+        parcels.into_iter().flatten().for_each(open);
+    }
+}
+
+/// A courier goes when this is dropped, with nothing left undone.
+struct Present(Arc<Courier>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        HERE.set(None);
+        let parcels = self.0.parcels.lock().take();
+        parcels.into_iter().flatten().for_each(open);
+    }
+}
+
+/// An answer that panics when it is dropped, because nobody waits for it any more, takes no other with it.
+fn open(parcel: Parcel) {
+    if catch_unwind(AssertUnwindSafe(parcel)).is_err() {
+        tracing::error!("an answer panicked when it was dropped");
+    }
+}
+
+impl Courier {
+    fn is_gone(&self) -> bool {
+        self.parcels.lock().is_none()
+    }
+
+    /// Leaves something to be handed out; it comes back if the courier has gone.
+    fn leave(&self, parcel: Parcel) -> Result<(), Parcel> {
+        match self.parcels.lock().as_mut() {
+            Some(parcels) => parcels.push(parcel),
+            None => return Err(parcel),
+        }
+        self.there.notify_one();
+        Ok(())
+    }
+}
+
+/// Code of the user's runs on this thread and may wait for calls in ways of its own, while the courier stands still: these are answered without it.
+pub(super) fn aside() -> Aside {
+    Aside(HERE.take())
+}
+
+/// Until it is dropped.
+pub(super) struct Aside(Option<Arc<Courier>>);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        HERE.set(self.0.take());
+    }
+}
+
+/// Where one answer goes.
+pub(crate) struct Sender<O> {
+    sender: oneshot::Sender<Reply<O>>,
+    courier: Option<Arc<Courier>>,
+}
+
+/// A place for one answer, which is waited for on this thread.
+pub(crate) fn channel<O>() -> (Sender<O>, oneshot::Receiver<Reply<O>>) {
+    let (sender, receiver) = oneshot::channel();
+    let courier = HERE.with_borrow(Clone::clone);
+    (Sender { sender, courier }, receiver)
+}
+
+impl<O> Sender<O> {
+    /// Sends an answer by itself. It comes back if nobody waits for it any more.
+    pub(crate) fn send(self, reply: Reply<O>) -> Result<(), Reply<O>> {
+        self.sender.send(reply)
+    }
+
+    /// Whether nobody waits any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Sends the answers of a batch. That nobody waits for one any more is no error.
+pub(crate) fn send_all<O: Send + 'static>(mut answers: Vec<(Sender<O>, Reply<O>)>) {
+    let courier = answers.iter().find_map(|(to, _)| to.courier.clone());
+    // For one answer it is not worth the way.
+    let courier = courier.filter(|courier| answers.len() > 1 && !courier.is_gone());
+    let Some(courier) = courier else { return hand_out(answers) };
+    let parcel = Box::new(move || {
+        let elsewhere = |to: &Sender<O>| to.courier.as_ref().is_some_and(|other| !is_here(other));
+        let passed_on = answers.extract_if(.., |(to, _)| elsewhere(to)).collect::<Vec<_>>();
+        hand_out(answers);
+        if !passed_on.is_empty() {
+            send_all(passed_on);
+        }
+    });
+    if let Err(parcel) = courier.leave(parcel) {
+        // It went just now, so this ends above.
+        parcel();
+    }
+}
+
+fn is_here(courier: &Arc<Courier>) -> bool {
+    HERE.with_borrow(|here| here.as_ref().is_some_and(|here| Arc::ptr_eq(here, courier)))
+}
+
+fn hand_out<O>(answers: Vec<(Sender<O>, Reply<O>)>) {
+    for (to, reply) in answers {
+        drop(to.sender.send(reply));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::thread;
+
+    use futures::FutureExt;
+    use futures::future::join_all;
+
+    use super::*;
+
+    /// A thread that waits for three answers, and what to answer with.
+    fn waiting() -> (Vec<Sender<u32>>, thread::JoinHandle<Vec<u32>>) {
+        let (give, take) = crossbeam_channel::bounded(1);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let couriers = tokio::spawn(deliver());
+                tokio::task::yield_now().await;
+                let (senders, receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| channel()).unzip();
+                assert!(senders.iter().all(|sender| sender.courier.is_some()));
+                give.send(senders).unwrap();
+                let answers = join_all(receivers).await;
+                couriers.abort();
+                answers.into_iter().map(|answer| answer.unwrap().unwrap()).collect()
+            })
+        });
+        (take.recv().unwrap(), thread)
+    }
+
+    #[test]
+    fn the_answers_of_a_batch_arrive_wherever_they_are_waited_for() {
+        let ((first, one), (second, other)) = (waiting(), waiting());
+        let (nowhere, mut here) = channel();
+        let mixed = first.into_iter().zip(second).flat_map(|(first, second)| [first, second]);
+        send_all(mixed.chain([nowhere]).zip((0..).map(Ok)).collect());
+        assert_eq!(one.join().unwrap(), [0, 2, 4]);
+        assert_eq!(other.join().unwrap(), [1, 3, 5]);
+        assert_eq!(here.try_recv().unwrap().unwrap(), 6, "a call that began on a thread without a courier");
+    }
+
+    fn two() -> (Vec<(Sender<u32>, Reply<u32>)>, [oneshot::Receiver<Reply<u32>>; 2]) {
+        let ((first, first_answer), (second, second_answer)) = (channel(), channel());
+        (vec![(first, Ok(1)), (second, Ok(2))], [first_answer, second_answer])
+    }
+
+    fn answers(receivers: &mut [oneshot::Receiver<Reply<u32>>; 2]) -> [Option<u32>; 2] {
+        receivers.each_mut().map(|receiver| receiver.try_recv().ok().map(Result::unwrap))
+    }
+
+    #[test]
+    fn a_courier_that_goes_leaves_nothing_undone() {
+        let mut here = Box::pin(deliver());
+        assert!(here.as_mut().now_or_never().is_none());
+        let (left, mut left_answers) = two();
+        let (late, mut late_answers) = two();
+        send_all(left);
+        assert_eq!(answers(&mut left_answers), [None, None], "the courier has not come by yet");
+        drop(here);
+        assert_eq!(answers(&mut left_answers), [Some(1), Some(2)]);
+        send_all(late);
+        assert_eq!(answers(&mut late_answers), [Some(1), Some(2)]);
+        assert!(channel::<u32>().0.courier.is_none());
+    }
+
+    #[test]
+    fn calls_of_code_that_may_block_the_thread_do_not_need_the_courier() {
+        let mut here = Box::pin(deliver());
+        assert!(here.as_mut().now_or_never().is_none());
+        let on_its_own = aside();
+        let (batch, mut batch_answers) = two();
+        drop(on_its_own);
+        send_all(batch);
+        assert_eq!(answers(&mut batch_answers), [Some(1), Some(2)]);
+        assert!(channel::<u32>().0.courier.is_some());
+    }
+
+    #[test]
+    fn an_answer_that_panics_when_it_is_dropped_takes_no_other_with_it() {
+        struct Brittle;
+        impl Drop for Brittle {
+            fn drop(&mut self) {
+                panic!("brittle");
+            }
+        }
+        let mut here = Box::pin(deliver());
+        assert!(here.as_mut().now_or_never().is_none());
+        let ((gone, receiver), (also_gone, other)) = (channel(), channel());
+        drop((receiver, other));
+        send_all(vec![(gone, Ok(Brittle)), (also_gone, Err(lost()))]);
+        let (batch, mut batch_answers) = two();
+        send_all(batch);
+        assert!(here.as_mut().now_or_never().is_none());
+        assert_eq!(answers(&mut batch_answers), [Some(1), Some(2)]);
+    }
+
+    fn lost() -> crate::error::CallError {
+        crate::error::CallError::Closed { deployment: "it".into() }
+    }
+}
