@@ -34,13 +34,20 @@ fn trees(bencher: Bencher<'_, '_>, rows: usize) {
     bencher.counter(ItemsCount::new(rows)).bench(|| model.predict(&batch).unwrap());
 }
 
+const BODY: &[u8] = br#"{"vector": [1.2, 1.0, 1.1, 0.9]}"#;
+
+/// JSON in.
+#[divan::bench]
+fn json_in(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| serde_json::from_slice::<Vector>(divan::black_box(BODY)).unwrap());
+}
+
 /// JSON in, trees, JSON out: the work of a request without HTTP.
 #[divan::bench]
 fn json_to_json(bencher: Bencher<'_, '_>) {
     let model = iris();
-    let body: &[u8] = br#"{"vector": [1.2, 1.0, 1.1, 0.9]}"#;
     bencher.bench(|| {
-        let input: Vector = serde_json::from_slice(body).unwrap();
+        let input: Vector = serde_json::from_slice(divan::black_box(BODY)).unwrap();
         serde_json::to_vec(&model.predict(&[input]).unwrap()[0]).unwrap()
     });
 }
@@ -58,6 +65,18 @@ fn served(execution: Execution) -> (Server, DeploymentHandle<u64, u64>) {
 fn call(bencher: Bencher<'_, '_>, execution: Execution) {
     let (_server, handle) = served(execution);
     bencher.bench(|| handle.call_blocking(1).unwrap());
+}
+
+/// JSON to JSON through a deployment whose model is called in place: what is left of a request is HTTP.
+#[divan::bench]
+fn json_to_json_deployed(bencher: Bencher<'_, '_>) {
+    let deployment = Deployment::onnx("iris", iris()).with(|config| config.execution = Execution::Inline);
+    let server = run(App::new().with_http(|http| http.port = 0).deploy(deployment)).unwrap();
+    let handle = server.handle::<OnnxRequest, OnnxAnswer>("iris").unwrap();
+    bencher.bench(|| {
+        let input: OnnxRequest = serde_json::from_slice(divan::black_box(BODY)).unwrap();
+        serde_json::to_vec(&handle.call_blocking(input).unwrap()).unwrap()
+    });
 }
 
 /// 64 calls under way at a time on one replica.
@@ -79,11 +98,11 @@ fn http_round_trip(bencher: Bencher<'_, '_>) {
     assert_eq!(server.handle::<OnnxRequest, OnnxAnswer>("iris").unwrap().name(), "iris");
     let mut stream = TcpStream::connect(server.addr()).unwrap();
     stream.set_nodelay(true).unwrap();
-    let body = r#"{"vector": [1.2, 1.0, 1.1, 0.9]}"#;
-    let request = format!("POST /iris HTTP/1.1\r\nHost: b\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let head = format!("POST /iris HTTP/1.1\r\nHost: b\r\nContent-Length: {}\r\n\r\n", BODY.len());
+    let request = [head.as_bytes(), BODY].concat();
     let mut answer = [0u8; 4096];
     bencher.bench_local(|| {
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(&request).unwrap();
         let mut read = 0;
         while !answer[..read].ends_with(b"}") {
             read += stream.read(&mut answer[read..]).unwrap();

@@ -127,6 +127,19 @@ impl<T> Batcher<T> {
         late.into_iter().map(|waiting| waiting.item).collect()
     }
 
+    /// Takes out those whose deadline comes by then, which is before they could be answered, if the others make a full batch. Else they may as well be tried:
+    /// the estimate may be wrong, and nobody is kept waiting. After a moment in which nothing ran, the queue would otherwise be worked off in order with each
+    /// just too late.
+    pub(crate) fn hopeless(&mut self, by: Duration) -> Vec<T> {
+        let timely = self.waiting.iter().filter(|waiting| waiting.deadline > by);
+        let (count, size) =
+            timely.fold((0, 0usize), |(count, size), waiting| (count + 1, size.saturating_add(waiting.size)));
+        if count == self.waiting.len() || size < self.policy.max_batch_size {
+            return Vec::new();
+        }
+        self.expire(by)
+    }
+
     /// What a replica that has nothing to do should do. Call [`Batcher::expire`] first.
     pub(crate) fn next(&mut self, now: Duration) -> Next<T> {
         let Some(oldest) = self.waiting.front() else {
@@ -187,6 +200,19 @@ mod tests {
         batcher.push(ms(0), ms(1000), 1, 2).unwrap();
         assert_eq!(batcher.next(ms(0)), Next::Run(vec![1, 2]));
         assert_eq!(batcher.next(ms(0)), Next::Idle);
+    }
+
+    #[test]
+    fn what_would_be_late_gives_way_to_a_full_batch_that_would_not() {
+        let mut batcher = batcher(2, Duration::ZERO, 10);
+        for (item, deadline) in [(1, 10), (2, 30), (3, 10), (4, 40)] {
+            batcher.push(ms(0), ms(deadline), 1, item).unwrap();
+        }
+        assert_eq!(batcher.hopeless(ms(9)), []);
+        assert_eq!(batcher.hopeless(ms(10)), [1, 3]);
+        assert_eq!(batcher.hopeless(ms(30)), [], "one alone is no full batch");
+        assert_eq!(batcher.hopeless(ms(50)), [], "nothing else is there to run");
+        assert_eq!(batcher.next(ms(0)), Next::Run(vec![2, 4]));
     }
 
     #[test]

@@ -298,9 +298,12 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         }
     }
 
-    /// Takes out what has run out of time.
+    /// Takes out what has run out of time, or is about to.
     fn expired(queue: &mut Queue<I, O>, now: Duration) -> Vec<Job<I, O>> {
         let mut late = queue.batcher.expire(now);
+        if let Some(typical) = queue.pace.typical() {
+            late.extend(queue.batcher.hopeless(now.saturating_add(typical)));
+        }
         if queue.again.iter().any(|job| job.deadline <= now) {
             let (over, timely) = queue.again.drain(..).partition::<Vec<_>, _>(|job| job.deadline <= now);
             queue.again = timely.into();

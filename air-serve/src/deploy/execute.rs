@@ -59,12 +59,14 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
 
     /// Pulls and answers until the replica is to end or its model is lost.
     pub(crate) fn pull(self: &Arc<Self>, slot: &Arc<Slot<I, O>>) -> End {
+        // When it had done its last batch.
+        let mut last = Duration::ZERO;
         loop {
             match self.take(slot) {
                 Taken::Batch { batch, late } => {
                     Self::too_late(late);
                     if !batch.is_empty() {
-                        self.answer(slot, batch);
+                        self.answer(slot, batch, &mut last);
                     }
                     if slot.ongoing().running() > 0 {
                         self.step(slot);
@@ -168,13 +170,16 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 
     /// Runs a batch on this replica's own thread.
-    fn answer(self: &Arc<Self>, slot: &Arc<Slot<I, O>>, batch: Vec<Job<I, O>>) {
+    fn answer(self: &Arc<Self>, slot: &Arc<Slot<I, O>>, batch: Vec<Job<I, O>>, last: &mut Duration) {
         let guard = slot.model.lock();
         if guard.is_none() {
             // An inline call lost the model since this batch was dispatched: it has not run, so another replica may have it.
             return self.try_again(batch);
         }
         let now = self.now();
+        // One that waited when the last batch was done waited for what lies between the two as well.
+        let waited = batch.first().is_some_and(|job| job.since < *last);
+        let since = if waited { *last } else { now };
         let mut inputs = Vec::with_capacity(batch.len());
         let mut hand = Vec::with_capacity(batch.len());
         for mut job in batch {
@@ -215,11 +220,12 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             Outcome::Lost(error) => self.after_loss(hand, &error),
         }
         let end = self.now();
+        *last = end;
         let mut queue = self.queue.lock();
         queue.drain.record(end, size);
         // Those that wait for one that steps wait for others to end, not for batches.
         if !self.steps() {
-            queue.pace.observe(end.saturating_sub(now));
+            queue.pace.observe(end.saturating_sub(since));
         }
     }
 

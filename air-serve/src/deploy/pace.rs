@@ -10,6 +10,8 @@ const FIRST: u32 = 8;
 const WEIGHT: f64 = 1.0 / 16.0;
 /// Deviations beyond the mean that a request is told to reckon with.
 const DEVIATIONS: f64 = 4.0;
+/// What it is told to reckon with besides, for its answer's way back and for what slows all batches down alike.
+const MARGIN: f64 = 1.05;
 
 /// The time of a batch, of those seen lately.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,11 @@ impl Pace {
         }
     }
 
+    /// What a batch takes, if that can be told.
+    pub(crate) fn typical(&self) -> Option<Duration> {
+        (self.batches >= FIRST).then(|| Duration::try_from_secs_f64(self.mean_s).unwrap_or(Duration::MAX))
+    }
+
     /// How long a request waits for its answer that has so many batches before it, if that can be told: for those, for the batch that runs
     /// now, and for its own. One that has none before it is never told to wait: so a model that was slow for a while gets the chance to show that
     /// it no longer is.
@@ -40,7 +47,7 @@ impl Pace {
         let rounds = batches as f64 / replicas as f64 + 2.0;
         // What varies by itself adds up as its square does.
         let seconds = rounds * self.mean_s + DEVIATIONS * rounds.sqrt() * self.deviation_s;
-        known.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+        known.then(|| Duration::try_from_secs_f64(MARGIN * seconds).unwrap_or(Duration::MAX))
     }
 }
 
@@ -60,10 +67,11 @@ mod tests {
         for _ in 0..7 {
             pace.observe(100 * MS);
         }
-        assert_eq!(pace.wait(10, 1), None, "too little is known");
+        assert_eq!((pace.wait(10, 1), pace.typical()), (None, None), "too little is known");
         pace.observe(100 * MS);
-        assert_eq!(millis(pace.wait(10, 1)), Some(1200));
-        assert_eq!(millis(pace.wait(10, 2)), Some(700), "the replicas share those before");
+        assert_eq!(millis(pace.typical()), Some(100));
+        assert_eq!(millis(pace.wait(10, 1)), Some(1260), "and a twentieth");
+        assert_eq!(millis(pace.wait(10, 2)), Some(735), "the replicas share those before");
         assert_eq!(pace.wait(0, 2), None, "nothing is before it");
         assert_eq!(pace.wait(3, 0), None, "nobody is there yet: one may be on its way");
     }
@@ -72,8 +80,8 @@ mod tests {
     fn it_follows_a_model_that_becomes_faster() {
         let mut pace = Pace::default();
         (0..100).for_each(|_| pace.observe(1000 * MS));
-        (0..200).for_each(|_| pace.observe(10 * MS));
-        assert_eq!(millis(pace.wait(1, 1)), Some(30));
+        (0..200).for_each(|_| pace.observe(20 * MS));
+        assert_eq!(millis(pace.wait(1, 1)), Some(63));
     }
 
     #[test]
@@ -84,6 +92,6 @@ mod tests {
             pace.observe(15 * MS);
         }
         let wait = millis(pace.wait(14, 1)).unwrap_or(0);
-        assert!((235..=250).contains(&wait), "16 of 10 ms, and 4 · √16 deviations of 5 ms: {wait}");
+        assert!((247..=262).contains(&wait), "16 of 10 ms, 4 · √16 deviations of 5 ms, a twentieth: {wait}");
     }
 }
