@@ -4,7 +4,6 @@ use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::Source;
@@ -12,7 +11,7 @@ use crate::deploy::{
     Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Outcome, Running,
 };
 use crate::error::ServeError;
-use crate::http::{HttpConfig, Json, Route, valid_path};
+use crate::http::{Answer as _, HttpConfig, Respond, Route, valid_path};
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::v2::Served;
@@ -99,19 +98,19 @@ impl App {
         self
     }
 
-    /// Serves a deployment at a path, with JSON in both directions.
+    /// Serves a deployment at a path, with JSON in both directions, or with a [stream](Deployment::generate) of it as answer.
     pub fn route<M>(mut self, path: impl Into<String>, deployment: Deployment<M>) -> Self
     where
         M: Model,
         M::In: DeserializeOwned,
-        M::Out: Serialize,
+        M::Out: Respond,
     {
         let path = path.into();
         let at = path.clone();
         let route: MakeRoute = Box::new(move |running, metrics| {
             let handle = handle_of::<M::In, M::Out>(running)?;
             let deployment = running.name().to_string();
-            Ok(Route { deployment, endpoint: Box::new(Json(handle)), metrics: metrics.route(&at)? })
+            Ok(Route { deployment, endpoint: M::Out::endpoint(handle).0, metrics: metrics.route(&at)? })
         });
         self.parts.push(Part { path: Some(path), route: Some(route), ..Part::new(deployment) });
         self

@@ -92,7 +92,7 @@ pub use deploy::{
     UpdateStatus,
 };
 pub use error::{CallError, ServeError};
-pub use http::{CompressionConfig, CorsConfig, HttpConfig, TracesConfig};
+pub use http::{CompressionConfig, CorsConfig, HttpConfig, Respond, TracesConfig};
 pub use model::{Each, Model, each};
 pub use server::{Server, run, run_with};
-pub use stream::{Generate, Generator, Items, Running, StreamEach, stream_each};
+pub use stream::{Generate, Generator, Items, Raw, Running, StreamEach, stream_each};

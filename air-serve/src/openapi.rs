@@ -6,8 +6,8 @@ use crate::v2::{Signature, TensorSpec};
 
 /// What the document describes.
 pub(crate) struct Described<'a> {
-    /// Paths of routes with their deployments.
-    pub routes: Vec<(&'a str, &'a str)>,
+    /// Paths of routes with their deployments, and what their answers may be.
+    pub routes: Vec<(&'a str, &'a str, &'static [&'static str])>,
     /// Models that the Open Inference Protocol reaches.
     pub models: Vec<(&'a str, &'a Signature)>,
     pub has_repository: bool,
@@ -16,10 +16,13 @@ pub(crate) struct Described<'a> {
 /// The document.
 pub(crate) fn document(described: &Described<'_>) -> Value {
     let mut paths = Map::new();
-    for (path, deployment) in &described.routes {
+    for (path, deployment, types) in &described.routes {
         let summary = format!("Asks the deployment `{deployment}`");
         let body = json!({ "required": true, "content": json_of(&json!({})) });
-        paths.insert((*path).to_owned(), json!({ "post": call(&summary, &body, &json!({})) }));
+        let mut post = call(&summary, &body, &json!({}));
+        let types: Map<String, Value> = types.iter().map(|kind| ((*kind).to_owned(), json!({}))).collect();
+        post["responses"]["200"]["content"] = Value::Object(types);
+        paths.insert((*path).to_owned(), json!({ "post": post }));
     }
     for (path, summary, kind) in [
         ("/-/healthz", "Whether the process lives", "text/plain"),

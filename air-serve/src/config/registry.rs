@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use air_core::BoxError;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
 use crate::deploy::{Deployment, DeploymentConfig};
 use crate::error::ServeError;
+use crate::http::Respond;
 use crate::model::Model;
 use crate::onnx::OnnxModel;
 
@@ -58,7 +59,7 @@ impl Registry {
         A: DeserializeOwned,
         M: Model,
         M::In: DeserializeOwned,
-        M::Out: Serialize,
+        M::Out: Respond,
     {
         let build = move |args: Map<String, Value>| {
             let args =
@@ -141,7 +142,7 @@ impl<M> Servable for Deployment<M>
 where
     M: Model,
     M::In: DeserializeOwned,
-    M::Out: Serialize,
+    M::Out: Respond,
 {
     fn name(&self) -> &str {
         &self.name

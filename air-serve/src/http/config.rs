@@ -40,6 +40,9 @@ pub struct HttpConfig {
     pub body_timeout_s: f64,
     /// How long a client may take to read any part of an answer, in seconds (default 30).
     pub write_timeout_s: f64,
+    /// How often a comment is sent on a stream of events on which nothing else is, in seconds, for proxies that cut off what is idle (default 0:
+    /// never).
+    pub stream_keep_alive_s: f64,
     /// How long requests under way may take to finish when the server stops, in seconds (default 20).
     pub graceful_shutdown_timeout_s: f64,
     /// Certificates to serve TLS with, in PEM, the server's own first (default: no TLS).
@@ -75,6 +78,7 @@ impl Default for HttpConfig {
             header_timeout_s: 30.0,
             body_timeout_s: 30.0,
             write_timeout_s: 30.0,
+            stream_keep_alive_s: 0.0,
             graceful_shutdown_timeout_s: 20.0,
             ssl_certfile: None,
             ssl_keyfile: None,
@@ -104,6 +108,12 @@ impl HttpConfig {
                     "{name} is {seconds}, it must be above 0 and at most 86400"
                 )));
             }
+        }
+        if !(0.0..=86_400.0).contains(&self.stream_keep_alive_s) {
+            return Err(ServeError::config(format!(
+                "stream_keep_alive_s is {}, it must be 0 to 86400",
+                self.stream_keep_alive_s
+            )));
         }
         if self.max_connections == 0 || self.max_body_bytes == 0 {
             return Err(ServeError::config("max_connections and max_body_bytes must be above 0"));
@@ -151,6 +161,11 @@ impl HttpConfig {
             0 => std::thread::available_parallelism().map_or(1, usize::from).min(8),
             threads => threads,
         }
+    }
+
+    /// How often something is sent on a stream of events, if it is.
+    pub(crate) fn stream_keep_alive(&self) -> Option<Duration> {
+        (self.stream_keep_alive_s > 0.0).then(|| Duration::from_secs_f64(self.stream_keep_alive_s))
     }
 
     pub(crate) fn header_timeout(&self) -> Duration {

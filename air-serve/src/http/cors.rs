@@ -124,7 +124,8 @@ impl Cors {
         Some(response)
     }
 
-    fn allows(&self, origin: &HeaderValue) -> bool {
+    /// Whether pages of this origin may call.
+    pub(crate) fn allows(&self, origin: &HeaderValue) -> bool {
         self.any || self.origins.contains(origin)
     }
 

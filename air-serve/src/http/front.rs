@@ -20,7 +20,9 @@ use super::config::HttpConfig;
 use super::policy::Policy;
 use super::reply::{self, Body};
 use super::request_id::{X_REQUEST_ID, take_or_make};
-use super::route::{Answered, Route, RouteTable};
+use super::route::{Answered, Asked, Route, RouteTable};
+use super::socket;
+use super::threads::Held;
 use super::tls::Tls;
 use crate::metrics::RouteMetrics;
 use crate::v2::{self, V2, grpc};
@@ -44,7 +46,11 @@ pub(crate) struct Front {
 
 impl Front {
     /// Answers a request. It never fails: whatever goes wrong is a response.
-    pub(crate) async fn serve(&self, request: Request<Incoming>) -> Result<Response<AnyBody>, Infallible> {
+    pub(crate) async fn serve(
+        &self,
+        request: Request<Incoming>,
+        held: Option<&Arc<Held>>,
+    ) -> Result<Response<AnyBody>, Infallible> {
         let start = Instant::now();
         let id = take_or_make(request.headers());
         let (seen, refusal) = self.policy.as_ref().map(|policy| policy.admit(&request)).unwrap_or_default();
@@ -52,9 +58,9 @@ impl Front {
         let (mut response, status, metrics) = if let Some((refusal, status)) = refusal {
             (refusal, status, &self.other)
         } else if let Some(route) = &route {
-            let response = self.predict(route, request).await;
+            let response = self.predict(route, request, held).await;
             let status = response.status().as_u16();
-            (response.map(Either::Left), status, &route.metrics)
+            (response, status, &route.metrics)
         } else {
             self.beside(request).await
         };
@@ -93,25 +99,36 @@ impl Front {
         })
     }
 
-    async fn predict(&self, route: &Arc<Route>, request: Request<Incoming>) -> Response<Body> {
+    async fn predict(
+        &self,
+        route: &Arc<Route>,
+        request: Request<Incoming>,
+        held: Option<&Arc<Held>>,
+    ) -> Response<AnyBody> {
+        if socket::is_asked(&request) {
+            return socket::begin(self, route, request, held).map(Either::Left);
+        }
         // Some clients of model servers send a body with GET; a prediction changes nothing, so both mean the same.
         if request.method() != Method::GET && request.method() != Method::POST {
-            return reply::not_allowed("GET, POST");
+            return reply::not_allowed("GET, POST").map(Either::Left);
         }
         if let Some(kind) = foreign_type(request.headers()) {
             return reply::problem(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 &format!("the content type is {kind}, expected application/json"),
-            );
+            )
+            .map(Either::Left);
         }
         let (head, body) = request.into_parts();
         let body = match self.body(&head.headers, body).await {
             Ok(body) => body,
-            Err(refusal) => return refusal.into_response(),
+            Err(refusal) => return refusal.into_response().map(Either::Left),
         };
-        match route.endpoint.answer(&body) {
-            Answered::Now(response) => response,
-            Answered::Later(response) => response.await,
+        let asked = Asked { headers: &head.headers, keep_alive: self.config.stream_keep_alive() };
+        match route.endpoint.answer(&asked, &body) {
+            Answered::Now(response) => response.map(Either::Left),
+            Answered::Later(response) => response.await.map(Either::Left),
+            Answered::Stream(response) => response.await,
         }
     }
 

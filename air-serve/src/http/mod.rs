@@ -14,6 +14,10 @@
 //! | `waits` | one timer a connection |
 //! | `own` | the server's own pages: health, routes, metrics |
 //! | `route` | from path to deployment, JSON on both sides |
+//! | `respond` | what a route can answer with |
+//! | `stream` | answers that come one item at a time |
+//! | `format` | how their items are written |
+//! | `socket` | WebSockets |
 //! | `reply` | responses and errors |
 //! | `tls` | certificates, read again when they change |
 //! | `traces` | a span for each request, to OpenTelemetry |
@@ -22,6 +26,7 @@
 mod compress;
 mod config;
 mod cors;
+mod format;
 mod front;
 mod listen;
 mod own;
@@ -29,7 +34,10 @@ mod patience;
 mod policy;
 pub(crate) mod reply;
 mod request_id;
+mod respond;
 mod route;
+mod socket;
+mod stream;
 mod threads;
 #[cfg(feature = "tls")]
 mod tls;
@@ -48,7 +56,9 @@ pub(crate) use listen::bind;
 pub(crate) use own::{Own, router};
 pub(crate) use policy::Policy;
 pub(crate) use reply::Body;
-pub(crate) use route::{Json, Route, RouteTable, valid_path};
+pub(crate) use respond::Answer;
+pub use respond::Respond;
+pub(crate) use route::{Route, RouteTable, valid_path};
 pub(crate) use threads::{Phase, Threads};
 pub(crate) use tls::Tls;
 pub use traces::TracesConfig;

@@ -100,6 +100,17 @@ impl Policy {
         (seen, checked.err().map(|refused| deny(&refused, request)))
     }
 
+    /// Looks at a further message of a conversation that was let in.
+    pub(crate) fn admit_again(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(auth) = &self.auth else { return Ok(()) };
+        auth.check(path, headers, self.origin.elapsed()).map(drop).map_err(|refused| told(&refused).0)
+    }
+
+    /// Whether pages of this origin may call.
+    pub(crate) fn allows_origin(&self, origin: &HeaderValue) -> bool {
+        self.cors.as_ref().is_some_and(|cors| cors.allows(origin))
+    }
+
     /// Whether a body with these headers came as gzip, and is unpacked.
     pub(crate) fn unpacks(&self, headers: &HeaderMap) -> bool {
         let gzip = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"gzip");
@@ -169,8 +180,8 @@ impl Policy {
     }
 }
 
-/// The answer to a request that is not let in, in the words of its protocol, and the status that is counted.
-fn deny<B>(refused: &Refused, request: &Request<B>) -> (Response<AnyBody>, u16) {
+/// Why a request is not let in, and after how many seconds it may come again.
+fn told(refused: &Refused) -> (Refusal, Option<u64>) {
     let mut retry_after = None;
     let (status, message) = match refused {
         Refused::NoKey => {
@@ -190,7 +201,13 @@ fn deny<B>(refused: &Refused, request: &Request<B>) -> (Response<AnyBody>, u16) 
             (StatusCode::TOO_MANY_REQUESTS, message)
         }
     };
-    let refusal = Refusal { status, message };
+    (Refusal { status, message }, retry_after)
+}
+
+/// The answer to a request that is not let in, in the words of its protocol, and the status that is counted.
+fn deny<B>(refused: &Refused, request: &Request<B>) -> (Response<AnyBody>, u16) {
+    let (refusal, retry_after) = told(refused);
+    let status = refusal.status;
     let mut response = if grpc::is_call(request) {
         grpc::refused(&refusal).map(Either::Right)
     } else {

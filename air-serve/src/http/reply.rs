@@ -42,8 +42,12 @@ struct Problem<'a> {
 
 /// An error: `{"error":"…"}`.
 pub(crate) fn problem(status: StatusCode, error: &str) -> Response<Body> {
-    let body = serde_json::to_vec(&Problem { error }).unwrap_or_default();
-    with(status, JSON, body)
+    with(status, JSON, problem_json(error))
+}
+
+/// The body of one.
+pub(crate) fn problem_json(error: &str) -> Vec<u8> {
+    serde_json::to_vec(&Problem { error }).unwrap_or_default()
 }
 
 /// 405, naming what is allowed.

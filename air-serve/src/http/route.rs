@@ -3,25 +3,59 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use axum::http::{Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::front::{AnyBody, Refusal};
 use super::reply::{self, Body};
 use crate::deploy::DeploymentHandle;
+use crate::error::CallError;
 use crate::metrics::RouteMetrics;
 
 /// What answers the requests of one route.
 pub(crate) trait Endpoint: Send + Sync {
     /// Answers a request's body: in place where it can, else later.
-    fn answer(&self, body: &[u8]) -> Answered;
+    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Answered;
+
+    /// Answers a message of a WebSocket.
+    fn ask(&self, message: &[u8]) -> Result<BoxFuture<'static, Result<Box<dyn Texts>, CallError>>, Refusal>;
+
+    /// What its answers may be.
+    fn content_types(&self) -> &'static [&'static str] {
+        &["application/json"]
+    }
+
+    /// Whether it answers messages of a WebSocket.
+    fn converses(&self) -> bool {
+        true
+    }
+}
+
+/// What an answer depends on beside the body.
+pub(crate) struct Asked<'a> {
+    pub headers: &'a HeaderMap,
+    /// How often something is to be sent on a stream of events.
+    pub keep_alive: Option<Duration>,
 }
 
 /// An answer, or the promise of one.
 pub(crate) enum Answered {
     Now(Response<Body>),
     Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+    Stream(BoxFuture<'static, Response<AnyBody>>),
+}
+
+/// An answer as messages of a WebSocket.
+pub(crate) trait Texts: Send {
+    /// Adds what is there, at least one text unless this is the end.
+    fn poll(&mut self, cx: &mut Context<'_>, texts: &mut Vec<Vec<u8>>)
+    -> Poll<Option<Result<(), CallError>>>;
 }
 
 /// A route of the table.
@@ -45,12 +79,10 @@ where
     I: DeserializeOwned + Send + 'static,
     O: Serialize + Send + 'static,
 {
-    fn answer(&self, body: &[u8]) -> Answered {
-        // No body is no value: what needs none, as `()` or an `Option`, is answered.
-        let value: &[u8] = if body.is_empty() { b"null" } else { body };
-        let input: I = match serde_json::from_slice(value) {
+    fn answer(&self, _: &Asked<'_>, body: &[u8]) -> Answered {
+        let input: I = match read(body) {
             Ok(input) => input,
-            Err(error) => return Answered::Now(bad_json(body, &error)),
+            Err(refusal) => return Answered::Now(refusal.into_response()),
         };
         let mut call = self.0.call(input);
         match call.ready() {
@@ -58,9 +90,49 @@ where
             None => Answered::Later(Box::pin(async move { respond(call.await) })),
         }
     }
+
+    fn ask(&self, message: &[u8]) -> Result<BoxFuture<'static, Result<Box<dyn Texts>, CallError>>, Refusal> {
+        let call = self.0.call(read(message)?);
+        Ok(async move {
+            let answer = call.await?;
+            let written = serde_json::to_string(&answer).map_err(|error| {
+                let reason = format!("its answer cannot be written as JSON: {error}").into();
+                CallError::Failed { replica: "of the deployment".into(), reason }
+            })?;
+            Ok(Box::new(One(format!("{{\"item\":{written}}}").into_bytes())) as Box<dyn Texts>)
+        }
+        .boxed())
+    }
 }
 
-fn respond<O: Serialize>(reply: Result<O, crate::CallError>) -> Response<Body> {
+/// The only text of an answer.
+struct One(Vec<u8>);
+
+impl Texts for One {
+    fn poll(&mut self, _: &mut Context<'_>, texts: &mut Vec<Vec<u8>>) -> Poll<Option<Result<(), CallError>>> {
+        texts.push(std::mem::take(&mut self.0));
+        Poll::Ready(Some(Ok(())))
+    }
+}
+
+/// Reads an input. No body is no value: what needs none, as `()` or an `Option`, is answered. 400 for what is not JSON, 422 for JSON of the wrong
+/// shape.
+pub(crate) fn read<I: DeserializeOwned>(body: &[u8]) -> Result<I, Refusal> {
+    let value: &[u8] = if body.is_empty() { b"null" } else { body };
+    serde_json::from_slice(value).map_err(|error| {
+        let is_unfit = matches!(error.classify(), serde_json::error::Category::Data);
+        let (status, message) = match is_unfit {
+            _ if body.is_empty() => {
+                (StatusCode::BAD_REQUEST, "the request has no body, expected JSON".to_owned())
+            }
+            true => (StatusCode::UNPROCESSABLE_ENTITY, format!("the JSON does not fit: {error}")),
+            false => (StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")),
+        };
+        Refusal { status, message }
+    })
+}
+
+fn respond<O: Serialize>(reply: Result<O, CallError>) -> Response<Body> {
     match reply {
         Ok(answer) => match serde_json::to_vec(&answer) {
             Ok(body) => reply::json(body),
@@ -70,19 +142,6 @@ fn respond<O: Serialize>(reply: Result<O, crate::CallError>) -> Response<Body> {
             ),
         },
         Err(error) => reply::call_error(&error),
-    }
-}
-
-/// 400 for what is not JSON, 422 for JSON of the wrong shape.
-fn bad_json(body: &[u8], error: &serde_json::Error) -> Response<Body> {
-    if body.is_empty() {
-        return reply::problem(StatusCode::BAD_REQUEST, "the request has no body, expected JSON");
-    }
-    match error.classify() {
-        serde_json::error::Category::Data => {
-            reply::problem(StatusCode::UNPROCESSABLE_ENTITY, &format!("the JSON does not fit: {error}"))
-        }
-        _ => reply::problem(StatusCode::BAD_REQUEST, &format!("the body is not JSON: {error}")),
     }
 }
 

@@ -117,12 +117,17 @@ impl Acceptor {
             };
             match (permit, accepted) {
                 (Ok(permit), Ok((stream, _))) => {
-                    let connection = Connection {
+                    let held = Held {
                         front: Arc::clone(&self.front),
-                        metrics: self.metrics.clone(),
                         phase: self.phase.clone(),
+                        _counted: Counted::new(self.metrics.clone()),
                         _permit: permit,
                         _open: open.clone(),
+                    };
+                    let connection = Connection {
+                        front: Arc::clone(&self.front),
+                        phase: self.phase.clone(),
+                        held: Arc::new(held),
                     };
                     tokio::spawn(connection.run(stream));
                 }
@@ -143,15 +148,22 @@ impl Acceptor {
 }
 
 /// Waits until the server is to end.
-async fn draining(phase: &mut watch::Receiver<Phase>) {
+pub(super) async fn draining(phase: &mut watch::Receiver<Phase>) {
     // A sender that is gone means the same.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
 }
 
 struct Connection {
     front: Arc<Front>,
-    metrics: Metrics,
     phase: watch::Receiver<Phase>,
+    held: Arc<Held>,
+}
+
+/// What there is of a connection for as long as it is open, whatever it is used for.
+pub(crate) struct Held {
+    pub front: Arc<Front>,
+    pub phase: watch::Receiver<Phase>,
+    _counted: Counted,
     _permit: OwnedSemaphorePermit,
     _open: mpsc::Sender<()>,
 }
@@ -159,7 +171,6 @@ struct Connection {
 impl Connection {
     async fn run(mut self, stream: tokio::net::TcpStream) {
         let _ = stream.set_nodelay(true);
-        let _counted = Counted::new(self.metrics.clone());
         if self.front.tls.is_some() {
             // In a box, so that connections without TLS do not hold room for it.
             return Box::pin(self.over_tls(stream)).await;
@@ -191,7 +202,7 @@ impl Connection {
         }
     }
 
-    async fn serve(self, version: Version, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    async fn serve(self, version: Version, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let stream = Patience::new(stream, self.front.config.write_timeout());
         match version {
             Version::Http1 => self.http1(stream).await,
@@ -199,9 +210,9 @@ impl Connection {
         }
     }
 
-    async fn http1(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let front: &Front = &self.front;
-        let service = service_fn(move |request| front.serve(request));
+    async fn http1(mut self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let (front, held): (&Front, _) = (&self.front, &self.held);
+        let service = service_fn(move |request| front.serve(request, Some(held)));
         let mut http = http1::Builder::new();
         http.timer(Waits::default())
             .header_read_timeout(self.front.config.header_timeout())
@@ -210,7 +221,7 @@ impl Connection {
         if let Some(most) = self.front.config.other_max_headers() {
             http.max_headers(most);
         }
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = draining(&mut self.phase) => {
@@ -228,7 +239,7 @@ impl Connection {
         let front = &self.front;
         let service = service_fn(|request| {
             let front = Arc::clone(front);
-            async move { front.serve(request).await }.boxed()
+            async move { front.serve(request, None).await }.boxed()
         });
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())

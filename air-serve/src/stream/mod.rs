@@ -5,6 +5,7 @@
 //! | `generate` | what a user implements, and the model made of it |
 //! | `each` | one of a function that gives an iterator |
 //! | `items` | what a reader holds |
+//! | `raw` | items that are bytes |
 //! | `pipe` | what lies between the two |
 //! | `buffer` | what a pipe holds, and who may go on: pure |
 //! | `watch` | when a stream has stood still for too long: pure |
@@ -16,13 +17,16 @@ mod each;
 mod generate;
 mod items;
 mod pipe;
+mod raw;
 mod watch;
 
 use std::sync::Arc;
 
 pub use each::{StreamEach, stream_each};
 pub use generate::{Generate, Generator, Running};
+pub(crate) use items::Chunk;
 pub use items::Items;
+pub use raw::Raw;
 pub(crate) use watch::{Limits, Progress, Watch};
 
 use crate::error::CallError;
