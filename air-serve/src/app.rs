@@ -63,10 +63,10 @@ impl<I: Send + 'static, O: Send + 'static> Planned for Erased<I, O> {
 
 impl Part {
     pub(crate) fn new<M: Model>(deployment: Deployment<M>) -> Self {
-        let served = deployment.tensors.clone().map(|codec| -> MakeServed {
+        let served = deployment.reach.clone().map(|reach| -> MakeServed {
             Box::new(move |running| {
                 let handle = handle_of::<M::In, M::Out>(&**running)?;
-                Ok(Served::new(Arc::clone(running), handle, Arc::clone(&codec)))
+                Ok(Served::new(Arc::clone(running), handle, &reach))
             })
         });
         let name = Arc::clone(&deployment.name);

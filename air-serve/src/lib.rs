@@ -18,7 +18,8 @@
 //! # Ok::<(), air_core::BoxError>(())
 //! ```
 //!
-//! Any Rust type with a `predict` is a [`Model`]; [`each`] makes one of a function.
+//! Any Rust type with a `predict` is a [`Model`]; [`each`] makes one of a function. One that answers with a stream is a [`Generate`]; [`stream_each`]
+//! makes one of a function that gives an iterator.
 //!
 //! # The path of a request
 //!
@@ -27,6 +28,9 @@
 //! (own listener,  (ArcSwap)          │
 //!  own runtime)                      no ── bounded queue ── replica threads pull batches ── answered
 //! ```
+//!
+//! A model whose answers are streams works on after it has answered: its replica's thread takes in what waits, then takes all that runs one step
+//! further, again and again. Between a sequence and its reader lies a bounded buffer.
 //!
 //! No worker's mailbox is on that path. Beside it, one light worker looks after each deployment: it sees what is there, decides, and starts
 //! and ends replicas.
@@ -37,6 +41,7 @@
 //! | `deployments` | what runs and the routes to it, and how a deploy changes both |
 //! | `http` | listeners, limits, routes, the server's own pages |
 //! | `deploy` | handles, queues, batching, replicas; scaling, updates, status |
+//! | `stream` | answers that come one item at a time, and models that work on many in each step |
 //! | [`onnx`] | model files |
 //! | [`v2`] | the Open Inference Protocol |
 //! | `scan` | protocol buffers, before they are decoded |
@@ -54,13 +59,15 @@
 //!    requests can pile up.
 //! 2. A request is answered exactly once, or refused exactly once. One that was cancelled or ran out of time in the queue never reaches a
 //!    model.
-//! 3. A model is called by one thread at a time, with at least one request and at most `max_batch_size`.
+//! 3. A model is called by one thread at a time, with at least one request and at most `max_batch_size`, those counted that it still works on.
 //! 4. A replica that panics, hangs or answers a batch with the wrong number of answers fails the requests of that batch, which are told its name
 //!    and why, and is replaced; nobody else notices. Where requests may run twice they are tried again instead.
 //! 5. Decisions (when to dispatch, when to send callers away and for how long, where to run, how many replicas there should be, which
 //!    version gets what) are pure types.
 //! 6. Nothing a client sends makes the server allocate more than the body limit for it, panic, or wait for ever.
-//! 7. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
+//! 7. A stream's items come in order and none is lost; its end is explicit, and comes whatever becomes of its replica. A sequence whose reader
+//!    is gone is not stepped again; one whose reader is slow holds up no other, and no more than its buffer.
+//! 8. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
 
 mod admin;
 mod app;

@@ -194,7 +194,7 @@ mod tests {
         let signature =
             Signature::new().input("x", DataType::Fp32, [-1, 4]).output("y", DataType::Int64, [-1]);
         let document = document(&Described {
-            routes: vec![("/iris", "iris")],
+            routes: vec![("/iris", "iris", &["application/json"])],
             models: vec![("a model/b", &signature)],
             has_repository: true,
         });

@@ -122,6 +122,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             slot.lose(format!("user_config: {reason}").into());
             if slot.ongoing().running() == 0 {
                 self.delist(slot);
+            } else {
+                *slot.finishing_since.lock() = Some(self.now());
             }
         }
         slot.configured.store(number, Ordering::Release);

@@ -46,6 +46,8 @@ pub(crate) struct Seen {
     pub ready: bool,
     /// Since when its model has been at work on one call.
     pub busy_since: Option<Duration>,
+    /// Since when it has only been finishing what it has, its model being no good for more.
+    pub finishing_since: Option<Duration>,
     /// That its life is over, and why if it failed.
     pub ended: Option<Result<(), Arc<str>>>,
 }
@@ -191,7 +193,9 @@ impl Fleet {
                     Some(format!("it was not ready within {:?}", limits.startup).into())
                 } else if seen.busy_since.is_some_and(|since| over(since, limits.call)) {
                     Some(format!("its model did not return within {:?}", limits.call).into())
-                } else if stopping && over(member.since, limits.grace) {
+                } else if (stopping && over(member.since, limits.grace))
+                    || seen.finishing_since.is_some_and(|since| over(since, limits.grace))
+                {
                     Some(format!("it had not finished {:?} after it was told to end", limits.grace).into())
                 } else {
                     None

@@ -70,7 +70,7 @@ use crate::error::{CallError, ServeError};
 use crate::model::Model;
 use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
 use crate::stream::{Generate, Generator, Items, Stream};
-use crate::v2::TensorCodec;
+use crate::v2::Reach;
 
 /// A model of any type that takes and gives these.
 pub(crate) type AnyModel<I, O> = Box<dyn Model<In = I, Out = O>>;
@@ -103,7 +103,7 @@ pub struct Deployment<M: Model> {
     size: Option<Size<M::In>>,
     streams: Option<AsStream<M::Out>>,
     /// What makes it reachable by protocol V2.
-    pub(crate) tensors: Option<Arc<dyn TensorCodec<M::In, M::Out>>>,
+    pub(crate) reach: Option<Reach<M::In, M::Out>>,
 }
 
 /// A deployment without the type of its model, so that a model of another type can take its place.
@@ -137,7 +137,7 @@ impl<M: Model> Deployment<M> {
             spare: None,
             size: None,
             streams: None,
-            tensors: None,
+            reach: None,
         }
     }
 
@@ -189,7 +189,7 @@ impl<M: Model> Deployment<M> {
     }
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
-        let Deployment { name, config, factory, check, version, warm_up, spare, size, streams, tensors: _ } =
+        let Deployment { name, config, factory, check, version, warm_up, spare, size, streams, reach: _ } =
             self;
         Erased { name, config, factory, check, version, warm_up, spare, size, streams }
     }

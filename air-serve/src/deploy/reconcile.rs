@@ -460,5 +460,7 @@ fn hand_over<I: Send + 'static, O: Send + 'static>(from: &Core<I, O>, to: &Core<
 
 fn see<I: Send + 'static, O: Send + 'static>(life: Option<&Life<I, O>>) -> Seen {
     let Some(life) = life else { return Seen::default() };
-    Seen { ready: life.slot.is_ready(), busy_since: life.slot.work().since(), ended: life.ended() }
+    let slot = &life.slot;
+    let finishing_since = *slot.finishing_since.lock();
+    Seen { ready: slot.is_ready(), busy_since: slot.work().since(), finishing_since, ended: life.ended() }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Slot<I, O> {
     /// Which user configuration the model has, and why it refused the one before.
     pub configured: AtomicU64,
     pub refusal: Mutex<Option<(u64, Arc<str>)>>,
+    /// Since when it has only been finishing what it has.
+    pub finishing_since: Mutex<Option<Duration>>,
     ready: AtomicBool,
     leaving: AtomicBool,
     given_up: AtomicBool,
@@ -42,6 +44,7 @@ impl<I, O> Slot<I, O> {
             hand: Mutex::new(Vec::new()),
             configured: AtomicU64::new(0),
             refusal: Mutex::new(None),
+            finishing_since: Mutex::new(None),
             ready: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             given_up: AtomicBool::new(false),

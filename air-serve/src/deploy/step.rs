@@ -161,9 +161,11 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             let count = answers.len();
             return Err(format!("warm-up: it gave {count} answers to a batch of {size}").into());
         }
-        let streams: Vec<_> =
+        let streams: Vec<Arc<dyn Stream>> =
             self.streams.map(|stream| answers.iter().map(stream).collect()).unwrap_or_default();
-        streams.iter().for_each(|stream: &Arc<dyn Stream>| stream.discard());
+        for stream in &streams {
+            stream.discard();
+        }
         while model.running() > 0 && !slot.is_given_up() {
             model.step().map_err(said)?;
         }

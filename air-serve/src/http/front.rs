@@ -149,6 +149,9 @@ impl Front {
         if grpc::is_reflection(&request) {
             return self.v2.reflection(request).await;
         }
+        if grpc::is_stream(&request) {
+            return self.v2.stream_infer(request, self.config.max_body_bytes).await;
+        }
         let (head, body) = request.into_parts();
         let body = self.body(&head.headers, body).await;
         self.v2.call(head, body).await

@@ -24,7 +24,7 @@ pub(crate) trait Endpoint: Send + Sync {
     fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Answered;
 
     /// Answers a message of a WebSocket.
-    fn ask(&self, message: &[u8]) -> Result<BoxFuture<'static, Result<Box<dyn Texts>, CallError>>, Refusal>;
+    fn ask(&self, message: &[u8]) -> Result<Opening, Refusal>;
 
     /// What its answers may be.
     fn content_types(&self) -> &'static [&'static str] {
@@ -50,6 +50,9 @@ pub(crate) enum Answered {
     Later(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
     Stream(BoxFuture<'static, Response<AnyBody>>),
 }
+
+/// An answer over a WebSocket that is being made.
+pub(crate) type Opening = BoxFuture<'static, Result<Box<dyn Texts>, CallError>>;
 
 /// An answer as messages of a WebSocket.
 pub(crate) trait Texts: Send {
@@ -91,7 +94,7 @@ where
         }
     }
 
-    fn ask(&self, message: &[u8]) -> Result<BoxFuture<'static, Result<Box<dyn Texts>, CallError>>, Refusal> {
+    fn ask(&self, message: &[u8]) -> Result<Opening, Refusal> {
         let call = self.0.call(read(message)?);
         Ok(async move {
             let answer = call.await?;

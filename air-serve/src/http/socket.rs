@@ -20,7 +20,6 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures::future::BoxFuture;
 use futures::{SinkExt as _, StreamExt as _};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
@@ -34,7 +33,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 
 use super::front::{Front, Refusal};
 use super::reply::{self, Body};
-use super::route::{Route, Texts};
+use super::route::{Opening, Route, Texts};
 use super::threads::{Held, draining};
 use crate::error::CallError;
 
@@ -140,7 +139,7 @@ struct Current {
 }
 
 enum State {
-    Opening(BoxFuture<'static, Result<Box<dyn Texts>, CallError>>),
+    Opening(Opening),
     Open(Box<dyn Texts>),
 }
 

@@ -9,7 +9,6 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use http_body_util::Either;
 use hyper::body::{Body, Frame};
 use serde::Serialize;
@@ -19,7 +18,7 @@ use tokio::time::{Instant, Sleep};
 use super::format::{self, Format};
 use super::front::{AnyBody, Refusal};
 use super::reply;
-use super::route::{Answered, Asked, Endpoint, Texts, read};
+use super::route::{Answered, Asked, Endpoint, Opening, Texts, read};
 use crate::deploy::DeploymentHandle;
 use crate::error::CallError;
 use crate::stream::{Chunk, Items, Raw};
@@ -75,13 +74,14 @@ where
                     first: Some(first),
                     writer,
                     failed: None,
+                    has_waited: false,
                     keep_alive: keep_alive.map(KeepAlive::new),
                 }),
             }
         }))
     }
 
-    fn ask(&self, message: &[u8]) -> Result<BoxFuture<'static, Result<Box<dyn Texts>, CallError>>, Refusal> {
+    fn ask(&self, message: &[u8]) -> Result<Opening, Refusal> {
         let call = self.handle.call(read(message)?);
         let write = self.write;
         Ok(async move {
@@ -144,8 +144,9 @@ struct Outgoing<T: Send + 'static> {
     items: Option<Items<T>>,
     first: Option<Chunk<T>>,
     writer: Writer<T>,
-    /// What it ended with, where that can only be said by breaking it off.
+    /// What it ended with, where that can only be said by breaking it off, once what is before it has had a chance to go out.
     failed: Option<CallError>,
+    has_waited: bool,
     keep_alive: Option<KeepAlive>,
 }
 
@@ -159,8 +160,12 @@ impl<T: Send + 'static> Body for Outgoing<T> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(Some(Err(error)));
+        if self.failed.is_some() {
+            if !std::mem::replace(&mut self.has_waited, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            return Poll::Ready(self.failed.take().map(Err));
         }
         let this = &mut *self;
         let Some(items) = &mut this.items else { return Poll::Ready(None) };

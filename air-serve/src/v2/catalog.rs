@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::fault::{Fault, Kind};
 use super::infer::{Inference, check_outputs, select};
@@ -13,6 +15,7 @@ use super::signature::{Signature, TensorCodec, shortened};
 use super::tensor::Tensor;
 use crate::deploy::{DeploymentHandle, Running};
 use crate::error::{CallError, chain};
+use crate::stream::Items;
 
 /// The version of a model that does not say which it is.
 pub(crate) const VERSION: &str = "1";
@@ -37,15 +40,60 @@ impl Drop for Served {
 }
 
 /// A deployment without the types of its model.
-trait Target: Send + Sync {
+pub(crate) trait Target: Send + Sync {
     fn signature(&self) -> &Signature;
     /// Calls the model, within the limit where there is one.
     fn call(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Outcome;
+    /// Calls the model and gives all its answers, which are several where they are a stream.
+    fn stream(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Answers;
+}
+
+/// Answers of a model, one after the other.
+pub(crate) type Answers = BoxStream<'static, Result<Answer, Fault>>;
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// None where this says only that there are no more.
+    pub outputs: Option<Vec<Tensor>>,
+    /// Nothing comes after it.
+    pub is_last: bool,
+}
+
+impl Answer {
+    const END: Answer = Answer { outputs: None, is_last: true };
+}
+
+/// What makes a target of the handle of a deployment.
+pub(crate) struct Reach<I, O>(Arc<MakeTarget<I, O>>);
+
+type MakeTarget<I, O> = dyn Fn(DeploymentHandle<I, O>) -> Box<dyn Target> + Send + Sync;
+
+impl<I, O> Clone for Reach<I, O> {
+    fn clone(&self) -> Self {
+        Reach(Arc::clone(&self.0))
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Reach<I, O> {
+    /// By one answer for each request.
+    pub(crate) fn whole(codec: impl TensorCodec<I, O>) -> Self {
+        let codec: Arc<dyn TensorCodec<I, O>> = Arc::new(codec);
+        Reach(Arc::new(move |handle| Box::new(Coded { handle, codec: Arc::clone(&codec) })))
+    }
+}
+
+impl<I: Send + 'static, T: Send + 'static> Reach<I, Items<T>> {
+    /// By one answer for each item.
+    pub(crate) fn each(codec: impl TensorCodec<I, T>) -> Self {
+        let codec: Arc<dyn TensorCodec<I, T>> = Arc::new(codec);
+        Reach(Arc::new(move |handle| Box::new(CodedItems { handle, codec: Arc::clone(&codec) })))
+    }
 }
 
 type Outputs = Result<Vec<Tensor>, Fault>;
 
-enum Outcome {
+pub(crate) enum Outcome {
     Now(Outputs),
     Later(Pin<Box<dyn Future<Output = Outputs> + Send>>),
 }
@@ -75,6 +123,55 @@ impl<I: Send + 'static, O: Send + 'static> Target for Coded<I, O> {
         let codec = Arc::clone(&self.codec);
         Outcome::Later(Box::pin(async move { encoded(&*codec, call.await) }))
     }
+
+    fn stream(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Answers {
+        let last = |outputs: Outputs| outputs.map(|outputs| Answer { outputs: Some(outputs), is_last: true });
+        match self.call(inputs, limit) {
+            Outcome::Now(outputs) => once(last(outputs)),
+            Outcome::Later(outputs) => stream::once(outputs.map(last)).boxed(),
+        }
+    }
+}
+
+/// A deployment whose answers are streams, of which each item is one.
+struct CodedItems<I, T> {
+    handle: DeploymentHandle<I, Items<T>>,
+    codec: Arc<dyn TensorCodec<I, T>>,
+}
+
+impl<I: Send + 'static, T: Send + 'static> Target for CodedItems<I, T> {
+    fn signature(&self) -> &Signature {
+        self.codec.signature()
+    }
+
+    fn call(&self, _: Vec<Tensor>, _: Option<Duration>) -> Outcome {
+        let message = "the answers of this model are streams: use ModelStreamInfer, over gRPC";
+        Outcome::Now(Err(Fault::new(Kind::Unsupported, message)))
+    }
+
+    fn stream(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Answers {
+        let input = match self.codec.decode(inputs) {
+            Ok(input) => input,
+            Err(error) => return once(Err(error.into())),
+        };
+        let call = match limit {
+            Some(limit) => self.handle.within(limit).call(input),
+            None => self.handle.call(input),
+        };
+        let codec = Arc::clone(&self.codec);
+        let begun = call.map(|begun| match begun {
+            Ok(items) => items.left_stream(),
+            Err(error) => stream::once(std::future::ready(Err(error))).right_stream(),
+        });
+        let answers = begun
+            .flatten_stream()
+            .map(move |item| Ok(Answer { outputs: Some(encoded(&*codec, item)?), is_last: false }));
+        answers.chain(stream::once(std::future::ready(Ok(Answer::END)))).boxed()
+    }
+}
+
+fn once(answer: Result<Answer, Fault>) -> Answers {
+    stream::once(std::future::ready(answer)).boxed()
 }
 
 fn encoded<I: 'static, O: 'static>(codec: &dyn TensorCodec<I, O>, reply: Result<O, CallError>) -> Outputs {
@@ -94,13 +191,13 @@ fn encoded<I: 'static, O: 'static>(codec: &dyn TensorCodec<I, O>, reply: Result<
 }
 
 impl Served {
-    pub(crate) fn new<I: Send + 'static, O: Send + 'static>(
+    pub(crate) fn new<I, O>(
         running: Arc<dyn Running>,
         handle: DeploymentHandle<I, O>,
-        codec: Arc<dyn TensorCodec<I, O>>,
+        reach: &Reach<I, O>,
     ) -> Served {
         let name = Arc::clone(running.name());
-        let target = Box::new(Coded { handle, codec });
+        let target = reach.0(handle);
         Served { name, version: VERSION.to_owned(), running, target, owns: false }
     }
 
@@ -135,6 +232,21 @@ impl Served {
             Outcome::Later(outputs) => outputs.await,
         };
         select(signature, &request.outputs, outputs?)
+    }
+
+    /// Answers a request with one answer or, if they are a stream, several.
+    pub(crate) fn answers(self: &Arc<Self>, request: &mut Inference) -> Result<Answers, Fault> {
+        let signature = self.signature();
+        check_outputs(signature, &request.outputs)?;
+        let inputs = signature.arrange(std::mem::take(&mut request.inputs))?;
+        let answers = self.target.stream(inputs, request.timeout);
+        let (served, wanted) = (Arc::clone(self), std::mem::take(&mut request.outputs));
+        let selected = answers.map(move |answer| {
+            let Answer { outputs, is_last } = answer?;
+            let outputs = outputs.map(|outputs| select(served.signature(), &wanted, outputs)).transpose()?;
+            Ok(Answer { outputs, is_last })
+        });
+        Ok(selected.boxed())
     }
 }
 

@@ -33,7 +33,7 @@ pub use datatype::DataType;
 pub use signature::{Signature, TensorCodec, TensorSpec};
 pub use tensor::{Element, Tensor, TensorError};
 
-pub(crate) use catalog::{Catalog, Served};
+pub(crate) use catalog::{Catalog, Reach, Served};
 pub(crate) use repository::Repository;
 pub(crate) use rest::owns;
 
@@ -42,6 +42,7 @@ use crate::deploy::Deployment;
 use crate::http::Phase;
 use crate::metrics::RouteMetrics;
 use crate::model::Model;
+use crate::stream::Items;
 
 /// The protocol as the HTTP front sees it.
 pub(crate) struct V2 {
@@ -99,7 +100,16 @@ impl<M: Model> Deployment<M> {
     /// let app = App::new().deploy(double); // POST /v2/models/double/infer
     /// ```
     pub fn tensors(mut self, codec: impl TensorCodec<M::In, M::Out>) -> Self {
-        self.tensors = Some(Arc::new(codec));
+        self.reach = Some(Reach::whole(codec));
+        self
+    }
+}
+
+impl<T: Send + 'static, M: Model<Out = Items<T>>> Deployment<M> {
+    /// Makes a deployment whose answers are streams reachable by the Open Inference Protocol, under its name: each item is an answer of
+    /// `ModelStreamInfer`, which is gRPC's.
+    pub fn tensors_each(mut self, codec: impl TensorCodec<M::In, T>) -> Self {
+        self.reach = Some(Reach::each(codec));
         self
     }
 }

@@ -167,6 +167,14 @@ pub(crate) struct ModelInferResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(crate) struct ModelStreamInferResponse {
+    #[prost(string, tag = "1")]
+    pub error_message: String,
+    #[prost(message, optional, tag = "2")]
+    pub infer_response: Option<ModelInferResponse>,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(crate) struct RepositoryIndexRequest {
     #[prost(string, tag = "1")]
     pub repository_name: String,

@@ -6,6 +6,7 @@
 mod codec;
 mod convert;
 mod messages;
+mod stream;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use self::messages::{
     ModelMetadataResponse, ModelRequest, ReadyResponse, RepositoryIndexRequest, RepositoryIndexResponse,
     RepositoryModelRequest, ServerLiveResponse, ServerMetadataResponse, ServingStatus, TensorMetadata,
 };
+pub(crate) use self::stream::is_stream;
 use super::V2;
 use super::fault::{Fault, Kind};
 use super::signature::{TensorSpec, as_protocol};

@@ -77,7 +77,7 @@ fn requests_join_at_the_next_step_and_leave_with_their_last_item() {
     let long = served.begin(4);
     assert_eq!(steps.step(Do::Step), [4]);
     // The next step has begun, so this one joins at the one after it.
-    assert_eq!(steps.steps.recv_timeout(Duration::from_mins(1)).unwrap(), [4]);
+    assert_eq!(steps.begun.recv_timeout(Duration::from_mins(1)).unwrap(), [4]);
     let handle = served.handle.clone();
     let short = thread::spawn(move || handle.call_blocking(1).unwrap());
     until("it waits", || served.metric("air_serve_queue_items{deployment=\"model\"} 1"));
@@ -106,7 +106,7 @@ fn no_more_run_at_a_time_than_may() {
         streams.into_iter().map(all).collect::<Vec<_>>()
     });
     while !ends.is_finished() {
-        if let Ok(on) = steps.steps.recv_timeout(Duration::from_millis(10)) {
+        if let Ok(on) = steps.begun.recv_timeout(Duration::from_millis(10)) {
             seen.push(on);
             steps.go.send(Do::Step).unwrap();
         }
@@ -125,7 +125,7 @@ fn a_full_stream_is_left_out_and_the_others_go_on() {
     }));
     let mut slow = served.begin(5);
     assert_eq!(steps.step(Do::Step), [5]);
-    assert_eq!(steps.steps.recv_timeout(Duration::from_mins(1)).unwrap(), [5]);
+    assert_eq!(steps.begun.recv_timeout(Duration::from_mins(1)).unwrap(), [5]);
     let fast = served.handle.call(3);
     steps.go.send(Do::Step).unwrap();
     // Two items wait for a reader who does not come.
@@ -141,7 +141,7 @@ fn a_full_stream_is_left_out_and_the_others_go_on() {
     assert_eq!(steps.step(Do::Step), [1]);
     assert_eq!(steps.step(Do::Step), [1]);
     assert_eq!(all(other), up_to(1));
-    assert!(steps.steps.try_recv().is_err());
+    assert!(steps.begun.try_recv().is_err());
     // It is woken by the reader.
     assert_eq!(slow.take_ready(), [0, 1]);
     assert_eq!(steps.step(Do::Step), [5]);
@@ -203,11 +203,11 @@ fn an_answer_that_is_dropped_is_not_stepped_again() {
     let mut second = served.begin(8);
     assert_eq!(steps.step(Do::Step), [8]);
     assert_eq!(block_on(second.next()).unwrap().unwrap(), 0);
-    assert_eq!(steps.steps.recv_timeout(Duration::from_mins(1)).unwrap(), [8]);
+    assert_eq!(steps.begun.recv_timeout(Duration::from_mins(1)).unwrap(), [8]);
     drop(second);
     steps.go.send(Do::Step).unwrap();
     until("it is dropped", || steps.dropped.load(Ordering::SeqCst) == 2);
-    assert!(steps.steps.try_recv().is_err());
+    assert!(steps.begun.try_recv().is_err());
     let third = served.begin(0);
     assert_eq!(steps.step(Do::Step), [0]);
     assert_eq!(all(third), []);
@@ -291,7 +291,7 @@ fn a_stream_may_not_stand_still_for_ever() {
     assert_eq!(end.status(), 504);
     // Its first item has the time of a request, later ones the shorter one.
     let mut late = served.begin(6);
-    assert_eq!(steps.steps.recv_timeout(Duration::from_mins(1)).unwrap(), [6]);
+    assert_eq!(steps.begun.recv_timeout(Duration::from_mins(1)).unwrap(), [6]);
     let end = served.passing("it ends", || block_on(late.next())).unwrap().unwrap_err();
     assert_eq!(end.to_string(), "no answer within 5s");
     steps.go.send(Do::Step).unwrap();
@@ -301,6 +301,39 @@ fn a_stream_may_not_stand_still_for_ever() {
     let end = served.passing("it ends", || block_on(gap.next())).unwrap().unwrap_err();
     assert_eq!(end.to_string(), "the stream has waited 2s for the model's next item, which is its limit");
     steps.free();
+}
+
+#[test]
+fn a_replica_that_refuses_its_settings_finishes_its_streams_first() {
+    let (steps, deployment) = counter();
+    let served = serve(deployment);
+    let stream = served.begin(2);
+    assert_eq!(steps.step(Do::Step), [2]);
+    thread::scope(|scope| {
+        let change = scope.spawn(|| served.server.reconfigure("model", serde_json::json!({"x": 1})));
+        // It is between two steps that it refuses; then it goes on.
+        steps.free();
+        let refused = served.passing("it is taken back", || change.join().unwrap());
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("this model has no settings"), "{said}");
+    });
+    assert_eq!(all(stream), up_to(2));
+    let next = served.passing("it is replaced", || served.handle.call_blocking(3).unwrap());
+    assert_eq!(all(next), up_to(3));
+}
+
+#[test]
+fn a_fresh_model_is_warmed_up_to_the_end_of_its_streams() {
+    let (steps, deployment) = counter();
+    steps.free();
+    let served = serve(deployment.warm_up(|| vec![3, 100]).with(|config| config.stream_buffer_items = 1));
+    assert_eq!(steps.dropped.load(Ordering::SeqCst), 2);
+    assert_eq!(all(served.begin(2)), up_to(2));
+    let (steps, deployment) = counter();
+    steps.free();
+    let app = App::new().with_http(|http| http.port = 0).deploy(deployment.warm_up(|| vec![13]));
+    let failed = air_serve::run(app).err().map(|error| error.to_string()).unwrap();
+    assert!(failed.contains("warm-up") && failed.contains("13 is not begun"), "{failed}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use air_core::BoxError;
 use air_serve::{CallError, Deployment, Generate, Generator, Running};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+mod grpc;
 mod handle;
 mod http;
 mod socket;
@@ -79,7 +80,7 @@ impl Generate for Counter {
 /// The test's side of a counter.
 pub struct Steps {
     /// What each step that began works on.
-    pub steps: Receiver<Vec<u32>>,
+    pub begun: Receiver<Vec<u32>>,
     pub go: Sender<Do>,
     /// Sequences that are gone.
     pub dropped: Arc<AtomicUsize>,
@@ -89,7 +90,7 @@ impl Steps {
     /// Lets the step that waits go on; returns what it works on.
     #[track_caller]
     pub fn step(&self, what: Do) -> Vec<u32> {
-        let on = self.steps.recv_timeout(Duration::from_mins(1)).unwrap();
+        let on = self.begun.recv_timeout(Duration::from_mins(1)).unwrap();
         self.go.send(what).unwrap();
         on
     }
@@ -105,7 +106,7 @@ impl Steps {
 pub fn counter() -> (Steps, Deployment<Generator<Counter>>) {
     let ((steps, steps_seen), (go, go_seen)) = (unbounded(), unbounded());
     let dropped = Arc::new(AtomicUsize::new(0));
-    let test = Steps { steps: steps_seen, go, dropped: Arc::clone(&dropped) };
+    let test = Steps { begun: steps_seen, go, dropped: Arc::clone(&dropped) };
     let build =
         move || Ok(Counter { steps: steps.clone(), go: go_seen.clone(), dropped: Arc::clone(&dropped) });
     (test, Deployment::generate("model", build).with(|config| config.request_timeout_s = 10_000.0))
