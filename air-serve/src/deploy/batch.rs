@@ -208,10 +208,10 @@ mod tests {
         for (item, deadline) in [(1, 10), (2, 30), (3, 10), (4, 40)] {
             batcher.push(ms(0), ms(deadline), 1, item).unwrap();
         }
-        assert_eq!(batcher.hopeless(ms(9)), []);
+        assert_eq!(batcher.hopeless(ms(9)), [] as [u32; 0]);
         assert_eq!(batcher.hopeless(ms(10)), [1, 3]);
-        assert_eq!(batcher.hopeless(ms(30)), [], "one alone is no full batch");
-        assert_eq!(batcher.hopeless(ms(50)), [], "nothing else is there to run");
+        assert_eq!(batcher.hopeless(ms(30)), [] as [u32; 0], "one alone is no full batch");
+        assert_eq!(batcher.hopeless(ms(50)), [] as [u32; 0], "nothing else is there to run");
         assert_eq!(batcher.next(ms(0)), Next::Run(vec![2, 4]));
     }
 
