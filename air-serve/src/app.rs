@@ -12,6 +12,7 @@ use crate::deploy::{
 };
 use crate::error::ServeError;
 use crate::http::{Answer as _, HttpConfig, Respond, Route, valid_path};
+use crate::llm::Llm;
 use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::v2::Served;
@@ -36,6 +37,8 @@ pub(crate) struct Part {
     pub route: Option<MakeRoute>,
     /// Makes what protocol V2 reaches of it.
     pub served: Option<MakeServed>,
+    /// The language model it has, which OpenAI's API reaches.
+    pub llm: Option<Llm>,
 }
 
 pub(crate) type MakeRoute = Box<dyn Fn(&dyn Running, &Metrics) -> Result<Route, ServeError> + Send>;
@@ -69,8 +72,8 @@ impl Part {
                 Ok(Served::new(Arc::clone(running), handle, &reach))
             })
         });
-        let name = Arc::clone(&deployment.name);
-        Part { name, path: None, planned: Box::new(deployment.erase()), route: None, served }
+        let (name, llm) = (Arc::clone(&deployment.name), deployment.llm.clone());
+        Part { name, path: None, planned: Box::new(deployment.erase()), route: None, served, llm }
     }
 }
 

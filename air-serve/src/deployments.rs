@@ -13,6 +13,7 @@ use crate::app::Part;
 use crate::deploy::{ApplicationStatus, Ground, Outcome, Running, ServeStatus};
 use crate::error::ServeError;
 use crate::http::{Route, RouteTable};
+use crate::llm::{self, Models};
 use crate::openapi::{self, Described};
 use crate::v2::{Catalog, Served};
 
@@ -27,6 +28,8 @@ pub(crate) struct Deployments {
     pub table: Arc<ArcSwap<RouteTable>>,
     /// What protocol V2 reaches.
     pub catalog: Arc<Catalog>,
+    /// What OpenAI's API reaches.
+    pub llms: Arc<Models>,
     running: Mutex<Vec<Arc<dyn Running>>>,
     last: Mutex<Last>,
     /// Held during a deploy.
@@ -46,6 +49,7 @@ impl Deployments {
             ground,
             table: Arc::new(ArcSwap::from_pointee(RouteTable::default())),
             catalog: Arc::default(),
+            llms: Arc::default(),
             running: Mutex::default(),
             last: Mutex::new(Last { at: SystemTime::now(), failure: None }),
             turn: Mutex::default(),
@@ -82,8 +86,9 @@ impl Deployments {
     fn deploy_in_turn(&self, parts: Vec<Part>) -> Result<(), ServeError> {
         let names: Vec<Arc<str>> = parts.iter().map(|part| Arc::clone(&part.name)).collect();
         let (mut begun, mut updates, mut routes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut models = Vec::new();
+        let (mut models, mut llms) = (Vec::new(), Vec::new());
         for part in parts {
+            llms.extend(part.llm.map(|llm| (Arc::clone(&part.name), llm)));
             models.extend(part.served.map(|make| (Arc::clone(&part.name), make)));
             routes
                 .extend(part.path.zip(part.route).map(|(path, route)| (Arc::clone(&part.name), path, route)));
@@ -108,9 +113,11 @@ impl Deployments {
             // Each is updated or rolled back by itself; all are waited for.
             first_error(begun.collect::<Vec<_>>().into_iter().map(|begun| begun?.wait()))?;
             let served = models.iter().map(|(name, make)| make(&self.get(name)?));
-            Ok((table, served.collect::<Result<Vec<Served>, ServeError>>()?))
+            let served = served.collect::<Result<Vec<Served>, ServeError>>()?;
+            let llms = llms.iter().map(|(name, llm)| llm::Served::new(llm, &*self.get(name)?));
+            Ok((table, served, llms.collect::<Result<Vec<_>, ServeError>>()?))
         });
-        let (table, served) = match table {
+        let (table, served, llms) = match table {
             Ok(ready) => ready,
             Err(error) => {
                 self.end(new.into_iter());
@@ -119,6 +126,7 @@ impl Deployments {
         };
         let before = self.table.swap(Arc::new(table));
         let models = self.catalog.declare(served);
+        let llms = self.llms.declare(llms);
         let gone: Vec<_> =
             self.running.lock().iter().filter(|running| !names.contains(running.name())).cloned().collect();
         let is_gone = |route: &&Arc<Route>| gone.iter().any(|running| **running.name() == *route.deployment);
@@ -128,6 +136,7 @@ impl Deployments {
         outlive(grace, || {
             old.iter().any(|route| Arc::strong_count(route) > 1)
                 || models.iter().any(|model| Arc::strong_count(model) > 1)
+                || llms.iter().any(|model| Arc::strong_count(model) > 1)
         });
         self.end(gone.into_iter());
         Ok(())
@@ -157,6 +166,7 @@ impl Deployments {
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
         self.catalog.clear();
+        self.llms.declare(Vec::new());
         let all = self.running.lock().clone();
         self.end(all.into_iter());
     }
@@ -184,7 +194,7 @@ impl Deployments {
             .collect();
         routes.sort_unstable();
         let models = models.iter().map(|model| (&*model.name, model.signature())).collect();
-        openapi::document(&Described { routes, models, has_repository })
+        openapi::document(&Described { routes, models, has_repository, has_llms: !self.llms.is_empty() })
     }
 
     /// A deployment that cannot answer now.

@@ -76,6 +76,10 @@ pub enum ServeError {
     /// A model file cannot be served.
     #[error(transparent)]
     Onnx(#[from] OnnxError),
+    /// A language model cannot be served.
+    #[cfg(feature = "llm")]
+    #[error(transparent)]
+    Llm(#[from] crate::llm::LlmError),
     /// The runtime of the replicas failed.
     #[error("the runtime of the replicas failed")]
     Core(#[from] CoreError),

@@ -44,6 +44,7 @@
 //! | `stream` | answers that come one item at a time, and models that work on many in each step |
 //! | [`onnx`] | model files |
 //! | [`v2`] | the Open Inference Protocol |
+//! | `llm` | language models and embeddings of texts, over OpenAI's API (feature `llm`) |
 //! | `scan` | protocol buffers, before they are decoded |
 //! | `admin` | what is served, changed over HTTP |
 //! | `auth` | API keys: scopes and rates |
@@ -78,6 +79,11 @@ mod deploy;
 mod deployments;
 mod error;
 mod http;
+#[cfg(feature = "llm")]
+pub mod llm;
+#[cfg(not(feature = "llm"))]
+#[path = "no_llm.rs"]
+mod llm;
 pub mod load;
 mod metrics;
 mod model;

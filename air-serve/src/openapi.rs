@@ -11,6 +11,8 @@ pub(crate) struct Described<'a> {
     /// Models that the Open Inference Protocol reaches.
     pub models: Vec<(&'a str, &'a Signature)>,
     pub has_repository: bool,
+    /// Whether OpenAI's API reaches any model.
+    pub has_llms: bool,
 }
 
 /// The document.
@@ -67,6 +69,18 @@ pub(crate) fn document(described: &Described<'_>) -> Value {
                 call(summary, &json!({ "content": json_of(&json!({})) }), &json!({ "type": "object" }));
             change["parameters"] = model.clone();
             paths.insert(format!("/v2/repository/models/{{model}}/{verb}"), json!({ "post": change }));
+        }
+    }
+    if described.has_llms {
+        let about = "As OpenAI's API has it";
+        paths.insert(
+            "/v1/models".to_owned(),
+            json!({ "get": look("The language models", "application/json") }),
+        );
+        for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"] {
+            let body = json!({ "required": true, "content": json_of(&json!({ "type": "object", "required": ["model"] })) });
+            paths
+                .insert(path.to_owned(), json!({ "post": call(about, &body, &json!({ "type": "object" })) }));
         }
     }
     json!({
@@ -195,6 +209,7 @@ mod tests {
             Signature::new().input("x", DataType::Fp32, [-1, 4]).output("y", DataType::Int64, [-1]);
         let document = document(&Described {
             routes: vec![("/iris", "iris", &["application/json"])],
+            has_llms: true,
             models: vec![("a model/b", &signature)],
             has_repository: true,
         });

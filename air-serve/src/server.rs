@@ -60,6 +60,7 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         grpc: server.metrics.route("grpc")?,
     };
     let (described, has_repository) = (Arc::clone(&deployments), v2.repository.is_some());
+    let llms = Arc::clone(&deployments.llms);
     let own = http::Own {
         table: Arc::clone(&table),
         metrics: server.metrics.clone(),
@@ -68,6 +69,7 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         status: Arc::new(move || deployments.status()),
     };
     let other = server.metrics.route("other")?;
+    let llm = server.metrics.route("/v1")?;
     let policy = http::Policy::new(&app.http)?;
     let mut own = http::router(own);
     if let Some(source) = app.source {
@@ -75,7 +77,7 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
             Admin::new(server.deployments.clone(), app.http.clone(), source, Arc::clone(&server.stop));
         own = own.merge(admin.router());
     }
-    let front = Arc::new(Front { config: app.http, policy, tls, table, v2, own, other });
+    let front = Arc::new(Front { config: app.http, policy, tls, table, v2, llms, llm, own, other });
     server.threads = Some(Threads::start(listeners, &front, &server.metrics, &phase_seen)?);
     Ok(server)
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod key;
+mod llm;
 mod remote;
 mod run;
 

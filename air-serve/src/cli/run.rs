@@ -8,10 +8,11 @@ use air_core::cli::CliError;
 use air_core::{CoreError, config, log, outln};
 use clap::Args;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::{is_config, load};
+use super::{is_config, llm, load};
 use crate::admin::Source;
-use crate::config::{Encoding, Place, Registry};
+use crate::config::{Encoding, LLM, Place, Registry};
 use crate::deploy::{Deployment, DeploymentConfig};
 use crate::http::HttpConfig;
 use crate::onnx::OnnxModel;
@@ -19,7 +20,7 @@ use crate::{App, run as start};
 
 #[derive(Args, Debug)]
 pub(super) struct Run {
-    /// The model file, or a configuration (.yaml, .yml, .toml).
+    /// The model file, a configuration (.yaml, .yml, .toml), or llm://DIR: the directory of a language model.
     #[arg(required_unless_present = "repository")]
     file: Option<PathBuf>,
     /// A directory of ONNX models to serve by the Open Inference Protocol V2, by their names; they can be loaded and unloaded while it runs.
@@ -74,9 +75,11 @@ pub(super) struct Run {
 /// What `--config` holds.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Settings {
-    http: HttpConfig,
-    deployment: DeploymentConfig,
+pub(super) struct Settings {
+    pub http: HttpConfig,
+    pub deployment: DeploymentConfig,
+    /// The limits of a language model.
+    pub llm: Map<String, Value>,
 }
 
 impl Run {
@@ -121,8 +124,8 @@ impl Run {
         Ok((self.route.clone().unwrap_or_else(from_name), model))
     }
 
-    /// The settings: file, then environment, then `--set`, then the flags with names of their own.
-    fn settings(&self) -> Result<Settings, CoreError> {
+    /// The settings: file, then environment, then `--set`, then the flags with names of their own; and which of the deployment's are given.
+    pub(super) fn settings(&self) -> Result<(Settings, impl Fn(&str) -> bool + use<>), CoreError> {
         let mut sets = self.set.clone();
         let mut flag =
             |key: &str, value: Option<String>| sets.extend(value.map(|value| format!("{key}={value}")));
@@ -136,14 +139,24 @@ impl Run {
         flag("deployment.max_queued_requests", self.max_queued.map(|queued| queued.to_string()));
         flag("deployment.request_timeout_s", self.timeout.map(|seconds| format!("{seconds:?}")));
         let file = self.config.as_deref();
-        let mut settings: Settings = config::load(file, "AIR_SERVE", &sets)?;
+        let settings: Settings = config::load(file, "AIR_SERVE", &sets)?;
         let given: toml::Table = config::load(file, "AIR_SERVE", &sets)?;
-        let sized = |key: &str| given.get("deployment").is_some_and(|table| table.get(key).is_some());
-        if !sized("num_replicas") && !sized("autoscaling_config") {
-            // Replicas of an ONNX model share its memory, so that each thread may as well have its own.
-            settings.deployment.num_replicas = settings.http.thread_count();
+        let gives = move |key: &str| given.get("deployment").is_some_and(|table| table.get(key).is_some());
+        Ok((settings, gives))
+    }
+
+    /// Refuses the flags that mean nothing for a language model.
+    pub(super) fn is_of_llm(&self) -> Result<(), CliError> {
+        let others = [
+            ("--repository", self.repository.is_some()),
+            ("--route", self.route.is_some()),
+            ("--labels", self.labels.is_some()),
+            ("--scores", self.scores),
+        ];
+        match others.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(CliError::usage(format!("{flag} is not for a language model"))),
+            None => Ok(()),
         }
-        Ok(settings)
     }
 }
 
@@ -154,6 +167,10 @@ pub(super) fn run(
 ) -> Result<(), CliError> {
     match &command.file {
         Some(file) if is_config(file) => configured(file, command, format, registry),
+        Some(file) if file.to_str().is_some_and(|file| file.starts_with(LLM)) => {
+            log::init_as(format.unwrap_or_default());
+            llm::run(command, &file.to_string_lossy()[LLM.len()..], registry)
+        }
         _ => {
             log::init_as(format.unwrap_or_default());
             models(command, registry)
@@ -193,7 +210,11 @@ fn configured(
 }
 
 fn models(command: &Run, registry: &Arc<Registry>) -> Result<(), CliError> {
-    let Settings { http, deployment } = command.settings()?;
+    let (Settings { http, mut deployment, .. }, gives) = command.settings()?;
+    if !gives("num_replicas") && !gives("autoscaling_config") {
+        // Replicas of an ONNX model share its memory, so that each thread may as well have its own.
+        deployment.num_replicas = http.thread_count();
+    }
     let scheme = http.scheme();
     let mut app = App::new().http(http);
     let mut source = Source { registry: Arc::clone(registry), ..Source::default() };

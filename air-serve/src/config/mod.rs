@@ -15,6 +15,9 @@ mod sieve;
 mod template;
 
 pub(crate) use plan::{Place, Plan};
+pub(crate) use registry::LLM;
+#[cfg(not(feature = "llm"))]
+pub(crate) use registry::NO_LLM;
 pub use registry::Registry;
 pub(crate) use schema::without_nulls;
 pub use schema::{ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, ServeConfig};

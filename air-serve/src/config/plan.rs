@@ -96,7 +96,7 @@ fn plan(
     deployment.config().validate()?;
     let place = Place {
         name: app.name,
-        route: app.route_prefix,
+        route: deployment.route().map_or(app.route_prefix, str::to_owned),
         import_path: app.import_path,
         deployment: deployment.name().to_owned(),
     };

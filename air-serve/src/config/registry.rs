@@ -18,6 +18,8 @@ use crate::onnx::OnnxModel;
 
 /// How import paths of ONNX files begin.
 pub(super) const ONNX: &str = "onnx://";
+/// How import paths of language models begin.
+pub(crate) const LLM: &str = "llm://";
 
 /// The applications that a program has by name.
 ///
@@ -44,7 +46,7 @@ pub struct Registry {
 type Builder = Box<dyn Fn(Map<String, Value>) -> Result<Box<dyn Servable>, BoxError> + Send + Sync>;
 
 impl Registry {
-    /// Only what every program can serve: `onnx://` and a path.
+    /// Only what every program can serve: `onnx://` and the path of a file, and with the feature `llm` `llm://` and that of a directory.
     pub fn new() -> Self {
         Registry::default()
     }
@@ -77,9 +79,11 @@ impl Registry {
         import_path: &str,
         args: Map<String, Value>,
     ) -> Result<Box<dyn Servable>, ServeError> {
-        let built = match import_path.strip_prefix(ONNX) {
-            Some(path) => onnx(application, path, args),
-            None => match self.builders.get(import_path) {
+        let paths = (import_path.strip_prefix(ONNX), import_path.strip_prefix(LLM));
+        let built = match paths {
+            (Some(path), _) => onnx(application, path, args),
+            (_, Some(path)) => llm(application, path, args),
+            _ => match self.builders.get(import_path) {
                 Some(build) => build(args),
                 None => Err(self.unknown(import_path).into()),
             },
@@ -92,7 +96,7 @@ impl Registry {
 
     fn unknown(&self, import_path: &str) -> String {
         if import_path.contains("://") {
-            return format!("nothing serves this kind of path; there is {ONNX}PATH");
+            return format!("nothing serves this kind of path; there are {ONNX}PATH and {LLM}DIR");
         }
         let names: Vec<_> = self.builders.keys().map(|name| format!("`{name}`")).collect();
         match names.as_slice() {
@@ -125,6 +129,34 @@ fn onnx(name: &str, path: &str, args: Map<String, Value>) -> Result<Box<dyn Serv
     Ok(Box::new(Deployment::onnx(name, model).version(version)))
 }
 
+/// A language model; its args are the limits that it is served with.
+#[cfg(feature = "llm")]
+fn llm(name: &str, path: &str, args: Map<String, Value>) -> Result<Box<dyn Servable>, BoxError> {
+    let given = Value::Object(args.clone()).to_string();
+    let config = serde_json::from_value(Value::Object(args)).map_err(|error| format!("its args: {error}"))?;
+    let llm = crate::llm::Llm::load_with(path, config)?;
+    // Weights are large: which files these are is told by their sizes and times.
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        files.push(format!("{} {} {:?}", entry.file_name().display(), about.len(), about.modified()?));
+    }
+    files.sort_unstable();
+    let version = version(files.join("\n").as_bytes(), &given);
+    Ok(Box::new(ByName(Deployment::llm(name, llm).version(version))))
+}
+
+#[cfg(not(feature = "llm"))]
+fn llm(_name: &str, _path: &str, _args: Map<String, Value>) -> Result<Box<dyn Servable>, BoxError> {
+    Err(NO_LLM.into())
+}
+
+/// What is said of language models where they are not built in.
+#[cfg(not(feature = "llm"))]
+pub(crate) const NO_LLM: &str =
+    "language models are not built into this program: build it with `--features llm`";
+
 /// Names a model by what it is made of, so that a deploy of the same changes nothing about it.
 fn version(file: &[u8], args: &str) -> String {
     let digest: [u8; 32] = Sha256::new().chain_update(file).chain_update(args).finalize().into();
@@ -136,6 +168,10 @@ pub(super) trait Servable {
     fn name(&self) -> &str;
     fn config(&mut self) -> &mut DeploymentConfig;
     fn serve(self: Box<Self>, app: App, path: &str) -> App;
+    /// Where it is found, if that is not its own path.
+    fn route(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 impl<M> Servable for Deployment<M>
@@ -154,5 +190,28 @@ where
 
     fn serve(self: Box<Self>, app: App, path: &str) -> App {
         app.route(path, *self)
+    }
+}
+
+/// A deployment that is reached by its name, at the paths of OpenAI's API.
+#[cfg(feature = "llm")]
+struct ByName<M: Model>(Deployment<M>);
+
+#[cfg(feature = "llm")]
+impl<M: Model> Servable for ByName<M> {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn config(&mut self) -> &mut DeploymentConfig {
+        &mut self.0.config
+    }
+
+    fn serve(self: Box<Self>, app: App, _path: &str) -> App {
+        app.deploy(self.0)
+    }
+
+    fn route(&self) -> Option<&'static str> {
+        Some("/v1")
     }
 }

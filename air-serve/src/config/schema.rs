@@ -104,7 +104,7 @@ pub struct ApplicationConfig {
     /// Its path (default `/`).
     #[serde(default = "default_prefix")]
     pub route_prefix: String,
-    /// What it is: `onnx://` and the path of a file, or a name that the program has registered.
+    /// What it is: `onnx://` and the path of a file, `llm://` and that of a directory, or a name that the program has registered.
     pub import_path: String,
     /// What it is built with.
     #[serde(default)]

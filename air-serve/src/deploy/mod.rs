@@ -67,6 +67,7 @@ pub use status::{
 };
 
 use crate::error::{CallError, ServeError};
+use crate::llm::Llm;
 use crate::model::Model;
 use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
 use crate::stream::{Generate, Generator, Items, Stream};
@@ -104,6 +105,8 @@ pub struct Deployment<M: Model> {
     streams: Option<AsStream<M::Out>>,
     /// What makes it reachable by protocol V2.
     pub(crate) reach: Option<Reach<M::In, M::Out>>,
+    /// The language model it has.
+    pub(crate) llm: Option<Llm>,
 }
 
 /// A deployment without the type of its model, so that a model of another type can take its place.
@@ -138,6 +141,7 @@ impl<M: Model> Deployment<M> {
             size: None,
             streams: None,
             reach: None,
+            llm: None,
         }
     }
 
@@ -189,7 +193,7 @@ impl<M: Model> Deployment<M> {
     }
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
-        let Deployment { name, config, factory, check, version, warm_up, spare, size, streams, reach: _ } =
+        let Deployment { name, config, factory, check, version, warm_up, spare, size, streams, reach: _, llm: _ } =
             self;
         Erased { name, config, factory, check, version, warm_up, spare, size, streams }
     }

@@ -24,6 +24,7 @@ use super::route::{Answered, Asked, Route, RouteTable};
 use super::socket;
 use super::threads::Held;
 use super::tls::Tls;
+use crate::llm::{self, Models};
 use crate::metrics::RouteMetrics;
 use crate::v2::{self, V2, grpc};
 
@@ -38,6 +39,9 @@ pub(crate) struct Front {
     pub table: Arc<ArcSwap<RouteTable>>,
     /// The Open Inference Protocol, under `/v2`.
     pub v2: V2,
+    /// OpenAI's API, under `/v1`, if there are models for it.
+    pub llms: Arc<Models>,
+    pub llm: RouteMetrics,
     /// The server's own pages.
     pub own: Router,
     /// Counts what no route answered.
@@ -88,7 +92,9 @@ impl Front {
                 let status = grpc::status_of(&response);
                 return (response.map(Either::Right), status, &self.v2.grpc);
             }
-            let (response, metrics) = if v2::owns(request.uri().path()) {
+            let (response, metrics) = if llm::owns(request.uri().path()) && !self.llms.is_empty() {
+                (self.llm(request).await, &self.llm)
+            } else if v2::owns(request.uri().path()) {
                 (self.v2(request).await.map(Either::Left), &self.v2.rest)
             } else {
                 let Ok(response) = self.own.clone().oneshot(request.map(axum::body::Body::new)).await;
@@ -142,6 +148,14 @@ impl Front {
                 self.v2.answer(head, body).await
             }
             Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    async fn llm(&self, request: Request<Incoming>) -> Response<AnyBody> {
+        let (head, body) = request.into_parts();
+        match self.body(&head.headers, body).await {
+            Ok(body) => llm::answer(&self.llms, head, body).await,
+            Err(refusal) => refusal.into_response().map(Either::Left),
         }
     }
 

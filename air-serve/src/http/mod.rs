@@ -51,7 +51,7 @@ mod waits;
 pub use compress::CompressionConfig;
 pub use config::HttpConfig;
 pub use cors::CorsConfig;
-pub(crate) use front::{Front, Refusal, foreign_type};
+pub(crate) use front::{AnyBody, Front, Refusal, foreign_type};
 pub(crate) use listen::bind;
 pub(crate) use own::{Own, router};
 pub(crate) use policy::Policy;

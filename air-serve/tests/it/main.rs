@@ -13,6 +13,8 @@ mod gate;
 mod http;
 mod limits;
 mod lines;
+#[cfg(feature = "llm")]
+mod llm;
 mod load;
 mod logs;
 #[cfg(any(feature = "tract", feature = "onnxruntime"))]

@@ -1,0 +1,245 @@
+//! Llama's network (Touvron et al., 2023) and its relatives: with biases for queries, keys and values (Qwen 2), with norms of queries and keys (Qwen 3).
+
+use super::attention::Attention;
+use super::dot::{Inputs, product};
+use super::math;
+use super::matrix::Matrix;
+use super::pages::{Cache, PageShape};
+use super::rope::{Llama3Scaling, Rope};
+use super::team::Team;
+use crate::llm::LlmError;
+use crate::llm::load::Tensors;
+
+/// What the network is.
+#[derive(Clone, Debug)]
+pub(crate) struct LlamaShape {
+    pub hidden: usize,
+    pub inner: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub vocab: usize,
+    pub positions: usize,
+    pub eps: f32,
+    pub theta: f64,
+    pub linear: f64,
+    pub llama3: Option<Llama3Scaling>,
+    pub tied: bool,
+}
+
+impl LlamaShape {
+    pub(crate) fn page(&self) -> PageShape {
+        PageShape { layers: self.layers, kv_heads: self.kv_heads, head_dim: self.head_dim }
+    }
+}
+
+/// The network with its weights.
+#[derive(Debug)]
+pub(crate) struct Llama {
+    pub shape: LlamaShape,
+    embed: Matrix,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    /// None where the embedding serves for it.
+    head: Option<Matrix>,
+    rope: Rope,
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm: Vec<f32>,
+    /// Queries, keys and values below one another.
+    qkv: Matrix,
+    qkv_bias: Vec<f32>,
+    q_norm: Vec<f32>,
+    k_norm: Vec<f32>,
+    out: Matrix,
+    out_bias: Vec<f32>,
+    mlp_norm: Vec<f32>,
+    /// Gate and up below one another.
+    gate_up: Matrix,
+    gate_up_bias: Vec<f32>,
+    down: Matrix,
+    down_bias: Vec<f32>,
+}
+
+/// Some tokens of one sequence: its next token, or a piece of its prompt.
+pub(crate) struct Segment<'a> {
+    pub tokens: &'a [u32],
+    /// What came before, and room for these tokens; afterwards they are in it too.
+    pub cache: &'a mut Cache,
+    /// Of how many of them, from the last backwards, logits are wanted.
+    pub logits: usize,
+}
+
+/// Working memory of a step, kept from one to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    inputs: Inputs,
+    state: Vec<f32>,
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    queries: Vec<f32>,
+    attended: Vec<f32>,
+    change: Vec<f32>,
+    gate_up: Vec<f32>,
+    inner: Vec<f32>,
+    /// `[tokens wanted, vocab]`, in the order of the segments.
+    pub logits: Vec<f32>,
+}
+
+impl Llama {
+    /// Reads the weights, for contexts of so many tokens.
+    pub(crate) fn read(shape: LlamaShape, context: usize, tensors: &Tensors) -> Result<Self, LlmError> {
+        let LlamaShape { hidden, inner, heads, kv_heads, head_dim: hd, vocab, .. } = shape;
+        let layer = |number: usize| -> Result<Layer, LlmError> {
+            let name = |part: &str| format!("model.layers.{number}.{part}");
+            let attn = |part: &str| name(&format!("self_attn.{part}"));
+            let mlp = |part: &str| name(&format!("mlp.{part}"));
+            let optional = |name: &str, len: usize| tensors.join(&[(name, len)]);
+            let qkv = |what: &str| {
+                [("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)]
+                    .map(|(part, heads)| (attn(&format!("{part}.{what}")), heads * hd))
+            };
+            let gate_up =
+                |what: &str| ["gate_proj", "up_proj"].map(|part| (mlp(&format!("{part}.{what}")), inner));
+            Ok(Layer {
+                norm: tensors.vector(&name("input_layernorm.weight"), hidden)?,
+                qkv: tensors.stack(&qkv("weight").each_ref().map(|(name, rows)| (&**name, *rows)), hidden)?,
+                qkv_bias: tensors.join(&qkv("bias").each_ref().map(|(name, rows)| (&**name, *rows)))?,
+                q_norm: optional(&attn("q_norm.weight"), hd)?,
+                k_norm: optional(&attn("k_norm.weight"), hd)?,
+                out: tensors.matrix(&attn("o_proj.weight"), hidden, heads * hd)?,
+                out_bias: optional(&attn("o_proj.bias"), hidden)?,
+                mlp_norm: tensors.vector(&name("post_attention_layernorm.weight"), hidden)?,
+                gate_up: tensors
+                    .stack(&gate_up("weight").each_ref().map(|(name, rows)| (&**name, *rows)), hidden)?,
+                gate_up_bias: tensors
+                    .join(&gate_up("bias").each_ref().map(|(name, rows)| (&**name, *rows)))?,
+                down: tensors.matrix(&mlp("down_proj.weight"), hidden, inner)?,
+                down_bias: optional(&mlp("down_proj.bias"), hidden)?,
+            })
+        };
+        let head = if shape.tied { None } else { Some(tensors.matrix("lm_head.weight", vocab, hidden)?) };
+        Ok(Llama {
+            embed: tensors.matrix("model.embed_tokens.weight", vocab, hidden)?,
+            layers: (0..shape.layers).map(layer).collect::<Result<_, _>>()?,
+            norm: tensors.vector("model.norm.weight", hidden)?,
+            head,
+            rope: Rope::new(hd, shape.theta, shape.linear, shape.llama3, context),
+            shape,
+        })
+    }
+
+    /// Bytes of the weights that a step reads.
+    pub(crate) fn bytes(&self) -> usize {
+        let layer = |layer: &Layer| {
+            layer.qkv.bytes() + layer.out.bytes() + layer.gate_up.bytes() + layer.down.bytes()
+        };
+        self.layers.iter().map(layer).sum::<usize>() + self.head.as_ref().unwrap_or(&self.embed).bytes()
+    }
+
+    /// Takes every segment one step on, with one pass over the weights.
+    pub(crate) fn forward(&self, team: &Team, segments: &mut [Segment<'_>], scratch: &mut Scratch) {
+        let LlamaShape { hidden, inner, heads, kv_heads, head_dim: hd, eps, .. } = self.shape;
+        let Scratch { inputs, state, normed, qkv, queries, attended, change, gate_up, inner: hid, logits } =
+            scratch;
+        // The position of every row.
+        let mut rows = Vec::new();
+        for (number, segment) in segments.iter_mut().enumerate() {
+            let first = segment.cache.len();
+            rows.extend((first..first + segment.tokens.len()).map(|position| (number, position)));
+            segment.cache.extend(segment.tokens.len());
+        }
+        let count = rows.len();
+        for buffer in [&mut *state, &mut *change] {
+            buffer.resize(count * hidden, 0.0);
+        }
+        qkv.resize(count * (heads + 2 * kv_heads) * hd, 0.0);
+        for buffer in [&mut *queries, &mut *attended] {
+            buffer.resize(count * heads * hd, 0.0);
+        }
+        gate_up.resize(count * 2 * inner, 0.0);
+        let tokens = segments.iter().flat_map(|segment| segment.tokens);
+        for (state, token) in state.chunks_exact_mut(hidden).zip(tokens) {
+            self.embed.widen_row(*token as usize, state);
+        }
+        for (number, layer) in self.layers.iter().enumerate() {
+            math::rms_norm(state, &layer.norm, eps, normed);
+            product(team, normed, &layer.qkv, qkv, inputs);
+            math::add_bias(qkv, &layer.qkv_bias);
+            let parts = qkv.chunks_exact_mut((heads + 2 * kv_heads) * hd);
+            for ((row, to), (segment, position)) in parts.zip(queries.chunks_exact_mut(heads * hd)).zip(&rows)
+            {
+                let (q, kv) = row.split_at_mut(heads * hd);
+                let (k, v) = kv.split_at_mut(kv_heads * hd);
+                for (heads, norm) in [(&mut *q, &layer.q_norm), (&mut *k, &layer.k_norm)] {
+                    if !norm.is_empty() {
+                        math::rms_norm_in_place(heads, norm, eps);
+                    }
+                    self.rope.rotate(heads, *position);
+                }
+                to.copy_from_slice(q);
+                segments[*segment].cache.write(number, *position, k, v);
+            }
+            self.attend(team, number, segments, &rows, queries, attended);
+            product(team, attended, &layer.out, change, inputs);
+            math::add_bias(change, &layer.out_bias);
+            math::add(state, change);
+            math::rms_norm(state, &layer.mlp_norm, eps, normed);
+            product(team, normed, &layer.gate_up, gate_up, inputs);
+            math::add_bias(gate_up, &layer.gate_up_bias);
+            math::swiglu(gate_up, inner, hid);
+            product(team, hid, &layer.down, change, inputs);
+            math::add_bias(change, &layer.down_bias);
+            math::add(state, change);
+        }
+        // Only what is wanted goes through the largest matrix.
+        let mut wanted = Vec::new();
+        let mut end = 0;
+        for segment in &*segments {
+            end += segment.tokens.len();
+            wanted.extend_from_slice(&state[(end - segment.logits) * hidden..end * hidden]);
+        }
+        math::rms_norm_in_place(&mut wanted, &self.norm, eps);
+        logits.resize(wanted.len() / hidden * self.shape.vocab, 0.0);
+        product(team, &wanted, self.head.as_ref().unwrap_or(&self.embed), logits, inputs);
+    }
+
+    fn attend(
+        &self,
+        team: &Team,
+        layer: usize,
+        segments: &[Segment<'_>],
+        rows: &[(usize, usize)],
+        queries: &[f32],
+        to: &mut [f32],
+    ) {
+        let LlamaShape { heads, kv_heads, head_dim, .. } = self.shape;
+        let group = heads / kv_heads * head_dim;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        // Later tokens of a prompt take longer, so that more pieces than threads are needed to keep all busy.
+        let items = to.len() / group;
+        let past: usize = rows.iter().map(|(_, position)| position + 1).sum();
+        let pieces = if past * heads * head_dim < 1 << 16 { 1 } else { 4 * team.count() };
+        let share = items.div_ceil(pieces);
+        team.each(to.chunks_mut(share * group).enumerate(), |(piece, to)| {
+            let mut scores = Vec::new();
+            for (i, to) in to.chunks_exact_mut(group).enumerate() {
+                let item = piece * share + i;
+                let (segment, position) = rows[item / kv_heads];
+                Attention {
+                    queries: &queries[item * group..][..group],
+                    head_dim,
+                    pages: segments[segment].cache.head(layer, item % kv_heads),
+                    len: position + 1,
+                    scale,
+                    to,
+                    scores: &mut scores,
+                }
+                .run();
+            }
+        });
+    }
+}

@@ -1,0 +1,32 @@
+//! The networks: a forward pass on slices, with explicit vectors chosen at run time, in safe Rust.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `matrix` | weights, in the width they are stored in |
+//! | `dot` | rows of inputs times weights: the kernel |
+//! | `attention` | a token's heads over its past |
+//! | `pages` | where the past is kept |
+//! | `math`, `rope` | norms, activations, positions |
+//! | `llama`, `bert` | the networks |
+//! | `team` | threads |
+
+// What a dispatched kernel calls must be inlined into it, or it loses the instructions it was dispatched for.
+#[allow(clippy::inline_always)]
+mod attention;
+mod bert;
+#[allow(clippy::inline_always)]
+mod dot;
+mod llama;
+#[allow(clippy::inline_always, clippy::needless_for_each)]
+mod math;
+mod matrix;
+mod pages;
+mod rope;
+mod team;
+
+pub(crate) use bert::{Bert, BertShape};
+pub(crate) use llama::{Llama, LlamaShape, Scratch, Segment};
+pub(crate) use matrix::{Matrix, Width};
+pub(crate) use pages::{Cache, Pool, TOKENS as PAGE_TOKENS};
+pub(crate) use rope::Llama3Scaling;
+pub(crate) use team::Team;
