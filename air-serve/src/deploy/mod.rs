@@ -193,8 +193,19 @@ impl<M: Model> Deployment<M> {
     }
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
-        let Deployment { name, config, factory, check, version, warm_up, spare, size, streams, reach: _, llm: _ } =
-            self;
+        let Deployment {
+            name,
+            config,
+            factory,
+            check,
+            version,
+            warm_up,
+            spare,
+            size,
+            streams,
+            reach: _,
+            llm: _,
+        } = self;
         Erased { name, config, factory, check, version, warm_up, spare, size, streams }
     }
 }
