@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::admin::Source;
 use crate::deploy::{
-    Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Outcome, Running,
+    Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Line, Outcome, Running,
 };
 use crate::error::ServeError;
 use crate::http::{Answer as _, HttpConfig, Respond, Route, valid_path};
@@ -39,6 +39,8 @@ pub(crate) struct Part {
     pub served: Option<MakeServed>,
     /// The language model it has, which OpenAI's API reaches.
     pub llm: Option<Llm>,
+    /// The deployments it calls.
+    pub uses: Vec<Arc<dyn Line>>,
 }
 
 pub(crate) type MakeRoute = Box<dyn Fn(&dyn Running, &Metrics) -> Result<Route, ServeError> + Send>;
@@ -49,6 +51,8 @@ pub(crate) type MakeServed = Box<dyn Fn(&Arc<dyn Running>) -> Result<Served, Ser
 pub(crate) trait Planned: Send {
     /// Begins to run it.
     fn start(self: Box<Self>, ground: &Ground) -> Result<(Arc<dyn Running>, Outcome), ServeError>;
+    /// Its `DeploymentHandle<In, Out>`.
+    fn handle(&self) -> Box<dyn Any>;
     /// Its `Erased<In, Out>`, for an update.
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
@@ -59,13 +63,18 @@ impl<I: Send + 'static, O: Send + 'static> Planned for Erased<I, O> {
         Ok((controller, outcome))
     }
 
+    fn handle(&self) -> Box<dyn Any> {
+        Box::new(DeploymentHandle::new(Arc::clone(&self.switch)))
+    }
+
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 }
 
 impl Part {
-    pub(crate) fn new<M: Model>(deployment: Deployment<M>) -> Self {
+    pub(crate) fn new<M: Model>(mut deployment: Deployment<M>) -> Self {
+        let uses = std::mem::take(&mut deployment.uses);
         let served = deployment.reach.clone().map(|reach| -> MakeServed {
             Box::new(move |running| {
                 let handle = handle_of::<M::In, M::Out>(&**running)?;
@@ -73,7 +82,7 @@ impl Part {
             })
         });
         let (name, llm) = (Arc::clone(&deployment.name), deployment.llm.clone());
-        Part { name, path: None, planned: Box::new(deployment.erase()), route: None, served, llm }
+        Part { name, path: None, planned: Box::new(deployment.erase()), route: None, served, llm, uses }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The deployments of a running server, and the routes to them: what a deploy changes.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +10,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::app::Part;
-use crate::deploy::{ApplicationStatus, Ground, Outcome, Running, ServeStatus};
+use crate::app::{Part, Planned};
+use crate::deploy::{ApplicationStatus, Ground, Line, Outcome, Running, ServeStatus, waves};
 use crate::error::ServeError;
 use crate::http::{Route, RouteTable};
 use crate::llm::{self, Models};
@@ -31,6 +32,8 @@ pub(crate) struct Deployments {
     /// What OpenAI's API reaches.
     pub llms: Arc<Models>,
     running: Mutex<Vec<Arc<dyn Running>>>,
+    /// Which others each calls.
+    uses: Mutex<HashMap<Arc<str>, Vec<Arc<str>>>>,
     last: Mutex<Last>,
     /// Held during a deploy.
     turn: Mutex<()>,
@@ -51,6 +54,7 @@ impl Deployments {
             catalog: Arc::default(),
             llms: Arc::default(),
             running: Mutex::default(),
+            uses: Mutex::default(),
             last: Mutex::new(Last { at: SystemTime::now(), failure: None }),
             turn: Mutex::default(),
             closing: AtomicBool::new(false),
@@ -70,9 +74,20 @@ impl Deployments {
         })
     }
 
+    /// Leads the handles that a deployment uses to deployments that run.
+    pub(crate) fn connect(&self, name: &Arc<str>, uses: &[Arc<dyn Line>]) -> Result<(), ServeError> {
+        for line in uses.iter().filter(|line| line.name() != name) {
+            let to = self.find(line.name()).map(|running| running.handle());
+            lead(name, &**line, to.as_deref())?;
+        }
+        self.uses.lock().insert(Arc::clone(name), uses.iter().map(|line| Arc::clone(line.name())).collect());
+        Ok(())
+    }
+
     /// Makes what runs what these parts say: new deployments are started, others updated, and those that are not among them ended.
     ///
-    /// First what is new must be ready; then what is old is updated; then the routes change, all at once; only then does anything end.
+    /// First what is new must be ready, each after those that it calls; then what is old is updated; then the routes change, all at once; only
+    /// then does anything end, each before those that it calls.
     pub(crate) fn deploy(&self, parts: Vec<Part>) -> Result<(), ServeError> {
         let Some(_turn) = self.turn.try_lock() else {
             return Err(ServeError::config("another deploy is under way: wait for its end"));
@@ -85,33 +100,26 @@ impl Deployments {
 
     fn deploy_in_turn(&self, parts: Vec<Part>) -> Result<(), ServeError> {
         let names: Vec<Arc<str>> = parts.iter().map(|part| Arc::clone(&part.name)).collect();
-        let (mut begun, mut updates, mut routes) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut models, mut llms) = (Vec::new(), Vec::new());
+        let (mut routes, mut models, mut llms, mut new) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let uses = self.connect_all(&parts)?;
+        let mut waiting = HashMap::new();
         for part in parts {
             llms.extend(part.llm.map(|llm| (Arc::clone(&part.name), llm)));
             models.extend(part.served.map(|make| (Arc::clone(&part.name), make)));
             routes
                 .extend(part.path.zip(part.route).map(|(path, route)| (Arc::clone(&part.name), path, route)));
-            match self.find(&part.name) {
-                Some(running) => updates.push((running, part.planned)),
-                None => match part.planned.start(&self.ground) {
-                    Ok((running, outcome)) => {
-                        self.running.lock().push(Arc::clone(&running));
-                        begun.push((running, outcome));
-                    }
-                    Err(error) => {
-                        self.end(begun.into_iter().map(|(running, _)| running));
-                        return Err(error);
-                    }
-                },
-            }
+            waiting.insert(part.name, part.planned);
         }
-        let (new, outcomes): (Vec<_>, Vec<_>) = begun.into_iter().unzip();
-        let ready = first_error(outcomes.into_iter().map(Outcome::wait));
+        let waves = waves(&uses);
+        self.uses.lock().extend(uses);
+        let ready = self.start(&waves, &mut waiting, &mut new);
         let table = ready.and_then(|()| self.routes(&routes)).and_then(|table| {
-            let begun = updates.into_iter().map(|(running, to)| running.update(to.into_any(), None));
-            // Each is updated or rolled back by itself; all are waited for.
-            first_error(begun.collect::<Vec<_>>().into_iter().map(|begun| begun?.wait()))?;
+            for wave in &waves {
+                let updates = wave.iter().filter_map(|name| waiting.remove(name).zip(self.find(name)));
+                let begun = updates.map(|(to, running)| running.update(to.into_any(), None));
+                // Each is updated or rolled back by itself; all are waited for.
+                first_error(begun.collect::<Vec<_>>().into_iter().map(|begun| begun?.wait()))?;
+            }
             let served = models.iter().map(|(name, make)| make(&self.get(name)?));
             let served = served.collect::<Result<Vec<Served>, ServeError>>()?;
             let llms = llms.iter().map(|(name, llm)| llm::Served::new(llm, &*self.get(name)?));
@@ -120,7 +128,7 @@ impl Deployments {
         let (table, served, llms) = match table {
             Ok(ready) => ready,
             Err(error) => {
-                self.end(new.into_iter());
+                self.end(new);
                 return Err(error);
             }
         };
@@ -138,7 +146,44 @@ impl Deployments {
                 || models.iter().any(|model| Arc::strong_count(model) > 1)
                 || llms.iter().any(|model| Arc::strong_count(model) > 1)
         });
-        self.end(gone.into_iter());
+        self.end(gone);
+        Ok(())
+    }
+
+    /// Leads the handles that parts use to one another, and says which uses which.
+    fn connect_all(&self, parts: &[Part]) -> Result<Vec<(Arc<str>, Vec<Arc<str>>)>, ServeError> {
+        for part in parts {
+            for line in &part.uses {
+                let to = parts.iter().find(|to| to.name == *line.name());
+                // What runs already goes on under its name.
+                let to = to.map(|to| {
+                    self.find(&to.name).map_or_else(|| to.planned.handle(), |running| running.handle())
+                });
+                lead(&part.name, &**line, to.as_deref())?;
+            }
+        }
+        let uses = |part: &Part| part.uses.iter().map(|line| Arc::clone(line.name())).collect();
+        Ok(parts.iter().map(|part| (Arc::clone(&part.name), uses(part))).collect())
+    }
+
+    /// Starts those of what waits that do not run yet, each when all that it calls is ready.
+    fn start(
+        &self,
+        waves: &[Vec<Arc<str>>],
+        waiting: &mut HashMap<Arc<str>, Box<dyn Planned>>,
+        new: &mut Vec<Arc<dyn Running>>,
+    ) -> Result<(), ServeError> {
+        for wave in waves {
+            let mut outcomes = Vec::new();
+            for name in wave.iter().filter(|name| self.find(name).is_none()) {
+                let Some(planned) = waiting.remove(name) else { continue };
+                let (running, outcome) = planned.start(&self.ground)?;
+                self.running.lock().push(Arc::clone(&running));
+                new.push(running);
+                outcomes.push(outcome);
+            }
+            first_error(outcomes.into_iter().map(Outcome::wait))?;
+        }
         Ok(())
     }
 
@@ -151,14 +196,21 @@ impl Deployments {
         Ok(RouteTable { routes: table })
     }
 
-    /// Ends deployments; what they have let in is answered.
-    fn end(&self, deployments: impl Iterator<Item = Arc<dyn Running>>) {
-        let ending: Vec<_> = deployments.map(|running| (running.close(), running)).collect();
-        for (outcome, running) in ending {
-            if !outcome.wait_for(running.grace() + PATIENCE) {
-                tracing::warn!(deployment = %running.name(), "it has not ended within its limit");
+    /// Ends deployments; what they have let in is answered. Each ends before those that it calls.
+    fn end(&self, deployments: Vec<Arc<dyn Running>>) {
+        let uses = self.uses.lock().clone();
+        let of = |running: &Arc<dyn Running>| uses.get(running.name()).cloned().unwrap_or_default();
+        let all: Vec<_> = deployments.iter().map(|it| (Arc::clone(it.name()), of(it))).collect();
+        for wave in waves(&all).into_iter().rev() {
+            let wave = deployments.iter().filter(|running| wave.contains(running.name()));
+            let ending: Vec<_> = wave.map(|running| (running.close(), running)).collect();
+            for (outcome, running) in ending {
+                if !outcome.wait_for(running.grace() + PATIENCE) {
+                    tracing::warn!(deployment = %running.name(), "it has not ended within its limit");
+                }
+                self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
+                self.uses.lock().remove(running.name());
             }
-            self.running.lock().retain(|other| !Arc::ptr_eq(other, &running));
         }
     }
 
@@ -168,7 +220,7 @@ impl Deployments {
         self.catalog.clear();
         self.llms.declare(Vec::new());
         let all = self.running.lock().clone();
-        self.end(all.into_iter());
+        self.end(all);
     }
 
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
@@ -212,6 +264,16 @@ fn outlive(limit: Duration, is_held: impl Fn() -> bool) {
     while is_held() && Instant::now() < until {
         std::thread::sleep(LOOK);
     }
+}
+
+/// Leads a handle that a deployment uses to another deployment.
+fn lead(from: &Arc<str>, line: &dyn Line, to: Option<&dyn Any>) -> Result<(), ServeError> {
+    let nowhere = || "which is not deployed with it: add a deployment of that name".to_owned();
+    to.ok_or_else(nowhere).and_then(|to| line.connect(to)).map_err(|reason| ServeError::Dependency {
+        deployment: Arc::clone(from),
+        dependency: Arc::clone(line.name()),
+        reason,
+    })
 }
 
 /// Waits for all; the first that failed counts.

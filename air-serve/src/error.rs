@@ -63,6 +63,16 @@ pub enum ServeError {
         /// Why, and what to do instead.
         reason: String,
     },
+    /// A deployment uses another one that cannot be used so.
+    #[error("deployment `{deployment}` uses `{dependency}`, {reason}")]
+    Dependency {
+        /// The deployment.
+        deployment: Arc<str>,
+        /// The one it uses.
+        dependency: Arc<str>,
+        /// What is wrong with that.
+        reason: String,
+    },
     /// No deployment has this name and these types.
     #[error("no deployment `{name}` takes {input} and gives {output}")]
     NoDeployment {
@@ -187,6 +197,31 @@ pub enum CallError {
         /// The deployment.
         deployment: Arc<str>,
     },
+    /// The handle is of a deployment that does not run.
+    #[error("deployment `{deployment}` does not run: deploy it before its handle is called")]
+    NotRunning {
+        /// The deployment.
+        deployment: Arc<str>,
+    },
+    /// The time ran out while a deployment waited for an answer of its own, which it had no replica left to give.
+    #[error("no answer within {limit:?}: deployments wait for each other, {path}")]
+    Circular {
+        /// The way from the deployment to itself.
+        path: Arc<str>,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Deployments call each other without an end.
+    #[error("the call was {depth} deployments deep: {path}")]
+    TooDeep {
+        /// How many.
+        depth: usize,
+        /// The first of them, and the one that was not called any more.
+        path: Arc<str>,
+    },
+    /// Whoever the call was made for has gone.
+    #[error("the request that this call was made for was cancelled")]
+    Cancelled,
 }
 
 impl CallError {
@@ -194,12 +229,17 @@ impl CallError {
     pub fn status(&self) -> u16 {
         match self {
             CallError::Invalid { .. } => 422,
-            CallError::Busy { .. } | CallError::TooLate { .. } | CallError::Closed { .. } => 503,
-            CallError::Timeout { .. } | CallError::Idle { .. } => 504,
+            CallError::Busy { .. }
+            | CallError::TooLate { .. }
+            | CallError::Closed { .. }
+            | CallError::NotRunning { .. } => 503,
+            CallError::Timeout { .. } | CallError::Circular { .. } | CallError::Idle { .. } => 504,
+            CallError::Cancelled => 499,
             CallError::Panicked { .. }
             | CallError::Failed { .. }
             | CallError::WrongBatch { .. }
-            | CallError::GivenUp { .. } => 500,
+            | CallError::GivenUp { .. }
+            | CallError::TooDeep { .. } => 500,
         }
     }
 }

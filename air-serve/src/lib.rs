@@ -72,6 +72,7 @@
 
 mod admin;
 mod app;
+mod async_model;
 mod auth;
 pub mod cli;
 mod config;
@@ -95,14 +96,15 @@ mod stream;
 pub mod v2;
 
 pub use app::App;
+pub use async_model::{Async, AsyncModel, EachAsync, each_async};
 pub use auth::{AuthConfig, KeyConfig, KeyHash, Scope};
 pub use config::{
     ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, Registry, ServeConfig,
 };
 pub use deploy::{
     ApplicationState, ApplicationStatus, AutoscalingConfig, Call, Deployment, DeploymentConfig,
-    DeploymentHandle, DeploymentState, DeploymentStatus, Execution, ReplicaState, ReplicaStatus, ServeStatus,
-    UpdateStatus,
+    DeploymentHandle, DeploymentState, DeploymentStatus, Execution, Handles, ReplicaState, ReplicaStatus,
+    RequestContext, ServeStatus, UpdateStatus,
 };
 pub use error::{CallError, ServeError};
 pub use http::{CompressionConfig, CorsConfig, HttpConfig, Respond, TracesConfig};

@@ -1,8 +1,10 @@
 //! What is served: anything that answers a batch.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use air_core::BoxError;
+use futures::future::LocalBoxFuture;
 use serde_json::Value;
 
 /// A model. Each replica of a deployment owns one and calls it from one thread at a time.
@@ -56,7 +58,16 @@ pub trait Model: Send + 'static {
         let _ = user_config;
         Err("this model has no settings: its `reconfigure` is not implemented".into())
     }
+
+    /// How it answers requests side by side, if it only waits; [`Async`](crate::Async) says how.
+    #[doc(hidden)]
+    fn beside(&self) -> Option<Start<Self::In, Self::Out>> {
+        None
+    }
 }
+
+/// Starts on a request of a model that only waits.
+pub type Start<I, O> = Arc<dyn Fn(I) -> LocalBoxFuture<'static, Result<O, BoxError>> + Send + Sync>;
 
 /// A model from a function of one input; see [`each`].
 pub struct Each<F, I> {

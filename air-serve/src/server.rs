@@ -147,6 +147,7 @@ impl Server {
     /// serves as before.
     pub fn update<M: Model>(&self, deployment: Deployment<M>) -> Result<(), ServeError> {
         let running = self.deployments.get(&deployment.name)?;
+        self.deployments.connect(&deployment.name, &deployment.uses)?;
         running.update(Box::new(deployment.erase()), None)?.wait()
     }
 
@@ -154,6 +155,7 @@ impl Server {
     /// [`promote`](Self::promote) it or [roll it back](Self::roll_back). It is rolled back by itself if its replicas fail.
     pub fn canary<M: Model>(&self, deployment: Deployment<M>, share: f64) -> Result<(), ServeError> {
         let running = self.deployments.get(&deployment.name)?;
+        self.deployments.connect(&deployment.name, &deployment.uses)?;
         running.update(Box::new(deployment.erase()), Some(share))?.wait()
     }
 

@@ -151,6 +151,10 @@ impl DeploymentOverride {
         self.given.iter().any(|given| given == key)
     }
 
+    fn is_async(&self) -> bool {
+        self.config.execution == crate::deploy::Execution::Async
+    }
+
     /// Those settings with the given ones in their place.
     pub(super) fn over(&self, base: &DeploymentConfig) -> Result<DeploymentConfig, ServeError> {
         let map = |config: &DeploymentConfig| {
@@ -172,7 +176,6 @@ impl DeploymentOverride {
 /// Keys of Ray's deployments that [`DeploymentConfig`] does not have.
 const RAYS: &[&str] = &[
     "name",
-    "max_ongoing_requests",
     "graceful_shutdown_wait_loop_s",
     "health_check_period_s",
     "ray_actor_options",
@@ -228,6 +231,9 @@ impl ServeConfig {
                 note(at(key));
             }
             for deployment in &app.deployments {
+                if deployment.gives("max_ongoing_requests") && !deployment.is_async() {
+                    note(at(&format!("deployment `{}`: max_ongoing_requests{MOST}", deployment.name)));
+                }
                 for key in &deployment.ignored {
                     note(at(&format!("deployment `{}`: {key}{}", deployment.name, instead(key))));
                 }
@@ -251,10 +257,12 @@ pub(crate) fn without_nulls(value: Value) -> Value {
     }
 }
 
+/// What `max_ongoing_requests` is for.
+const MOST: &str = " (a replica takes as many as max_batch_size at a time, unless its execution is async)";
+
 /// What to use in place of a key of Ray's.
 fn instead(key: &str) -> &'static str {
     match key {
-        "max_ongoing_requests" => " (a replica takes as many as max_batch_size at a time)",
         "health_check_period_s" => " (a replica is watched all the time)",
         "rolling_update_percentage" => " (max_surge_percent says how fast an update goes)",
         _ => "",

@@ -17,10 +17,13 @@ pub(crate) struct Policy {
     pub capacity: usize,
 }
 
-/// Requests that wait, oldest first. Times are on any one clock.
+/// Requests that wait, in the order of when they came, or count as having come: one may be put behind those that come within some time after it, as
+/// requests of a lower priority are. So whatever comes, none is overtaken for longer than that. Times are on any one clock.
 pub(crate) struct Batcher<T> {
     policy: Policy,
     waiting: VecDeque<Waiting<T>>,
+    /// Whether some of those that wait came later than one that is behind them.
+    is_mixed: bool,
     /// The sizes of those that wait.
     total: usize,
     next_id: u64,
@@ -30,6 +33,8 @@ pub(crate) struct Batcher<T> {
 struct Waiting<T> {
     id: u64,
     since: Duration,
+    /// When it counts as having come.
+    rank: Duration,
     deadline: Duration,
     size: usize,
     item: T,
@@ -57,24 +62,43 @@ pub(crate) enum Refused<T> {
 
 impl<T> Batcher<T> {
     pub(crate) fn new(policy: Policy) -> Self {
-        Batcher { policy, waiting: VecDeque::new(), total: 0, next_id: 0, closed: false }
+        Batcher { policy, waiting: VecDeque::new(), is_mixed: false, total: 0, next_id: 0, closed: false }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How many batches those make that wait.
-    pub(crate) fn batches(&self) -> usize {
-        self.total.div_ceil(self.policy.max_batch_size)
+    /// How many batches those make that wait and go before one that counts as coming at that time.
+    pub(crate) fn batches_before(&self, rank: Duration) -> usize {
+        let is_last = self.waiting.back().is_none_or(|last| last.rank <= rank);
+        let size = if is_last { self.total } else { self.before(rank).map(|waiting| waiting.size).sum() };
+        size.div_ceil(self.policy.max_batch_size)
+    }
+
+    fn before(&self, rank: Duration) -> impl Iterator<Item = &Waiting<T>> {
+        self.waiting.iter().take_while(move |waiting| waiting.rank <= rank)
     }
 
     /// Lets a request of this size in; the id is for [`Batcher::cancel`].
+    #[cfg(test)]
     pub(crate) fn push(
         &mut self,
         now: Duration,
         deadline: Duration,
         size: usize,
+        item: T,
+    ) -> Result<u64, Refused<T>> {
+        self.push_behind(now, deadline, size, Duration::ZERO, item)
+    }
+
+    /// Lets a request of this size in, behind those that come within `delay` after it; the id is for [`Batcher::cancel`].
+    pub(crate) fn push_behind(
+        &mut self,
+        now: Duration,
+        deadline: Duration,
+        size: usize,
+        delay: Duration,
         item: T,
     ) -> Result<u64, Refused<T>> {
         if self.closed {
@@ -84,16 +108,31 @@ impl<T> Batcher<T> {
             return Err(Refused::Full(item));
         }
         let id = self.next_id;
-        self.admit(now, deadline, size, item);
+        self.admit(now, deadline, size, delay, item);
         Ok(id)
     }
 
     /// Lets a request in that has been let in before, whatever the limits.
-    pub(crate) fn admit(&mut self, now: Duration, deadline: Duration, size: usize, item: T) {
+    pub(crate) fn admit(&mut self, now: Duration, deadline: Duration, size: usize, delay: Duration, item: T) {
         let id = self.next_id;
         self.next_id += 1;
         self.total = self.total.saturating_add(size);
-        self.waiting.push_back(Waiting { id, since: now, deadline, size, item });
+        let waiting = Waiting { id, since: now, rank: now.saturating_add(delay), deadline, size, item };
+        if self.waiting.back().is_none_or(|last| last.rank <= waiting.rank) {
+            self.is_mixed &= !self.waiting.is_empty();
+            self.waiting.push_back(waiting);
+        } else {
+            self.is_mixed = true;
+            let at = self.waiting.partition_point(|other| other.rank <= waiting.rank);
+            self.waiting.insert(at, waiting);
+        }
+    }
+
+    /// Takes out the one that goes first.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let first = self.waiting.pop_front()?;
+        self.total -= first.size;
+        Some(first.item)
     }
 
     /// Takes out all that waits.
@@ -109,7 +148,11 @@ impl<T> Batcher<T> {
 
     /// Takes a request out, if it still waits. It makes room at once.
     pub(crate) fn cancel(&mut self, id: u64) -> Option<T> {
-        let index = self.waiting.binary_search_by_key(&id, |waiting| waiting.id).ok()?;
+        let index = if self.is_mixed {
+            self.waiting.iter().position(|waiting| waiting.id == id)?
+        } else {
+            self.waiting.binary_search_by_key(&id, |waiting| waiting.id).ok()?
+        };
         let waiting = self.waiting.remove(index)?;
         self.total -= waiting.size;
         Some(waiting.item)
@@ -142,10 +185,14 @@ impl<T> Batcher<T> {
 
     /// What a replica that has nothing to do should do. Call [`Batcher::expire`] first.
     pub(crate) fn next(&mut self, now: Duration) -> Next<T> {
-        let Some(oldest) = self.waiting.front() else {
+        let Some(first) = self.waiting.front() else {
             return if self.closed { Next::Closed } else { Next::Idle };
         };
-        let due = oldest.since.saturating_add(self.policy.window);
+        let oldest = match self.is_mixed {
+            true => self.waiting.iter().map(|waiting| waiting.since).min().unwrap_or(first.since),
+            false => first.since,
+        };
+        let due = oldest.saturating_add(self.policy.window);
         let full = self.total >= self.policy.max_batch_size;
         if !full && !self.closed && now < due {
             return Next::WaitUntil(due);
@@ -285,12 +332,12 @@ mod tests {
         for (item, size) in [(1, 4), (2, 5), (3, 2), (4, 50), (5, 1)] {
             batcher.push(ms(0), ms(1000), size, item).unwrap();
         }
-        assert_eq!(batcher.batches(), 7);
+        assert_eq!(batcher.batches_before(ms(9)), 7);
         let batches: Vec<_> =
             (0..4).map(|_| batcher.next(ms(if batcher.len() < 3 { 5 } else { 0 }))).collect();
         let run = |items: &[u32]| Next::Run(items.to_vec());
         assert_eq!(batches, [run(&[1, 2]), run(&[3]), run(&[4]), run(&[5])]);
-        assert_eq!((batcher.batches(), batcher.next(ms(9))), (0, Next::Idle));
+        assert_eq!((batcher.batches_before(ms(9)), batcher.next(ms(9))), (0, Next::Idle));
     }
 
     /// Of items of different sizes, the size of each.
@@ -313,6 +360,61 @@ mod tests {
             2 => Just(Event::Replica),
             2 => (0..15u64).prop_map(|time| Event::Pass { time }),
         ]
+    }
+
+    #[test]
+    fn a_lower_priority_waits_only_for_those_that_come_soon_after_it() {
+        let mut batcher = batcher(1, Duration::ZERO, 10);
+        let aging = ms(100);
+        batcher.push_behind(ms(0), ms(9000), 1, aging, 1).unwrap();
+        batcher.push_behind(ms(1), ms(9000), 1, 2 * aging, 2).unwrap();
+        batcher.push_behind(ms(50), ms(9000), 1, Duration::ZERO, 3).unwrap();
+        batcher.push_behind(ms(101), ms(9000), 1, Duration::ZERO, 4).unwrap();
+        let cancelled = batcher.push_behind(ms(101), ms(9000), 1, Duration::ZERO, 5).unwrap();
+        assert_eq!(batcher.batches_before(ms(100)), 2);
+        assert_eq!(batcher.cancel(cancelled), Some(5));
+        let order: Vec<_> = (0..4).map(|_| batcher.next(ms(102))).collect();
+        assert_eq!(order, [3, 1, 4, 2].map(|item| Next::Run(vec![item])));
+    }
+
+    #[test]
+    fn the_window_counts_from_the_oldest_wherever_it_stands() {
+        let mut batcher = batcher(3, ms(5), 10);
+        batcher.push_behind(ms(0), ms(1000), 1, ms(100), 1).unwrap();
+        batcher.push(ms(4), ms(1000), 1, 2).unwrap();
+        assert_eq!(batcher.next(ms(4)), Next::WaitUntil(ms(5)));
+        assert_eq!(batcher.next(ms(5)), Next::Run(vec![2, 1]));
+    }
+
+    proptest! {
+        /// Requests go in the order of their priority and then of their coming; none is overtaken by one that comes later than the aging of
+        /// its levels; each is taken once; any can be cancelled.
+        #[test]
+        fn priorities_go_first_and_starve_nobody(
+            events in prop::collection::vec((0..4u32, 0..30u64, 0..6usize), 1..120)
+        ) {
+            let aging = 20;
+            let mut batcher = batcher(1, Duration::ZERO, 1000);
+            let (mut now, mut waiting) = (0, Vec::<(u64, u64, u64)>::new()); // rank, since, id
+            for (level, passed, then) in events {
+                now += passed;
+                let delay = u64::from(level) * aging;
+                let id = batcher.push_behind(ms(now), ms(1 << 40), 1, ms(delay), level).unwrap();
+                waiting.push((now + delay, now, id));
+                if then == 0 {
+                    let (.., id) = waiting.swap_remove(waiting.len() / 2);
+                    prop_assert!(batcher.cancel(id).is_some());
+                } else if then < 4 {
+                    let at = (0..waiting.len()).min_by_key(|at| (waiting[*at].0, waiting[*at].2)).unwrap();
+                    let (rank, since, _) = waiting.swap_remove(at);
+                    prop_assert_eq!(batcher.next(ms(now)), Next::Run(vec![((rank - since) / aging) as u32]));
+                    // Whoever was passed over came less than the aging of its levels before.
+                    prop_assert!(waiting.iter().all(|other| other.1 > since || since - other.1 <= other.0 - other.1));
+                }
+                prop_assert_eq!(batcher.len(), waiting.len());
+                prop_assert_eq!(batcher.batches_before(ms(1 << 41)), waiting.len());
+            }
+        }
     }
 
     proptest! {

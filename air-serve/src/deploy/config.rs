@@ -27,6 +27,8 @@ pub enum Execution {
     Inline,
     /// On replica threads.
     Thread,
+    /// Side by side on each replica's thread; only for [async models](crate::AsyncModel), which with `auto` are called so anyway.
+    Async,
 }
 
 /// How a deployment is run.
@@ -47,6 +49,15 @@ pub struct DeploymentConfig {
     pub batch_wait_timeout_s: f64,
     /// Requests that may wait; one more is refused with 503 (default 1000).
     pub max_queued_requests: usize,
+    /// Requests that a replica of an [async model](crate::AsyncModel) answers side by side (default 100).
+    pub max_ongoing_requests: usize,
+    /// Priorities that requests may have, from 1, which goes first (default 0: all are equal, whatever they ask for).
+    pub priority_levels: u8,
+    /// The priority of a request that asks for none (default: the one in the middle).
+    pub default_priority_level: Option<u8>,
+    /// How long a request goes before those of the priority above that come after it, in seconds (default 5). So a request of priority n is
+    /// overtaken only by those that come within n - 1 times as long.
+    pub priority_aging_s: f64,
     /// How long a caller waits for its answer, in seconds (default 30).
     pub request_timeout_s: f64,
     /// Where the model is called.
@@ -78,6 +89,10 @@ impl Default for DeploymentConfig {
             max_batch_size: 1,
             batch_wait_timeout_s: 0.0,
             max_queued_requests: 1000,
+            max_ongoing_requests: 100,
+            priority_levels: 0,
+            default_priority_level: None,
+            priority_aging_s: 5.0,
             request_timeout_s: 30.0,
             execution: Execution::Auto,
             autoscaling_config: None,
@@ -119,6 +134,21 @@ impl DeploymentConfig {
         within("max_batch_size", self.max_batch_size, 1 << 16)?;
         within("max_queued_requests", self.max_queued_requests, 1 << 20)?;
         within("stream_buffer_items", self.stream_buffer_items, 1 << 16)?;
+        within("max_ongoing_requests", self.max_ongoing_requests, 1 << 16)?;
+        if let Some(level) = self.default_priority_level
+            && !(1..=self.priority_levels).contains(&level)
+        {
+            return Err(ServeError::config(format!(
+                "default_priority_level is {level}, it must be 1 to priority_levels, which is {}",
+                self.priority_levels
+            )));
+        }
+        if !(0.0..=3600.0).contains(&self.priority_aging_s) {
+            return Err(ServeError::config(format!(
+                "priority_aging_s is {}, it must be 0 to 3600",
+                self.priority_aging_s
+            )));
+        }
         if !(0.0..=60.0).contains(&self.batch_wait_timeout_s) {
             return Err(ServeError::config(format!(
                 "batch_wait_timeout_s is {}, it must be 0 to 60",
@@ -159,6 +189,17 @@ impl DeploymentConfig {
 
     pub(crate) fn stream_idle_timeout(&self) -> Duration {
         Duration::from_secs_f64(self.stream_idle_timeout_s)
+    }
+
+    /// How much later than it does a request of this priority counts as having come.
+    pub(crate) fn delay_of(&self, priority: u8) -> Duration {
+        if self.priority_levels == 0 {
+            return Duration::ZERO;
+        }
+        let middle = self.priority_levels / 2 + 1;
+        let asked = if priority == 0 { self.default_priority_level.unwrap_or(middle) } else { priority };
+        let behind = asked.min(self.priority_levels) - 1;
+        Duration::from_secs_f64(self.priority_aging_s * f64::from(behind))
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
@@ -261,10 +302,25 @@ mod tests {
             ("[autoscaling_config]\nreplicas = 7", "unknown field"),
             ("startup_timeout_s = 0", "startup_timeout_s is 0"),
             ("max_surge_percent = 101", "max_surge_percent"),
+            ("priority_levels = 2\ndefault_priority_level = 3", "must be 1 to priority_levels, which is 2"),
+            ("default_priority_level = 1", "must be 1 to priority_levels, which is 0"),
+            ("priority_aging_s = -1", "priority_aging_s is -1"),
+            ("max_ongoing_requests = 0", "max_ongoing_requests is 0"),
         ] {
             let error = from_toml(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_priority_counts_as_coming_later_where_there_are_levels() {
+        let config = from_toml("priority_levels = 3\npriority_aging_s = 2").unwrap();
+        let delays =
+            |config: &DeploymentConfig| [0, 1, 2, 3, 9].map(|level| config.delay_of(level).as_secs());
+        assert_eq!(delays(&config), [2, 0, 2, 4, 4], "none is the middle, too low is the last");
+        let config = from_toml("priority_levels = 3\ndefault_priority_level = 3").unwrap();
+        assert_eq!(delays(&config), [10, 0, 5, 10, 10]);
+        assert_eq!(delays(&DeploymentConfig::default()), [0; 5]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::handle::DeploymentHandle;
 use super::reconcile::{State, Update, Version};
 use super::rollout::Rollout;
 use super::status::DeploymentStatus;
-use super::switch::Switch;
+use super::switch::{Split, Switch};
 use super::{DeploymentConfig, Erased};
 use crate::error::ServeError;
 use crate::metrics::Metrics;
@@ -97,8 +97,9 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
         let bell: Arc<OnceLock<Mailbox<Keeper>>> = Arc::default();
         let (clock, config) = (ground.runtime.clock().clone(), deployment.config.clone());
         let label = deployment.version.clone();
+        let switch = Arc::clone(&deployment.switch);
         let core = Core::new(deployment, Arc::clone(&metrics), clock, ringing(&bell));
-        let switch = Arc::new(Switch::new(Arc::clone(&core)));
+        switch.set(Split { main: Arc::clone(&core), other: None });
         let (done, outcome) = Outcome::new();
         let mut state = State::new(ground.runtime.clone(), metrics, Arc::clone(&switch));
         state.add_version(label, core, config.clone());
@@ -192,9 +193,10 @@ impl<I: Send + 'static, O: Send + 'static> Running for Controller<I, O> {
     }
 
     fn is_up(&self) -> bool {
-        let split = self.switch.split();
-        let other = split.other.as_ref().is_some_and(|(core, _)| core.is_up());
-        split.main.is_up() || other || self.state.lock().sleeps()
+        let up = self.switch.split().is_some_and(|split| {
+            split.main.is_up() || split.other.as_ref().is_some_and(|(core, _)| core.is_up())
+        });
+        up || self.state.lock().sleeps()
     }
 
     fn close(&self) -> Outcome {
@@ -218,7 +220,12 @@ impl<I: Send + 'static, O: Send + 'static> Running for Controller<I, O> {
         if let Some(share) = canary {
             valid_share(share).map_err(|reason| self.refused(reason))?;
         }
-        self.change(|state| self.begin_update(state, *to, canary))
+        self.change(|state| {
+            let switch = Arc::clone(&to.switch);
+            let outcome = self.begin_update(state, *to, canary)?;
+            switch.connect(&self.switch);
+            Ok(outcome)
+        })
     }
 
     fn promote(&self, canary: Option<f64>) -> Result<Outcome, ServeError> {

@@ -13,10 +13,12 @@ use tokio::sync::oneshot;
 
 use super::autoscale::Load;
 use super::batch::{Batcher, Next, Refused};
+use super::beside::Bell;
 use super::config::{DeploymentConfig, Execution};
+use super::context::{self, Along, Terms};
 use super::courier;
 use super::drain::DrainRate;
-use super::handle::{Submitted, Ticket};
+use super::handle::{Patience, Submitted, Ticket};
 use super::mode::Chooser;
 use super::pace::Pace;
 use super::slot::Slot;
@@ -43,6 +45,9 @@ pub(crate) struct Job<I, O> {
     pub size: usize,
     /// It is on its second try.
     pub again: bool,
+    /// 0 says nothing.
+    pub priority: u8,
+    pub along: Option<Arc<Along>>,
     pub reply: courier::Sender<O>,
 }
 
@@ -60,7 +65,7 @@ pub(super) struct Queue<I, O> {
 }
 
 impl<I, O> Queue<I, O> {
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.batcher.len() + self.again.len()
     }
 }
@@ -102,6 +107,9 @@ pub(crate) struct Core<I, O> {
     pub(super) slots: ArcSwap<Vec<Arc<Slot<I, O>>>>,
     pub(super) queue: Mutex<Queue<I, O>>,
     work: Condvar,
+    /// The same for async replicas, once there are any.
+    pub(super) bell: Bell,
+    pub(super) is_async: AtomicBool,
     /// Length of the queue, for a look without its lock.
     queued: AtomicUsize,
     pub(super) inline: AtomicBool,
@@ -119,7 +127,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         clock: Clock,
         poke: Poke,
     ) -> Arc<Self> {
-        let Erased { name, config, factory, check, warm_up, spare, size, streams, version: _ } = deployment;
+        let Erased { name, config, factory, check, warm_up, spare, size, streams, .. } = deployment;
         let queue = Queue {
             batcher: Batcher::new(config.policy()),
             again: VecDeque::new(),
@@ -142,6 +150,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             user_config_number: AtomicU64::new(0),
             queue: Mutex::new(queue),
             work: Condvar::new(),
+            bell: Bell::default(),
+            is_async: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             inline: AtomicBool::new(config.execution == Execution::Inline),
             chooser: Mutex::new(Chooser::new()),
@@ -159,8 +169,15 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
 
     /// Takes a request that is to be answered within this limit and the deployment's: answers it in place, queues it, or refuses it. A version
     /// that is closed gives it back.
-    pub(crate) fn submit(self: &Arc<Self>, input: I, limit: Option<Duration>) -> Result<Submitted<O>, I> {
-        let limit = limit.map_or(self.timeout, |limit| limit.min(self.timeout));
+    pub(crate) fn submit(self: &Arc<Self>, input: I, terms: &Terms) -> Result<Submitted<O>, I> {
+        let limit = terms.limit.map_or(self.timeout, |limit| limit.min(self.timeout));
+        let inherited = match context::inherit(&self.name, || self.now(), limit, terms.priority) {
+            Ok(inherited) => inherited,
+            Err(error) => return Ok(Submitted::Done(Err(error))),
+        };
+        let own = (limit, terms.priority, None);
+        let (limit, priority, circle) =
+            inherited.map_or(own, |theirs| (theirs.limit, theirs.priority, theirs.circle));
         if let Some(check) = &self.check
             && let Err(error) = check(&input)
         {
@@ -169,7 +186,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
         let is_idle = self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0;
         let input = if is_idle && size <= LARGEST_INLINE {
-            match self.answer_inline(input, limit) {
+            match self.answer_inline(input, limit, priority) {
                 Ok(submitted) => return Ok(submitted),
                 Err(input) => input,
             }
@@ -179,21 +196,26 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let (reply, receiver) = courier::channel();
         let now = self.now();
         let deadline = now.saturating_add(limit);
-        let job = Job { input: Some(input), since: now, deadline, size, again: false, reply };
+        let along = context::along(terms.model.as_ref());
+        let job =
+            Job { input: Some(input), since: now, deadline, size, again: false, priority, along, reply };
+        let delay = self.config.delay_of(priority);
         let mut queue = self.queue.lock();
-        if let Some(wait) = self.too_long(&queue, limit) {
+        if let Some(wait) = self.too_long(&queue, now, limit, delay) {
             drop(queue);
             self.metrics.refused();
             let deployment = Arc::clone(&self.name);
             return Ok(Submitted::Done(Err(CallError::TooLate { deployment, wait, limit })));
         }
-        match queue.batcher.push(now, deadline, size, job) {
+        match queue.batcher.push_behind(now, deadline, size, delay, job) {
             Ok(id) => {
                 self.note_length(&queue);
                 drop(queue);
                 if self.steps() {
                     // The one that is woken might have no room beside what it works on.
                     self.work.notify_all();
+                } else if self.is_async.load(Ordering::Relaxed) {
+                    self.bell.arrived.notify_one();
                 } else {
                     self.work.notify_one();
                 }
@@ -201,7 +223,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                     // Nobody is there to take it: whoever looks after the deployment should know at once.
                     (self.poke)();
                 }
-                Ok(self.waiting(receiver, Some(id), limit))
+                Ok(self.waiting(receiver, Some(id), limit, circle))
             }
             Err(Refused::Full(_)) => {
                 let queued = queue.batcher.len();
@@ -225,18 +247,26 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         receiver: oneshot::Receiver<Reply<O>>,
         id: Option<u64>,
         limit: Duration,
+        circle: Option<Arc<str>>,
     ) -> Submitted<O> {
         let ticket = id.map_or_else(Ticket::none, |id| Ticket::new(Arc::clone(self) as _, id));
-        Submitted::Waiting { receiver, ticket, timeout: limit }
+        Submitted::Waiting { receiver, ticket, patience: Patience { limit, circle } }
     }
 
     /// How long a request would wait, if that is longer than it may: better told at once.
-    fn too_long(&self, queue: &Queue<I, O>, limit: Duration) -> Option<Duration> {
+    fn too_long(
+        &self,
+        queue: &Queue<I, O>,
+        now: Duration,
+        limit: Duration,
+        delay: Duration,
+    ) -> Option<Duration> {
         if queue.len() == 0 {
             return None;
         }
-        let batches = queue.again.len() + queue.batcher.batches();
-        queue.pace.wait(batches, self.slots.load().len()).filter(|wait| *wait > limit)
+        let beside = if self.is_async.load(Ordering::Relaxed) { self.config.max_ongoing_requests } else { 1 };
+        let batches = queue.again.len() + queue.batcher.batches_before(now.saturating_add(delay));
+        queue.pace.wait(batches, self.slots.load().len() * beside).filter(|wait| *wait > limit)
     }
 
     /// Waits until there is something for this replica to do.
@@ -298,8 +328,14 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         }
     }
 
+    /// Every replica is to look at what has changed.
+    fn notify_all(&self) {
+        self.work.notify_all();
+        self.bell.changed.notify_waiters();
+    }
+
     /// Takes out what has run out of time, or is about to.
-    fn expired(queue: &mut Queue<I, O>, now: Duration) -> Vec<Job<I, O>> {
+    pub(super) fn expired(queue: &mut Queue<I, O>, now: Duration) -> Vec<Job<I, O>> {
         let mut late = queue.batcher.expire(now);
         if let Some(typical) = queue.pace.typical() {
             late.extend(queue.batcher.hopeless(now.saturating_add(typical)));
@@ -329,7 +365,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         }
     }
 
-    fn note_length(&self, queue: &MutexGuard<'_, Queue<I, O>>) {
+    pub(super) fn note_length(&self, queue: &MutexGuard<'_, Queue<I, O>>) {
         let before = self.queued.swap(queue.len(), Ordering::Relaxed);
         if before != queue.len() {
             self.metrics.queued(queue.len() as f64 - before as f64);
@@ -349,7 +385,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         queue.again.extend(jobs);
         self.note_length(&queue);
         drop(queue);
-        self.work.notify_all();
+        self.notify_all();
     }
 
     /// Takes out all that waits.
@@ -360,7 +396,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self.note_length(&queue);
         drop(queue);
         // Replicas that wait for more, for company say, look again.
-        self.work.notify_all();
+        self.notify_all();
         jobs
     }
 
@@ -379,12 +415,15 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 self.check.as_ref().zip(job.input.as_ref()).and_then(|(check, input)| check(input).err());
             match unfit {
                 Some(error) => drop(job.reply.send(Err(error))),
-                None => queue.batcher.admit(now, job.deadline, job.size, job),
+                None => {
+                    let delay = self.config.delay_of(job.priority);
+                    queue.batcher.admit(now, job.deadline, job.size, delay, job);
+                }
             }
         }
         self.note_length(&queue);
         drop(queue);
-        self.work.notify_all();
+        self.notify_all();
     }
 
     /// Changes something about a replica that may be waiting, and wakes it.
@@ -398,7 +437,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     /// Wakes every replica, so that each looks at what has changed. The lock orders this after their last look.
     pub(crate) fn wake(&self) {
         drop(self.queue.lock());
-        self.work.notify_all();
+        self.notify_all();
     }
 
     /// Lets no request in any more; what waits is still answered.
@@ -407,7 +446,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         queue.closed = true;
         queue.batcher.close();
         drop(queue);
-        self.work.notify_all();
+        self.notify_all();
     }
 
     /// Requests that wait.
@@ -423,6 +462,10 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     /// The user configuration and its number.
     pub(crate) fn user_config(&self) -> (u64, Option<Value>) {
         self.user_config.lock().clone()
+    }
+
+    pub(super) fn user_config_number(&self) -> u64 {
+        self.user_config_number.load(Ordering::Acquire)
     }
 
     /// Changes the user configuration; every replica takes it before its next batch. Returns its number.

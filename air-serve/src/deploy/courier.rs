@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -103,6 +104,16 @@ impl<O> Sender<O> {
     /// Sends an answer by itself. It comes back if nobody waits for it any more.
     pub(crate) fn send(self, reply: Reply<O>) -> Result<(), Reply<O>> {
         self.sender.send(reply)
+    }
+
+    /// Whether nobody waits any more; otherwise the waker is told when that is so.
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sender.poll_closed(cx)
+    }
+
+    /// Waits until nobody waits any more.
+    pub(crate) async fn closed(&mut self) {
+        self.sender.closed().await;
     }
 
     /// Whether nobody waits any more.

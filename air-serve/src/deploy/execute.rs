@@ -10,11 +10,13 @@ use parking_lot::MutexGuard;
 
 use super::AnyModel;
 use super::config::Execution;
+use super::context;
 use super::core::{Core, End, Job, Taken};
 use super::courier;
 use super::handle::Submitted;
 use super::slot::Slot;
 use crate::error::{CallError, chain};
+use crate::model::Model;
 
 /// How long an inline caller waits for a slot before it queues instead: a few calls of a cheap model.
 const SLOT_PATIENCE: Duration = Duration::from_micros(200);
@@ -34,6 +36,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let (number, user_config) = self.user_config();
         let built = caught(|| {
             let mut model = (self.factory)()?;
+            self.suits(&*model)?;
             if let Some(user_config) = &user_config {
                 model.reconfigure(user_config).map_err(|error| format!("user_config: {}", chain(&error)))?;
             }
@@ -55,6 +58,24 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         drop(place);
         (self.poke)();
         Ok(())
+    }
+
+    /// Whether the settings suit this kind of model.
+    fn suits(&self, model: &dyn Model<In = I, Out = O>) -> Result<(), BoxError> {
+        let is_async = model.beside().is_some();
+        self.is_async.store(is_async, Ordering::Release);
+        match (is_async, self.config.execution) {
+            (true, Execution::Inline | Execution::Thread) => {
+                Err("its model is async: leave execution at `auto`, or make it `async`".into())
+            }
+            (true, _) if self.config.batches() => {
+                Err("its model is async, which takes requests one by one: leave max_batch_size at 1".into())
+            }
+            (false, Execution::Async) => {
+                Err("execution is `async` and its model is not: use each_async, or an AsyncModel".into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Pulls and answers until the replica is to end or its model is lost.
@@ -105,7 +126,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 
     /// Gives a replica the user configuration there is now.
-    fn reconfigure(&self, slot: &Slot<I, O>) {
+    pub(super) fn reconfigure(&self, slot: &Slot<I, O>) {
         let (number, value) = self.user_config();
         let mut place = slot.model.lock();
         let Some(model) = place.as_mut() else { return slot.lose("its model is gone".into()) };
@@ -131,7 +152,12 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 
     /// Runs one request on the caller's thread, if a slot is free soon; gives the input back otherwise.
-    pub(super) fn answer_inline(self: &Arc<Self>, input: I, limit: Duration) -> Result<Submitted<O>, I> {
+    pub(super) fn answer_inline(
+        self: &Arc<Self>,
+        input: I,
+        limit: Duration,
+        priority: u8,
+    ) -> Result<Submitted<O>, I> {
         thread_local! {
             static PREFERRED: usize = {
                 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -153,7 +179,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let Some((slot, guard)) = found else { return Err(input) };
         let copy = self.spare.as_ref().map(|spare| spare(&input));
         let aside = courier::aside();
-        let outcome = self.call(slot, guard, vec![input]);
+        let outcome = self.call(slot, guard, vec![input], Some((limit, priority)));
         drop(aside);
         match outcome {
             Outcome::Answers(mut answers) => match answers.pop() {
@@ -164,8 +190,10 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 let (reply, receiver) = courier::channel();
                 let since = self.now();
                 let deadline = since.saturating_add(limit);
-                self.after_loss_try(vec![Job { input: copy, since, deadline, size: 1, again: true, reply }]);
-                Ok(self.waiting(receiver, None, limit))
+                let along = context::along(None);
+                let job = Job { input: copy, since, deadline, size: 1, again: true, priority, along, reply };
+                self.after_loss_try(vec![job]);
+                Ok(self.waiting(receiver, None, limit, None))
             }
             Outcome::Failed(error) | Outcome::Lost(error) => Ok(Submitted::Done(Err(error))),
         }
@@ -202,7 +230,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             return;
         }
         *slot.hand.lock() = hand;
-        let outcome = self.call(slot, guard, inputs);
+        let outcome = self.call(slot, guard, inputs, None);
         // Empty if it was given up meanwhile: then they have been answered.
         let hand = std::mem::take(&mut *slot.hand.lock());
         match outcome {
@@ -250,12 +278,13 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         }
     }
 
-    /// Calls the model. It gives as many answers as there are inputs, or none.
+    /// Calls the model; inline on behalf of a request of this limit and priority. It gives as many answers as there are inputs, or none.
     fn call(
         &self,
         slot: &Slot<I, O>,
         mut guard: MutexGuard<'_, Option<AnyModel<I, O>>>,
         inputs: Vec<I>,
+        inline: Option<(Duration, u8)>,
     ) -> Outcome<O> {
         let size = inputs.len();
         let replica = || Arc::clone(&slot.name);
@@ -265,7 +294,13 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         };
         let start = self.now();
         slot.work().begin(start, size);
-        let outcome = catch_unwind(AssertUnwindSafe(|| (model.predict(inputs), model.running())));
+        let predict = || catch_unwind(AssertUnwindSafe(|| (model.predict(inputs), model.running())));
+        let outcome = match inline {
+            None => predict(),
+            Some((limit, priority)) => {
+                context::inline(&self.name, start.saturating_add(limit), priority, predict)
+            }
+        };
         let end = self.now();
         slot.work().end(end);
         let took = end.saturating_sub(start);
@@ -281,9 +316,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 }
                 return Outcome::Answers(answers);
             }
-            Ok(Err(error)) => {
-                return Outcome::Failed(CallError::Failed { replica: replica(), reason: chain(&error) });
-            }
+            Ok(Err(error)) => return Outcome::Failed(failed(&slot.name, &error)),
             Ok(Ok(answers)) => {
                 let error = wrong_batch(slot, size, answers.len());
                 (format!("gave {} answers to a batch of {size}", answers.len()).into(), error)
@@ -328,6 +361,14 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 }
 
+/// The error of a model. That a call it made was refused or came too late is told as what it is.
+pub(super) fn failed(replica: &Arc<str>, error: &BoxError) -> CallError {
+    match error.downcast_ref::<CallError>() {
+        Some(of_its_call) if of_its_call.status() > 500 => of_its_call.clone(),
+        _ => CallError::Failed { replica: Arc::clone(replica), reason: chain(error) },
+    }
+}
+
 fn wrong_batch<I, O>(slot: &Slot<I, O>, expected: usize, got: usize) -> CallError {
     CallError::WrongBatch { replica: Arc::clone(&slot.name), expected, got }
 }
@@ -346,7 +387,7 @@ fn drop_model<I, O>(model: AnyModel<I, O>) {
 }
 
 /// What a panic's payload says.
-fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without a message")

@@ -6,10 +6,13 @@
 //! |---|---|
 //! | `handle` | what callers hold, and a call under way |
 //! | `switch` | which version gets a request |
+//! | `context` | what goes along with a request to the calls made for it |
+//! | `dependency` | which deployments a deployment calls |
 //! | `core` | one version: its queue |
 //! | `batch` | when to dispatch what: pure |
 //! | `slot` | where a replica keeps its model |
 //! | `courier` | how the answers of a batch travel back |
+//! | `beside` | what async replicas do |
 //! | `execute` | what replicas do, and what becomes of the requests of one that is lost |
 //! | `step` | what a replica still works on after it has answered: streams |
 //! | `mode` | whether a model is cheap enough to be called in place: pure |
@@ -32,10 +35,13 @@
 
 mod autoscale;
 mod batch;
+mod beside;
 mod config;
+pub(crate) mod context;
 mod control;
 mod core;
 mod courier;
+mod dependency;
 mod drain;
 mod execute;
 mod fleet;
@@ -57,8 +63,11 @@ use air_core::BoxError;
 
 pub use autoscale::AutoscalingConfig;
 pub use config::{DeploymentConfig, Execution};
+pub use context::RequestContext;
 pub(crate) use control::{Controller, Ground, Outcome, Running};
 pub(crate) use courier::deliver;
+pub use dependency::Handles;
+pub(crate) use dependency::{Line, waves};
 pub(crate) use handle::Unpark;
 pub use handle::{Call, DeploymentHandle};
 pub use status::{
@@ -72,6 +81,7 @@ use crate::model::Model;
 use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
 use crate::stream::{Generate, Generator, Items, Stream};
 use crate::v2::Reach;
+use switch::Switch;
 
 /// A model of any type that takes and gives these.
 pub(crate) type AnyModel<I, O> = Box<dyn Model<In = I, Out = O>>;
@@ -107,6 +117,9 @@ pub struct Deployment<M: Model> {
     pub(crate) reach: Option<Reach<M::In, M::Out>>,
     /// The language model it has.
     pub(crate) llm: Option<Llm>,
+    /// The deployments it calls.
+    pub(crate) uses: Vec<Arc<dyn Line>>,
+    switch: Arc<Switch<M::In, M::Out>>,
 }
 
 /// A deployment without the type of its model, so that a model of another type can take its place.
@@ -120,6 +133,8 @@ pub(crate) struct Erased<I, O> {
     pub spare: Option<Spare<I>>,
     pub size: Option<Size<I>>,
     pub streams: Option<AsStream<O>>,
+    /// What its handles point at.
+    pub switch: Arc<Switch<I, O>>,
 }
 
 impl<M: Model> Deployment<M> {
@@ -129,10 +144,12 @@ impl<M: Model> Deployment<M> {
         factory: impl Fn() -> Result<M, BoxError> + Send + Sync + 'static,
     ) -> Self {
         let factory = move || Ok(Box::new(factory()?) as AnyModel<M::In, M::Out>);
-        let config = DeploymentConfig::default();
+        let (name, config) = (name.into(), DeploymentConfig::default());
         Deployment {
-            name: name.into(),
+            switch: Arc::new(Switch::new(Arc::clone(&name))),
+            name,
             config,
+            uses: Vec::new(),
             factory: Arc::new(factory),
             check: None,
             version: None,
@@ -143,6 +160,39 @@ impl<M: Model> Deployment<M> {
             reach: None,
             llm: None,
         }
+    }
+
+    /// A deployment that calls others: `factory` is given handles of them, which it [uses](Self::uses).
+    ///
+    /// ```
+    /// use air_serve::{App, Deployment, each, run};
+    ///
+    /// let length = Deployment::new("length", || Ok(each(|text: String| Ok(text.len()))));
+    /// let is_long = Deployment::composed("is_long", length.handle(), |length| {
+    ///     Ok(each(move |text: String| Ok(length.call_blocking(text)? > 10)))
+    /// });
+    /// let server = run(App::new().with_http(|http| http.port = 0).deploy(length).route("/is_long", is_long))?;
+    /// assert!(!server.handle::<String, bool>("is_long")?.call_blocking("short".into())?);
+    /// # Ok::<(), air_core::BoxError>(())
+    /// ```
+    pub fn composed<H: Handles>(
+        name: impl Into<Arc<str>>,
+        handles: H,
+        factory: impl Fn(H) -> Result<M, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        let uses = handles.clone();
+        Deployment::new(name, move || factory(handles.clone())).uses(&uses)
+    }
+
+    /// Says which others its models call. A deploy is refused that does not have them; they start before it and end after it.
+    pub fn uses(mut self, handles: &impl Handles) -> Self {
+        handles.lines(&mut self.uses);
+        self
+    }
+
+    /// A handle for other deployments to call it by, which can be had before it runs. It stays good through updates.
+    pub fn handle(&self) -> DeploymentHandle<M::In, M::Out> {
+        DeploymentHandle::new(Arc::clone(&self.switch))
     }
 
     /// Replaces all settings.
@@ -194,19 +244,9 @@ impl<M: Model> Deployment<M> {
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
         let Deployment {
-            name,
-            config,
-            factory,
-            check,
-            version,
-            warm_up,
-            spare,
-            size,
-            streams,
-            reach: _,
-            llm: _,
+            name, config, factory, check, version, warm_up, spare, size, streams, switch, ..
         } = self;
-        Erased { name, config, factory, check, version, warm_up, spare, size, streams }
+        Erased { name, config, factory, check, version, warm_up, spare, size, streams, switch }
     }
 }
 

@@ -4,11 +4,16 @@
 //! through a mailbox. A worker is one life: who looks after the deployment starts the next one.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use air_core::{BoxError, CoreError, Cx, Handle, Mailbox, Message, Restart, RuntimeHandle, Spec, Worker};
+use air_core::{
+    BoxError, CoreError, Cx, Handle, HandleAsync, Mailbox, Message, Restart, RuntimeHandle, Spec, Worker,
+};
 
+use super::context::{self, Caller, Executing};
 use super::core::{Core, End};
 use super::slot::Slot;
+use crate::model::Start;
 
 /// One life of a replica. Dropping it changes nothing.
 pub(crate) struct Life<I: Send + 'static, O: Send + 'static> {
@@ -86,13 +91,49 @@ impl Message for Pull {
 
 impl<I: Send + 'static, O: Send + 'static> Worker for Replica<I, O> {
     fn started(&mut self, cx: &mut Cx<Self>) -> Result<(), BoxError> {
-        cx.mailbox().try_tell(Pull).map_err(|error| error.reason.to_string().into())
+        let beside = self.slot.model.lock().as_ref().and_then(|model| model.beside());
+        let told = match beside {
+            None => cx.mailbox().try_tell(Pull).map_err(|error| error.reason),
+            Some(start) => cx.mailbox().try_tell(PullBeside(start)).map_err(|error| error.reason),
+        };
+        told.map_err(|reason| reason.to_string().into())
+    }
+}
+
+/// The same, of an async model.
+struct PullBeside<I, O>(Start<I, O>);
+
+impl<I: Send + 'static, O: Send + 'static> Message for PullBeside<I, O> {
+    type Reply = ();
+}
+
+impl<I: Send + 'static, O: Send + 'static> HandleAsync<PullBeside<I, O>> for Replica<I, O> {
+    fn handle_async(
+        &mut self,
+        PullBeside(start): PullBeside<I, O>,
+        cx: &mut Cx<Self>,
+    ) -> impl Future<Output = Result<(), BoxError>> + 'static {
+        let (core, slot) = (Arc::clone(&self.core), Arc::clone(&self.slot));
+        let mailbox = cx.mailbox().clone();
+        async move {
+            let how = match core.pull_beside(&slot, start).await {
+                End::Left => Ok(()),
+                End::Lost(reason) => Err(reason),
+            };
+            core.leave(&slot, how.clone());
+            mailbox.stop();
+            how.map_err(|reason| reason.to_string().into())
+        }
     }
 }
 
 impl<I: Send + 'static, O: Send + 'static> Handle<Pull> for Replica<I, O> {
     fn handle(&mut self, _: Pull, cx: &mut Cx<Self>) -> Result<(), BoxError> {
-        match self.core.pull(&self.slot) {
+        let working = Working { core: Arc::clone(&self.core), slot: Arc::clone(&self.slot) };
+        let here = context::enter_replica(Arc::new(working));
+        let end = self.core.pull(&self.slot);
+        drop(here);
+        match end {
             End::Left => {
                 self.core.leave(&self.slot, Ok(()));
                 cx.stop();
@@ -104,5 +145,33 @@ impl<I: Send + 'static, O: Send + 'static> Handle<Pull> for Replica<I, O> {
                 Err(reason.to_string().into())
             }
         }
+    }
+}
+
+/// What a replica's model is at work on, for the calls that it makes.
+struct Working<I, O> {
+    core: Arc<Core<I, O>>,
+    slot: Arc<Slot<I, O>>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Executing for Working<I, O> {
+    fn caller(&self) -> Option<Caller> {
+        let hand = self.slot.hand.lock();
+        let first = hand.first()?;
+        let priority = hand.iter().map(|job| job.priority).filter(|priority| *priority > 0).min();
+        Some(Caller {
+            deployment: Arc::clone(&self.core.name),
+            deadline: hand.iter().map(|job| job.deadline).max()?,
+            priority: priority.unwrap_or(0),
+            along: first.along.clone(),
+        })
+    }
+
+    fn poll_abandoned(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut hand = self.slot.hand.lock();
+        // All are asked, so that each that is left tells when it goes.
+        let gone =
+            hand.iter_mut().filter_map(|job| job.reply.poll_closed(cx).is_ready().then_some(())).count();
+        if !hand.is_empty() && gone == hand.len() { Poll::Ready(()) } else { Poll::Pending }
     }
 }

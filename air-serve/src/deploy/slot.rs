@@ -117,6 +117,8 @@ pub(crate) struct Work {
     /// Nanoseconds on the deployment's clock, plus one; 0 when idle.
     since: AtomicU64,
     requests: AtomicUsize,
+    /// Requests side by side, of an async model.
+    beside: AtomicUsize,
     /// Nanoseconds at work so far, without the call under way.
     total: AtomicU64,
 }
@@ -151,7 +153,27 @@ impl Work {
 
     /// Requests in the call under way.
     pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
+        self.requests.load(Ordering::Relaxed) + self.beside.load(Ordering::Relaxed)
+    }
+
+    /// An async model is asked to go on with a request.
+    pub(crate) fn enter(&self, now: Duration) {
+        self.since.store(nanos(now) + 1, Ordering::Release);
+    }
+
+    /// It has returned.
+    pub(crate) fn leave(&self) {
+        self.since.store(0, Ordering::Release);
+    }
+
+    /// Requests more are under way side by side.
+    pub(crate) fn add(&self, requests: usize) {
+        self.beside.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// So many of them are over.
+    pub(crate) fn take(&self, requests: usize) {
+        self.beside.fetch_sub(requests, Ordering::Relaxed);
     }
 
     /// Time at work so far.

@@ -1,11 +1,11 @@
 //! Which version of a deployment gets a request.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
+use super::context::Terms;
 use super::core::Core;
 use super::handle::Submitted;
 use super::rollout::takes_turn;
@@ -18,41 +18,59 @@ pub(crate) struct Split<I, O> {
     pub other: Option<(Arc<Core<I, O>>, f64)>,
 }
 
-/// What all handles of a deployment point at.
+/// What all handles of a deployment point at, before it runs too.
 pub(crate) struct Switch<I, O> {
     name: Arc<str>,
-    split: ArcSwap<Split<I, O>>,
+    /// Nothing until the deployment runs.
+    split: ArcSwapOption<Split<I, O>>,
     /// Counts requests while there are two versions.
     turn: AtomicU64,
+    /// What leads to the deployment instead, where another one was deployed under this name.
+    other: OnceLock<Arc<Switch<I, O>>>,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Switch<I, O> {
-    pub(crate) fn new(main: Arc<Core<I, O>>) -> Self {
-        let name = Arc::clone(&main.name);
-        Switch { name, split: ArcSwap::from_pointee(Split { main, other: None }), turn: AtomicU64::new(0) }
+    pub(crate) fn new(name: Arc<str>) -> Self {
+        Switch { name, split: ArcSwapOption::empty(), turn: AtomicU64::new(0), other: OnceLock::new() }
     }
 
     /// From now on requests go there. What a version has let in stays with it.
     pub(crate) fn set(&self, split: Split<I, O>) {
-        self.split.store(Arc::new(split));
+        self.split.store(Some(Arc::new(split)));
     }
 
-    pub(crate) fn split(&self) -> Arc<Split<I, O>> {
+    pub(crate) fn split(&self) -> Option<Arc<Split<I, O>>> {
         self.split.load_full()
     }
 
-    /// Takes a request that is to be answered within this limit and the deployment's: answers it in place, queues it, or refuses it.
-    pub(crate) fn submit(&self, mut input: I, limit: Option<Duration>) -> Submitted<O> {
+    /// From now on requests go where those of another switch go, if this one has no deployment of its own.
+    pub(crate) fn connect(self: &Arc<Self>, to: &Arc<Self>) {
+        if !Arc::ptr_eq(self, to) {
+            let _ = self.other.set(Arc::clone(to));
+        }
+    }
+
+    /// Takes a request on these terms: answers it in place, queues it, or refuses it.
+    pub(crate) fn submit(&self, mut input: I, terms: &Terms) -> Submitted<O> {
         loop {
             let split = self.split.load();
-            match self.pick(&split).submit(input, limit) {
+            let Some(now) = &*split else { return self.elsewhere(input, terms) };
+            match self.pick(now).submit(input, terms) {
                 Ok(submitted) => return submitted,
                 Err(back) => input = back,
             }
             // The version was closed. If that is because another has taken over, the split has changed before.
-            if Arc::ptr_eq(&split, &self.split.load()) {
+            if self.split.load().as_ref().is_some_and(|then| Arc::ptr_eq(now, then)) {
                 return Submitted::Done(Err(CallError::Closed { deployment: Arc::clone(&self.name) }));
             }
+        }
+    }
+
+    #[cold]
+    fn elsewhere(&self, input: I, terms: &Terms) -> Submitted<O> {
+        match self.other.get() {
+            Some(other) => other.submit(input, terms),
+            None => Submitted::Done(Err(CallError::NotRunning { deployment: Arc::clone(&self.name) })),
         }
     }
 
@@ -65,7 +83,7 @@ impl<I: Send + 'static, O: Send + 'static> Switch<I, O> {
 }
 
 impl<I, O> Switch<I, O> {
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Either};
@@ -25,6 +25,7 @@ use super::socket;
 use super::threads::Held;
 use super::tls::Tls;
 use crate::llm::{self, Models};
+use crate::deploy::context::{OnBehalf, with_request};
 use crate::metrics::RouteMetrics;
 use crate::v2::{self, V2, grpc};
 
@@ -56,17 +57,17 @@ impl Front {
         held: Option<&Arc<Held>>,
     ) -> Result<Response<AnyBody>, Infallible> {
         let start = Instant::now();
-        let id = take_or_make(request.headers());
+        let mut id = take_or_make(request.headers());
         let (seen, refusal) = self.policy.as_ref().map(|policy| policy.admit(&request)).unwrap_or_default();
         let route = self.table.load().routes.get(request.uri().path()).cloned();
         let (mut response, status, metrics) = if let Some((refusal, status)) = refusal {
             (refusal, status, &self.other)
         } else if let Some(route) = &route {
-            let response = self.predict(route, request, held).await;
+            let response = self.predict(route, request, held, &mut id).await;
             let status = response.status().as_u16();
             (response, status, &route.metrics)
         } else {
-            self.beside(request).await
+            OnBehalf::of_request(id.clone(), self.beside(request)).await
         };
         let took = start.elapsed();
         metrics.answered(status, took);
@@ -110,6 +111,7 @@ impl Front {
         route: &Arc<Route>,
         request: Request<Incoming>,
         held: Option<&Arc<Held>>,
+        id: &mut HeaderValue,
     ) -> Response<AnyBody> {
         if socket::is_asked(&request) {
             return socket::begin(self, route, request, held).map(Either::Left);
@@ -131,7 +133,7 @@ impl Front {
             Err(refusal) => return refusal.into_response().map(Either::Left),
         };
         let asked = Asked { headers: &head.headers, keep_alive: self.config.stream_keep_alive() };
-        match route.endpoint.answer(&asked, &body) {
+        match with_request(id, || route.endpoint.answer(&asked, &body)) {
             Answered::Now(response) => response.map(Either::Left),
             Answered::Later(response) => response.await.map(Either::Left),
             Answered::Stream(response) => response.await,

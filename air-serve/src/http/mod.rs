@@ -18,6 +18,7 @@
 //! | `stream` | answers that come one item at a time |
 //! | `format` | how their items are written |
 //! | `socket` | WebSockets |
+//! | `terms` | what headers ask for: time, priority, which model |
 //! | `reply` | responses and errors |
 //! | `tls` | certificates, read again when they change |
 //! | `traces` | a span for each request, to OpenTelemetry |
@@ -38,6 +39,7 @@ mod respond;
 mod route;
 mod socket;
 mod stream;
+mod terms;
 mod threads;
 #[cfg(feature = "tls")]
 mod tls;
@@ -59,6 +61,7 @@ pub(crate) use reply::Body;
 pub(crate) use respond::Answer;
 pub use respond::Respond;
 pub(crate) use route::{Route, RouteTable, valid_path};
+pub(crate) use terms::model_id;
 pub(crate) use threads::{Phase, Threads};
 pub(crate) use tls::Tls;
 pub use traces::TracesConfig;

@@ -14,13 +14,14 @@ use serde::de::DeserializeOwned;
 
 use super::front::{AnyBody, Refusal};
 use super::reply::{self, Body};
+use super::terms::terms;
 use crate::deploy::DeploymentHandle;
 use crate::error::CallError;
 use crate::metrics::RouteMetrics;
 
 /// What answers the requests of one route.
 pub(crate) trait Endpoint: Send + Sync {
-    /// Answers a request's body: in place where it can, else later.
+    /// Answers a request's body, on the terms of its headers: in place where it can, else later.
     fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Answered;
 
     /// Answers a message of a WebSocket.
@@ -82,12 +83,16 @@ where
     I: DeserializeOwned + Send + 'static,
     O: Serialize + Send + 'static,
 {
-    fn answer(&self, _: &Asked<'_>, body: &[u8]) -> Answered {
+    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Answered {
         let input: I = match read(body) {
             Ok(input) => input,
             Err(refusal) => return Answered::Now(refusal.into_response()),
         };
-        let mut call = self.0.call(input);
+        let mut call = match terms(asked.headers) {
+            Ok(None) => self.0.call(input),
+            Ok(Some(terms)) => self.0.call_on(input, &terms),
+            Err(refusal) => return Answered::Now(refusal),
+        };
         match call.ready() {
             Some(reply) => Answered::Now(respond(reply)),
             None => Answered::Later(Box::pin(async move { respond(call.await) })),

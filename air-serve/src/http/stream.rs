@@ -19,6 +19,7 @@ use super::format::{self, Format};
 use super::front::{AnyBody, Refusal};
 use super::reply;
 use super::route::{Answered, Asked, Endpoint, Opening, Texts, read};
+use super::terms::terms;
 use crate::deploy::DeploymentHandle;
 use crate::error::CallError;
 use crate::stream::{Chunk, Items, Raw};
@@ -55,7 +56,11 @@ where
             Ok(input) => input,
             Err(refusal) => return Answered::Now(refusal.into_response()),
         };
-        let call = self.handle.call(input);
+        let call = match terms(asked.headers) {
+            Ok(None) => self.handle.call(input),
+            Ok(Some(terms)) => self.handle.call_on(input, &terms),
+            Err(refusal) => return Answered::Now(refusal),
+        };
         let writer = Writer { format: Format::of(asked.headers, self.raw), write: self.write };
         let keep_alive = asked.keep_alive.filter(|_| writer.format == Format::Events);
         Answered::Stream(Box::pin(async move {

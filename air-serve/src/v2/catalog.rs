@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::stream::{self, BoxStream};
@@ -13,6 +12,7 @@ use super::fault::{Fault, Kind};
 use super::infer::{Inference, check_outputs, select};
 use super::signature::{Signature, TensorCodec, shortened};
 use super::tensor::Tensor;
+use crate::deploy::context::Terms;
 use crate::deploy::{DeploymentHandle, Running};
 use crate::error::{CallError, chain};
 use crate::stream::Items;
@@ -42,10 +42,10 @@ impl Drop for Served {
 /// A deployment without the types of its model.
 pub(crate) trait Target: Send + Sync {
     fn signature(&self) -> &Signature;
-    /// Calls the model, within the limit where there is one.
-    fn call(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Outcome;
+    /// Calls the model, on these terms.
+    fn call(&self, inputs: Vec<Tensor>, terms: &Terms) -> Outcome;
     /// Calls the model and gives all its answers, which are several where they are a stream.
-    fn stream(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Answers;
+    fn stream(&self, inputs: Vec<Tensor>, terms: &Terms) -> Answers;
 }
 
 /// Answers of a model, one after the other.
@@ -108,15 +108,12 @@ impl<I: Send + 'static, O: Send + 'static> Target for Coded<I, O> {
         self.codec.signature()
     }
 
-    fn call(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Outcome {
+    fn call(&self, inputs: Vec<Tensor>, terms: &Terms) -> Outcome {
         let input = match self.codec.decode(inputs) {
             Ok(input) => input,
             Err(error) => return Outcome::Now(Err(error.into())),
         };
-        let mut call = match limit {
-            Some(limit) => self.handle.within(limit).call(input),
-            None => self.handle.call(input),
-        };
+        let mut call = self.handle.call_on(input, terms);
         if let Some(reply) = call.ready() {
             return Outcome::Now(encoded(&*self.codec, reply));
         }
@@ -124,9 +121,9 @@ impl<I: Send + 'static, O: Send + 'static> Target for Coded<I, O> {
         Outcome::Later(Box::pin(async move { encoded(&*codec, call.await) }))
     }
 
-    fn stream(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Answers {
+    fn stream(&self, inputs: Vec<Tensor>, terms: &Terms) -> Answers {
         let last = |outputs: Outputs| outputs.map(|outputs| Answer { outputs: Some(outputs), is_last: true });
-        match self.call(inputs, limit) {
+        match self.call(inputs, terms) {
             Outcome::Now(outputs) => once(last(outputs)),
             Outcome::Later(outputs) => stream::once(outputs.map(last)).boxed(),
         }
@@ -144,20 +141,17 @@ impl<I: Send + 'static, T: Send + 'static> Target for CodedItems<I, T> {
         self.codec.signature()
     }
 
-    fn call(&self, _: Vec<Tensor>, _: Option<Duration>) -> Outcome {
+    fn call(&self, _: Vec<Tensor>, _: &Terms) -> Outcome {
         let message = "the answers of this model are streams: use ModelStreamInfer, over gRPC";
         Outcome::Now(Err(Fault::new(Kind::Unsupported, message)))
     }
 
-    fn stream(&self, inputs: Vec<Tensor>, limit: Option<Duration>) -> Answers {
+    fn stream(&self, inputs: Vec<Tensor>, terms: &Terms) -> Answers {
         let input = match self.codec.decode(inputs) {
             Ok(input) => input,
             Err(error) => return once(Err(error.into())),
         };
-        let call = match limit {
-            Some(limit) => self.handle.within(limit).call(input),
-            None => self.handle.call(input),
-        };
+        let call = self.handle.call_on(input, terms);
         let codec = Arc::clone(&self.codec);
         let begun = call.map(|begun| match begun {
             Ok(items) => items.left_stream(),
@@ -227,7 +221,8 @@ impl Served {
         let signature = self.signature();
         check_outputs(signature, &request.outputs)?;
         let inputs = signature.arrange(std::mem::take(&mut request.inputs))?;
-        let outputs = match self.target.call(inputs, request.timeout) {
+        let terms = request.terms();
+        let outputs = match self.target.call(inputs, &terms) {
             Outcome::Now(outputs) => outputs,
             Outcome::Later(outputs) => outputs.await,
         };
@@ -239,7 +234,7 @@ impl Served {
         let signature = self.signature();
         check_outputs(signature, &request.outputs)?;
         let inputs = signature.arrange(std::mem::take(&mut request.inputs))?;
-        let answers = self.target.stream(inputs, request.timeout);
+        let answers = self.target.stream(inputs, &request.terms());
         let (served, wanted) = (Arc::clone(self), std::mem::take(&mut request.outputs));
         let selected = answers.map(move |answer| {
             let Answer { outputs, is_last } = answer?;

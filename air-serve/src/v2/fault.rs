@@ -78,12 +78,15 @@ impl From<CallError> for Fault {
         let kind = match error {
             CallError::Invalid { .. } => Kind::Unfit,
             CallError::Busy { .. } | CallError::TooLate { .. } => Kind::Busy,
-            CallError::Timeout { .. } | CallError::Idle { .. } => Kind::Timeout,
-            CallError::Closed { .. } => return Fault::unavailable(message),
+            CallError::Timeout { .. } | CallError::Circular { .. } | CallError::Idle { .. } => Kind::Timeout,
+            CallError::Closed { .. } | CallError::NotRunning { .. } | CallError::Cancelled => {
+                return Fault::unavailable(message);
+            }
             CallError::Panicked { .. }
             | CallError::Failed { .. }
             | CallError::WrongBatch { .. }
-            | CallError::GivenUp { .. } => Kind::Internal,
+            | CallError::GivenUp { .. }
+            | CallError::TooDeep { .. } => Kind::Internal,
         };
         let retry_after = match error {
             CallError::Busy { retry_after, .. } => Some(retry_after),

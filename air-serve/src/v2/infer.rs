@@ -1,6 +1,7 @@
 //! An inference request and its answer, as REST writes them: JSON, with binary data behind it where a tensor asks for that.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,8 @@ use super::elements::{self, Flat};
 use super::fault::Fault;
 use super::signature::{Signature, shortened};
 use super::tensor::Tensor;
+use crate::deploy::context::Terms;
+use crate::http::model_id;
 
 /// A request without the way it came.
 #[derive(Debug, Default, PartialEq)]
@@ -25,6 +28,10 @@ pub(crate) struct Inference {
     pub is_binary: bool,
     /// How long it may take, where it says.
     pub timeout: Option<Duration>,
+    /// From 1, which goes first; 0 says nothing.
+    pub priority: u8,
+    /// Which model of a multiplexed deployment.
+    pub model: Option<Arc<str>>,
 }
 
 /// An output that is asked for.
@@ -98,6 +105,11 @@ pub(crate) fn foreign(name: &str, tensor: &str) -> Fault {
 }
 
 impl Inference {
+    /// What it asks for beside its answer.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms { limit: self.timeout, priority: self.priority, model: self.model.clone() }
+    }
+
     /// Reads a body; the first `header` bytes of it are JSON, or all.
     pub(crate) fn read(body: &Bytes, header: Option<usize>) -> Result<Inference, Fault> {
         let header = header.unwrap_or(body.len());
@@ -133,6 +145,8 @@ impl Inference {
             outputs,
             is_binary: request.parameters.flag("binary_data_output")?.unwrap_or(false),
             timeout: timeout(request.parameters.number("timeout")?),
+            priority: priority(request.parameters.number("priority")?),
+            model: request.parameters.get(MODEL).map(|id| model(id.as_str())).transpose()?,
         })
     }
 }
@@ -140,6 +154,20 @@ impl Inference {
 /// The parameter `timeout`, in microseconds; 0 is none.
 pub(crate) fn timeout(micros: Option<u64>) -> Option<Duration> {
     micros.filter(|&micros| micros > 0).map(Duration::from_micros)
+}
+
+/// The parameter `priority`; 0 is none, and beyond what anybody has is the last.
+pub(crate) fn priority(level: Option<u64>) -> u8 {
+    u8::try_from(level.unwrap_or(0)).unwrap_or(u8::MAX)
+}
+
+/// The parameter that says which model of a multiplexed deployment is meant.
+pub(crate) const MODEL: &str = "serve_multiplexed_model_id";
+
+/// Its value.
+pub(crate) fn model(id: Option<&str>) -> Result<Arc<str>, Fault> {
+    let id = id.ok_or_else(|| Fault::malformed(format!("the parameter {MODEL} must be a string")))?;
+    model_id(id).map_err(Fault::malformed)
 }
 
 fn not_a_request(length: usize, error: &serde_json::Error) -> Fault {
@@ -309,6 +337,8 @@ mod tests {
                 outputs: vec![wanted("y", Some(true)), wanted("z", None)],
                 is_binary: false,
                 timeout: Some(Duration::from_micros(1500)),
+                priority: 0,
+                model: None,
             }
         );
     }

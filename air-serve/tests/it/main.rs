@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 
 mod admin;
+mod asynchronous;
 mod auth;
 mod calls;
 mod cli;
 mod client;
+mod composition;
 mod config;
 mod gate;
 mod http;
@@ -24,6 +26,7 @@ mod onnx_fixtures;
 mod onnx_pipelines;
 mod page;
 mod policy;
+mod priorities;
 mod replicas;
 mod scaling;
 mod shutdown;

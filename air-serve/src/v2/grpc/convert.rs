@@ -1,11 +1,10 @@
 //! Between the messages of an inference and what the protocol means by them.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 
 use super::messages::{
-    InferTensor, InferTensorContents, ModelInferRequest, ModelInferResponse, ParameterChoice, Parameters,
+    InferParameter, InferTensor, InferTensorContents, ModelInferRequest, ModelInferResponse, ParameterChoice,
+    Parameters,
 };
 use crate::v2::catalog::Served;
 use crate::v2::datatype::DataType;
@@ -42,21 +41,29 @@ pub(super) fn read(request: ModelInferRequest) -> Result<(Inference, Form), Faul
         inputs: inputs?,
         outputs: wanted?,
         is_binary: false,
-        timeout: timeout(&parameters)?,
+        timeout: infer::timeout(number(&parameters, "timeout")?),
+        priority: infer::priority(number(&parameters, "priority")?),
+        model: parameters.get(infer::MODEL).map(|id| infer::model(text(id))).transpose()?,
     };
     Ok((inference, form))
 }
 
-/// The parameter `timeout`, in microseconds.
-fn timeout(parameters: &Parameters) -> Result<Option<Duration>, Fault> {
-    let Some(parameter) = parameters.get("timeout") else { return Ok(None) };
-    let micros = match parameter.parameter_choice {
-        Some(ParameterChoice::Int64(micros)) => u64::try_from(micros).ok(),
-        Some(ParameterChoice::Uint64(micros)) => Some(micros),
+/// A parameter that is a whole number.
+fn number(parameters: &Parameters, name: &str) -> Result<Option<u64>, Fault> {
+    let Some(parameter) = parameters.get(name) else { return Ok(None) };
+    let number = match parameter.parameter_choice {
+        Some(ParameterChoice::Int64(number)) => u64::try_from(number).ok(),
+        Some(ParameterChoice::Uint64(number)) => Some(number),
         _ => None,
     };
-    let wrong = || Fault::malformed("the parameter timeout must be a whole number of microseconds");
-    Ok(infer::timeout(Some(micros.ok_or_else(wrong)?)))
+    number.map(Some).ok_or_else(|| Fault::malformed(format!("the parameter {name} must be a whole number")))
+}
+
+fn text(parameter: &InferParameter) -> Option<&str> {
+    match &parameter.parameter_choice {
+        Some(ParameterChoice::String(text)) => Some(text),
+        _ => None,
+    }
 }
 
 fn refuse_foreign(parameters: &Parameters, tensor: &str) -> Result<(), Fault> {

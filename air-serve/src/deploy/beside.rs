@@ -1,0 +1,193 @@
+//! What async replicas do: they pull while they wait, so that many requests are under way on one thread.
+//!
+//! A request is a future on the replica's thread. It ends with its answer, its panic, its deadline, or its caller, whichever comes first, and none
+//! of these is anything to the others.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use futures::StreamExt;
+use futures::future::{Either, LocalBoxFuture, select};
+use futures::stream::FuturesUnordered;
+use tokio::sync::Notify;
+
+use super::context::{Caller, OnBehalf};
+use super::core::{Core, End, Job};
+use super::execute::{failed, panic_text};
+use super::slot::{Slot, Work};
+use crate::error::CallError;
+use crate::model::Start;
+
+/// What wakes async replicas.
+#[derive(Default)]
+pub(super) struct Bell {
+    /// A request was queued: one that has room is to look.
+    pub arrived: Notify,
+    /// Something else has changed: all are to look.
+    pub changed: Notify,
+}
+
+/// What an async replica is to do next.
+enum Next<I, O> {
+    Fly(Vec<Job<I, O>>),
+    Reconfigure,
+    /// It is to take nothing more and to finish what it has.
+    Finish(End),
+    /// At once.
+    Stop(End),
+    Wait,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
+    /// Pulls and answers until the replica is to end.
+    pub(crate) async fn pull_beside(self: &Arc<Self>, slot: &Arc<Slot<I, O>>, start: Start<I, O>) -> End {
+        let mut flights = FuturesUnordered::new();
+        let mut end = None;
+        loop {
+            // Made before the queue is looked at, so that no change is missed in between.
+            let (arrived, changed) = (self.bell.arrived.notified(), self.bell.changed.notified());
+            let room = self.config.max_ongoing_requests.saturating_sub(flights.len());
+            match self.take_some(slot, room) {
+                Next::Stop(now) => return now,
+                _ if end.is_some() => {}
+                Next::Finish(then) => end = Some(then),
+                Next::Reconfigure => {
+                    self.reconfigure(slot);
+                    continue;
+                }
+                Next::Fly(jobs) => {
+                    for job in jobs {
+                        slot.work().add(1);
+                        flights.push(self.fly(slot, &start, job));
+                    }
+                    continue;
+                }
+                Next::Wait => {}
+            }
+            if flights.is_empty()
+                && let Some(end) = end
+            {
+                return end;
+            }
+            let takes_more = end.is_none() && room > 0;
+            tokio::select! {
+                biased;
+                Some(()) = flights.next(), if !flights.is_empty() => slot.work().take(1),
+                () = arrived, if takes_more => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    fn take_some(&self, slot: &Slot<I, O>, room: usize) -> Next<I, O> {
+        if slot.is_given_up() {
+            return Next::Stop(End::Left);
+        }
+        if let Some(reason) = slot.lost() {
+            return Next::Finish(End::Lost(reason));
+        }
+        if slot.configured.load(Ordering::Acquire) != self.user_config_number() {
+            return Next::Reconfigure;
+        }
+        let replicas = self.slots.load().len().max(1);
+        let mut queue = self.queue.lock();
+        if slot.is_leaving() && !queue.closed {
+            return Next::Finish(End::Left);
+        }
+        let late = Self::expired(&mut queue, self.now());
+        // The others may have room too.
+        let share = queue.len().div_ceil(replicas).min(room);
+        let mut jobs: Vec<_> = Vec::with_capacity(share);
+        while jobs.len() < share {
+            match queue.again.pop_front().or_else(|| queue.batcher.pop()) {
+                Some(job) => jobs.push(job),
+                None => break,
+            }
+        }
+        self.note_length(&queue);
+        let (left, closed) = (queue.len(), queue.closed);
+        drop(queue);
+        Self::too_late(late);
+        if left > 0 {
+            self.bell.arrived.notify_one();
+        }
+        match jobs.is_empty() {
+            false => Next::Fly(jobs),
+            true if closed && left == 0 => Next::Finish(End::Left),
+            true => Next::Wait,
+        }
+    }
+
+    /// Sees a request through to its end.
+    fn fly(
+        self: &Arc<Self>,
+        slot: &Arc<Slot<I, O>>,
+        start: &Start<I, O>,
+        job: Job<I, O>,
+    ) -> LocalBoxFuture<'static, ()> {
+        let (core, slot, start) = (Arc::clone(self), Arc::clone(slot), Arc::clone(start));
+        Box::pin(async move {
+            let Job { input, since, deadline, priority, along, mut reply, .. } = job;
+            let Some(input) = input.filter(|_| !reply.is_closed()) else {
+                return core.metrics.cancelled();
+            };
+            let began = core.now();
+            core.metrics.waited(began.saturating_sub(since));
+            let caller = Arc::new(Caller { deployment: Arc::clone(&core.name), deadline, priority, along });
+            let work = pin!(async move { start(input).await });
+            let work = Polled { core: &core, work: slot.work(), future: OnBehalf::of_flight(caller, work) };
+            let ended = {
+                // Looked at first, so that nothing more is done for a caller that has gone.
+                let closed = pin!(reply.closed());
+                let first = tokio::time::timeout(deadline.saturating_sub(began), select(closed, work)).await;
+                first.map(|first| match first {
+                    Either::Left(_) => None,
+                    Either::Right((outcome, _)) => Some(outcome),
+                })
+            };
+            let took = core.now().saturating_sub(began);
+            let answer = match ended {
+                Ok(None) => return core.metrics.cancelled(),
+                Ok(Some(Ok(Ok(answer)))) => Ok(answer),
+                Ok(Some(Ok(Err(error)))) => Err(failed(&slot.name, &error)),
+                Ok(Some(Err(panic))) => {
+                    core.metrics.panicked();
+                    let (replica, reason) = (Arc::clone(&slot.name), Arc::from(panic_text(&*panic)));
+                    tracing::error!(%replica, %reason, "a request panicked; the others of its replica go on");
+                    Err(CallError::Panicked { replica, reason })
+                }
+                Err(_) => Err(CallError::Timeout { limit: deadline.saturating_sub(since) }),
+            };
+            core.metrics.executed(1, took);
+            let _ = reply.send(answer);
+            let mut queue = core.queue.lock();
+            queue.drain.record(core.now(), 1);
+            queue.pace.observe(took);
+        })
+    }
+}
+
+/// A model's future, watched while it runs: one that does not return costs the replica its place. A panic is its outcome.
+struct Polled<'a, I, O, F> {
+    core: &'a Core<I, O>,
+    work: &'a Work,
+    future: F,
+}
+
+impl<I: Send + 'static, O: Send + 'static, F: Future + Unpin> Future for Polled<'_, I, O, F> {
+    type Output = std::thread::Result<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.work.enter(self.core.now());
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.future).poll(cx)));
+        self.work.leave();
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
