@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use air_serve::onnx::{OnnxAnswer, OnnxModel, OnnxRequest, Vector};
-use air_serve::{App, Deployment, DeploymentHandle, Execution, Server, each, run};
+use air_serve::{App, Deployment, DeploymentHandle, Execution, Server, each, each_async, run};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -83,6 +83,49 @@ fn json_to_json_deployed(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn calls_64_at_a_time(bencher: Bencher<'_, '_>) {
     let (_server, handle) = served(Execution::Thread);
+    bencher.counter(ItemsCount::new(64usize)).bench(|| {
+        let calls: Vec<_> = (0..64).map(|x| handle.call(x)).collect();
+        futures::executor::block_on(futures::future::join_all(calls))
+    });
+}
+
+/// A call of an async model that waits for nothing: one hop.
+#[divan::bench]
+fn async_call(bencher: Bencher<'_, '_>) {
+    let deployment = Deployment::new("echo", || Ok(each_async(|x: u64| async move { Ok(x) })));
+    let server = run(App::new().with_http(|http| http.port = 0).deploy(deployment)).unwrap();
+    let handle = server.handle::<u64, u64>("echo").unwrap();
+    bencher.bench(|| handle.call_blocking(1).unwrap());
+}
+
+/// 64 of them under way at a time.
+#[divan::bench]
+fn async_calls_64_at_a_time(bencher: Bencher<'_, '_>) {
+    let deployment = Deployment::new("echo", || Ok(each_async(|x: u64| async move { Ok(x) })));
+    let server = run(App::new().with_http(|http| http.port = 0).deploy(deployment)).unwrap();
+    let handle = server.handle::<u64, u64>("echo").unwrap();
+    bencher.counter(ItemsCount::new(64usize)).bench(|| {
+        let calls: Vec<_> = (0..64).map(|x| handle.call(x)).collect();
+        futures::executor::block_on(futures::future::join_all(calls))
+    });
+}
+
+/// Two models in a chain, called by an async one, 64 at a time; the models in place or on threads of their own.
+#[divan::bench(args = [Execution::Inline, Execution::Thread])]
+fn chains_of_two_64_at_a_time(bencher: Bencher<'_, '_>, execution: Execution) {
+    let link = |name: &'static str| {
+        Deployment::new(name, || Ok(each(|x: u64| Ok(x + 1)))).with(|config| config.execution = execution)
+    };
+    let (first, second) = (link("first"), link("second"));
+    let chain = Deployment::composed("chain", (first.handle(), second.handle()), |(first, second)| {
+        Ok(each_async(move |x: u64| {
+            let (first, second) = (first.clone(), second.clone());
+            async move { Ok(second.call(first.call(x).await?).await?) }
+        }))
+    });
+    let app = App::new().with_http(|http| http.port = 0).deploy(first).deploy(second).deploy(chain);
+    let server = run(app).unwrap();
+    let handle = server.handle::<u64, u64>("chain").unwrap();
     bencher.counter(ItemsCount::new(64usize)).bench(|| {
         let calls: Vec<_> = (0..64).map(|x| handle.call(x)).collect();
         futures::executor::block_on(futures::future::join_all(calls))

@@ -10,6 +10,7 @@ use crate::admin::Source;
 use crate::deploy::{
     Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Line, Outcome, Running,
 };
+use crate::ensemble::CallJson;
 use crate::error::ServeError;
 use crate::http::{Answer as _, HttpConfig, Respond, Route, valid_path};
 use crate::llm::Llm;
@@ -39,6 +40,8 @@ pub(crate) struct Part {
     pub served: Option<MakeServed>,
     /// The language model it has, which OpenAI's API reaches.
     pub llm: Option<Llm>,
+    /// Calls it with JSON, given its handle.
+    pub json: Option<fn(&dyn Any) -> Option<Arc<dyn CallJson>>>,
     /// The deployments it calls.
     pub uses: Vec<Arc<dyn Line>>,
 }
@@ -82,7 +85,16 @@ impl Part {
             })
         });
         let (name, llm) = (Arc::clone(&deployment.name), deployment.llm.clone());
-        Part { name, path: None, planned: Box::new(deployment.erase()), route: None, served, llm, uses }
+        Part {
+            name,
+            path: None,
+            planned: Box::new(deployment.erase()),
+            route: None,
+            served,
+            json: None,
+            llm,
+            uses,
+        }
     }
 }
 
@@ -124,7 +136,8 @@ impl App {
             let deployment = running.name().to_string();
             Ok(Route { deployment, endpoint: M::Out::endpoint(handle).0, metrics: metrics.route(&at)? })
         });
-        self.parts.push(Part { path: Some(path), route: Some(route), ..Part::new(deployment) });
+        let json = Some(json_of::<M::In, M::Out> as _);
+        self.parts.push(Part { path: Some(path), route: Some(route), json, ..Part::new(deployment) });
         self
     }
 
@@ -169,6 +182,11 @@ impl App {
         }
         Ok(())
     }
+}
+
+/// A deployment of these types by JSON, if its answers can be had so.
+fn json_of<I: DeserializeOwned + Send + 'static, O: Respond>(handle: &dyn Any) -> Option<Arc<dyn CallJson>> {
+    O::json(handle.downcast_ref::<DeploymentHandle<I, O>>()?)
 }
 
 /// The handle of a deployment, if these are its types.

@@ -1,6 +1,5 @@
 //! The deployments of a running server, and the routes to them: what a deploy changes.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::app::{Part, Planned};
-use crate::deploy::{ApplicationStatus, Ground, Line, Outcome, Running, ServeStatus, waves};
+use crate::deploy::{ApplicationStatus, Ground, Line, Outcome, Running, ServeStatus, Target, waves};
 use crate::error::ServeError;
 use crate::http::{Route, RouteTable};
 use crate::llm::{self, Models};
@@ -77,8 +76,8 @@ impl Deployments {
     /// Leads the handles that a deployment uses to deployments that run.
     pub(crate) fn connect(&self, name: &Arc<str>, uses: &[Arc<dyn Line>]) -> Result<(), ServeError> {
         for line in uses.iter().filter(|line| line.name() != name) {
-            let to = self.find(line.name()).map(|running| running.handle());
-            lead(name, &**line, to.as_deref())?;
+            let to = self.find(line.name()).map(|running| Target { handle: running.handle(), json: None });
+            lead(name, &**line, to.as_ref())?;
         }
         self.uses.lock().insert(Arc::clone(name), uses.iter().map(|line| Arc::clone(line.name())).collect());
         Ok(())
@@ -157,9 +156,11 @@ impl Deployments {
                 let to = parts.iter().find(|to| to.name == *line.name());
                 // What runs already goes on under its name.
                 let to = to.map(|to| {
-                    self.find(&to.name).map_or_else(|| to.planned.handle(), |running| running.handle())
+                    let running = self.find(&to.name).map(|running| running.handle());
+                    let handle = running.unwrap_or_else(|| to.planned.handle());
+                    Target { json: to.json.and_then(|json| json(&*handle)), handle }
                 });
-                lead(&part.name, &**line, to.as_deref())?;
+                lead(&part.name, &**line, to.as_ref())?;
             }
         }
         let uses = |part: &Part| part.uses.iter().map(|line| Arc::clone(line.name())).collect();
@@ -267,7 +268,7 @@ fn outlive(limit: Duration, is_held: impl Fn() -> bool) {
 }
 
 /// Leads a handle that a deployment uses to another deployment.
-fn lead(from: &Arc<str>, line: &dyn Line, to: Option<&dyn Any>) -> Result<(), ServeError> {
+fn lead(from: &Arc<str>, line: &dyn Line, to: Option<&Target>) -> Result<(), ServeError> {
     let nowhere = || "which is not deployed with it: add a deployment of that name".to_owned();
     to.ok_or_else(nowhere).and_then(|to| line.connect(to)).map_err(|reason| ServeError::Dependency {
         deployment: Arc::clone(from),

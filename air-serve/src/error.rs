@@ -250,6 +250,11 @@ impl From<crate::onnx::InputMismatch> for CallError {
     }
 }
 
+/// A model's error that is its caller's to know as it is.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Told(pub CallError);
+
 /// An error and its causes in one line.
 pub(crate) fn chain(error: &BoxError) -> Arc<str> {
     let mut text = error.to_string();

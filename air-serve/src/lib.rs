@@ -42,6 +42,9 @@
 //! | `http` | listeners, limits, routes, the server's own pages |
 //! | `deploy` | handles, queues, batching, replicas; scaling, updates, status |
 //! | `stream` | answers that come one item at a time, and models that work on many in each step |
+//! | `async_model` | models that only wait |
+//! | `multiplex` | many models behind one deployment |
+//! | [`ensemble`] | graphs of deployments, as a file says them |
 //! | [`onnx`] | model files |
 //! | [`v2`] | the Open Inference Protocol |
 //! | `llm` | language models and embeddings of texts, over OpenAI's API (feature `llm`) |
@@ -60,15 +63,18 @@
 //!    requests can pile up.
 //! 2. A request is answered exactly once, or refused exactly once. One that was cancelled or ran out of time in the queue never reaches a
 //!    model.
-//! 3. A model is called by one thread at a time, with at least one request and at most `max_batch_size`, those counted that it still works on.
+//! 3. A model is called by one thread at a time, with at least one request and at most `max_batch_size`, those counted that it still works on;
+//!    an async one with one, many times side by side.
 //! 4. A replica that panics, hangs or answers a batch with the wrong number of answers fails the requests of that batch, which are told its name
 //!    and why, and is replaced; nobody else notices. Where requests may run twice they are tried again instead.
+//!    A request of an async model fails alone; one that hangs there ends with its deadline.
 //! 5. Decisions (when to dispatch, when to send callers away and for how long, where to run, how many replicas there should be, which
 //!    version gets what) are pure types.
 //! 6. Nothing a client sends makes the server allocate more than the body limit for it, panic, or wait for ever.
 //! 7. A stream's items come in order and none is lost; its end is explicit, and comes whatever becomes of its replica. A sequence whose reader
 //!    is gone is not stepped again; one whose reader is slow holds up no other, and no more than its buffer.
-//! 8. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
+//! 8. A call that is made on behalf of a request never outlives it.
+//! 9. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
 
 mod admin;
 mod app;
@@ -78,6 +84,7 @@ pub mod cli;
 mod config;
 mod deploy;
 mod deployments;
+pub mod ensemble;
 mod error;
 mod http;
 #[cfg(feature = "llm")]
@@ -88,6 +95,7 @@ mod llm;
 pub mod load;
 mod metrics;
 mod model;
+mod multiplex;
 pub mod onnx;
 mod openapi;
 mod scan;
@@ -104,10 +112,11 @@ pub use config::{
 pub use deploy::{
     ApplicationState, ApplicationStatus, AutoscalingConfig, Call, Deployment, DeploymentConfig,
     DeploymentHandle, DeploymentState, DeploymentStatus, Execution, Handles, ReplicaState, ReplicaStatus,
-    RequestContext, ServeStatus, UpdateStatus,
+    RequestContext, ServeStatus, UpdateStatus, replica_devices,
 };
 pub use error::{CallError, ServeError};
 pub use http::{CompressionConfig, CorsConfig, HttpConfig, Respond, TracesConfig};
 pub use model::{Each, Model, each};
+pub use multiplex::Multiplexed;
 pub use server::{Server, run, run_with};
 pub use stream::{Generate, Generator, Items, Raw, Running, StreamEach, stream_each};

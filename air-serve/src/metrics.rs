@@ -69,6 +69,25 @@ impl Metrics {
             restarted: counter("air_serve_replica_restarts_total", "Replicas started again after a failure")?,
             replicas: ReplicaState::ALL.map(gauge).into_iter().collect::<Result<_, _>>()?,
             target: self.registry.gauge("air_serve_replicas_target", "Replicas there should be", labels)?,
+            name: name.to_owned(),
+            registry: self.registry.clone(),
+        })
+    }
+
+    /// The handles of what copies a deployment's requests for another.
+    pub(crate) fn mirror(&self, from: &str, to: &str) -> Result<MirrorMetrics, CoreError> {
+        let count = |outcome: &str| {
+            let labels = &[("deployment", from), ("to", to), ("outcome", outcome)];
+            let help = "Requests mirrored, by what became of the copy";
+            self.registry.counter("air_serve_mirrored_total", help, labels)
+        };
+        let (labels, help) =
+            (&[("deployment", from), ("to", to)], "How long answers to mirrored requests took");
+        Ok(MirrorMetrics {
+            ok: count("ok")?,
+            failed: count("failed")?,
+            dropped: count("dropped")?,
+            seconds: self.registry.histogram("air_serve_mirror_seconds", help, labels)?,
         })
     }
 
@@ -118,9 +137,42 @@ pub(crate) struct DeploymentMetrics {
     /// By state, in the order of `ReplicaState::ALL`.
     replicas: Vec<Gauge>,
     target: Gauge,
+    name: String,
+    registry: Registry,
+}
+
+/// The series of what copies a deployment's requests.
+pub(crate) struct MirrorMetrics {
+    pub ok: Counter,
+    pub failed: Counter,
+    pub dropped: Counter,
+    pub seconds: Histogram,
+}
+
+/// The series of a multiplexed deployment.
+pub(crate) struct LoadMetrics {
+    pub hits: Counter,
+    pub loads: Counter,
+    pub failures: Counter,
+    pub evictions: Counter,
 }
 
 impl DeploymentMetrics {
+    /// The series of the models that it loads, which only some have.
+    pub(crate) fn loads(&self) -> Option<LoadMetrics> {
+        let labels = &[("deployment", self.name.as_str())];
+        let counter = |name: &str, help: &str| self.registry.counter(name, help, labels).ok();
+        Some(LoadMetrics {
+            hits: counter("air_serve_multiplexed_hits_total", "Requests whose replica held their model")?,
+            loads: counter("air_serve_multiplexed_loads_total", "Models loaded")?,
+            failures: counter(
+                "air_serve_multiplexed_load_failures_total",
+                "Models that could not be loaded",
+            )?,
+            evictions: counter("air_serve_multiplexed_evictions_total", "Models that made room for others")?,
+        })
+    }
+
     /// Versions of one deployment share the gauge.
     pub(crate) fn queued(&self, change: f64) {
         self.queued.add(change);

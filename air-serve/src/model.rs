@@ -7,6 +7,8 @@ use air_core::BoxError;
 use futures::future::LocalBoxFuture;
 use serde_json::Value;
 
+use crate::multiplex::Held;
+
 /// A model. Each replica of a deployment owns one and calls it from one thread at a time.
 ///
 /// ```
@@ -62,6 +64,12 @@ pub trait Model: Send + 'static {
     /// How it answers requests side by side, if it only waits; [`Async`](crate::Async) says how.
     #[doc(hidden)]
     fn beside(&self) -> Option<Start<Self::In, Self::Out>> {
+        None
+    }
+
+    /// The models that it holds, if it is [multiplexed](crate::Multiplexed).
+    #[doc(hidden)]
+    fn holds(&self) -> Option<Arc<Held>> {
         None
     }
 }

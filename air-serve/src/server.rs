@@ -33,7 +33,11 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         .map_err(|source| ServeError::Io { what: "cannot read the address", source })?;
     let metrics = Metrics::new(air_core::metrics::Metrics::new())?;
     let runtime = Runtime::with(runtime)?;
-    let ground = Ground { runtime: runtime.handle(), metrics: metrics.clone() };
+    let ground = Ground {
+        runtime: runtime.handle(),
+        resources: runtime.resource_pool().clone(),
+        metrics: metrics.clone(),
+    };
     let deployments = Arc::new(Deployments::new(ground.clone()));
     let (phase, phase_seen) = watch::channel(Phase::Serving);
     let mut server = Server {

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::registry::{ONNX, Registry, Servable};
+use super::registry::{ONNX, Registry, Servable, version};
 use super::schema::{ApplicationConfig, DeploymentOverride, Encoding, ServeConfig};
 use crate::app::App;
+use crate::ensemble;
 use crate::error::ServeError;
 use crate::http::HttpConfig;
 
@@ -72,7 +73,19 @@ fn plan(
     request_timeout_s: Option<f64>,
     threads: usize,
 ) -> Result<Planned, ServeError> {
-    let mut deployment = registry.build(&app.name, &app.import_path, app.args)?;
+    let wrong = |what: String| ServeError::config(format!("application `{}`: {what}", app.name));
+    let mut deployment = match (app.ensemble, app.import_path.is_empty()) {
+        (Some(graph), true) => {
+            graph.validate().map_err(|error| wrong(format!("its ensemble: {error}")))?;
+            let version = version(&[], &serde_json::to_string(&graph).unwrap_or_default());
+            Box::new(ensemble::deployment(&app.name, &graph).version(version))
+        }
+        (None, false) => registry.build(&app.name, &app.import_path, app.args)?,
+        (Some(_), false) => {
+            return Err(wrong("it has an import_path and an ensemble: leave one of them out".into()));
+        }
+        (None, true) => return Err(wrong("it has neither an import_path nor an ensemble".into())),
+    };
     if let Some(seconds) = request_timeout_s {
         deployment.config().request_timeout_s = seconds;
     }
@@ -97,7 +110,7 @@ fn plan(
     let place = Place {
         name: app.name,
         route: deployment.route().map_or(app.route_prefix, str::to_owned),
-        import_path: app.import_path,
+        import_path: if app.import_path.is_empty() { "ensemble".into() } else { app.import_path },
         deployment: deployment.name().to_owned(),
     };
     Ok(Planned { place, deployment })

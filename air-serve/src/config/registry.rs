@@ -158,7 +158,7 @@ pub(crate) const NO_LLM: &str =
     "language models are not built into this program: build it with `--features llm`";
 
 /// Names a model by what it is made of, so that a deploy of the same changes nothing about it.
-fn version(file: &[u8], args: &str) -> String {
+pub(super) fn version(file: &[u8], args: &str) -> String {
     let digest: [u8; 32] = Sha256::new().chain_update(file).chain_update(args).finalize().into();
     format!("{:016x}", digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first)))
 }

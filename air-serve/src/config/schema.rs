@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::sieve::{Sieved, sieve};
 use crate::deploy::DeploymentConfig;
+use crate::ensemble::Step;
 use crate::error::ServeError;
 use crate::http::HttpConfig;
 
@@ -105,7 +106,11 @@ pub struct ApplicationConfig {
     #[serde(default = "default_prefix")]
     pub route_prefix: String,
     /// What it is: `onnx://` and the path of a file, `llm://` and that of a directory, or a name that the program has registered.
+    #[serde(default)]
     pub import_path: String,
+    /// A graph of other deployments instead.
+    #[serde(default)]
+    pub ensemble: Option<Step>,
     /// What it is built with.
     #[serde(default)]
     pub args: Map<String, Value>,
@@ -189,12 +194,35 @@ const RAYS: &[&str] = &[
     "gang_scheduling_config",
 ];
 
+/// Takes what Ray's `ray_actor_options` say of processors and GPUs; returns the keys that mean nothing here.
+fn resources<E: serde::de::Error>(
+    config: &mut DeploymentConfig,
+    given: &mut Vec<String>,
+    options: Option<Value>,
+) -> Result<Vec<String>, E> {
+    let mut options = match options {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(options)) => options,
+        Some(_) => return Err(E::custom("`ray_actor_options` must be keys and values")),
+    };
+    for (key, amount) in [("num_cpus", &mut config.num_cpus), ("num_gpus", &mut config.num_gpus)] {
+        let Some(value) = options.remove(key).filter(|value| !value.is_null()) else { continue };
+        let wrong = || E::custom(format!("`ray_actor_options.{key}` is {value}, it must be a number"));
+        *amount = value.as_f64().ok_or_else(wrong)?;
+        given.push(key.to_owned());
+    }
+    Ok(meaningful(options).into_iter().map(|key| format!("ray_actor_options.{key}")).collect())
+}
+
 impl<'de> Deserialize<'de> for DeploymentOverride {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let Sieved { own, given, mut beside } = sieve(from, RAYS)?;
+        let Sieved { mut own, mut given, mut beside } = sieve::<DeploymentConfig, _>(from, RAYS)?;
+        let unused = resources(&mut own, &mut given, beside.remove("ray_actor_options"))?;
         match beside.remove("name") {
             Some(Value::String(name)) => {
-                Ok(DeploymentOverride { name, config: own, given, ignored: meaningful(beside) })
+                let mut ignored = meaningful(beside);
+                ignored.extend(unused);
+                Ok(DeploymentOverride { name, config: own, given, ignored })
             }
             Some(_) => Err(D::Error::custom("`name` must be a string")),
             None => Err(D::Error::missing_field("name")),

@@ -128,6 +128,29 @@ impl<T> Batcher<T> {
         }
     }
 
+    /// Takes out at most so many of those that `wanted` says, in order; it is given when each came. Says when the first came of those that it did
+    /// not want.
+    pub(crate) fn take_wanted(
+        &mut self,
+        most: usize,
+        mut wanted: impl FnMut(Duration, &T) -> bool,
+    ) -> (Vec<T>, Option<Duration>) {
+        let (mut taken, mut left, mut first) =
+            (Vec::new(), VecDeque::with_capacity(self.waiting.len()), None);
+        for waiting in self.waiting.drain(..) {
+            if taken.len() < most && wanted(waiting.since, &waiting.item) {
+                self.total -= waiting.size;
+                taken.push(waiting.item);
+            } else {
+                let before: Duration = first.unwrap_or(waiting.since);
+                first = Some(before.min(waiting.since));
+                left.push_back(waiting);
+            }
+        }
+        self.waiting = left;
+        (taken, first)
+    }
+
     /// Takes out the one that goes first.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let first = self.waiting.pop_front()?;
@@ -281,7 +304,7 @@ mod tests {
         assert_eq!(batcher.beside(7), [] as [u32; 0], "one that was larger than a batch may be runs alone");
         assert_eq!(batcher.beside(3), [1], "company is not waited for");
         assert_eq!(batcher.beside(0), [2, 3]);
-        assert_eq!((batcher.len(), batcher.batches()), (1, 1));
+        assert_eq!((batcher.len(), batcher.batches_before(ms(9))), (1, 1));
         assert_eq!(batcher.beside(3), [4]);
     }
 
@@ -375,6 +398,19 @@ mod tests {
         assert_eq!(batcher.cancel(cancelled), Some(5));
         let order: Vec<_> = (0..4).map(|_| batcher.next(ms(102))).collect();
         assert_eq!(order, [3, 1, 4, 2].map(|item| Next::Run(vec![item])));
+    }
+
+    #[test]
+    fn some_can_be_taken_and_the_others_keep_their_order() {
+        let mut batcher = batcher(1, Duration::ZERO, 10);
+        for item in 0..6 {
+            batcher.push(ms(u64::from(item)), ms(1000), 1, item).unwrap();
+        }
+        assert_eq!(batcher.take_wanted(2, |_, item| item % 2 == 1), (vec![1, 3], Some(ms(0))));
+        assert_eq!(batcher.take_wanted(9, |since, _| since == ms(0)), (vec![0], Some(ms(2))));
+        assert_eq!(batcher.batches_before(ms(9)), 3);
+        assert_eq!(batcher.take_wanted(9, |_, _| true), (vec![2, 4, 5], None));
+        assert_eq!((batcher.len(), batcher.batches_before(ms(9))), (0, 0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::{Either, LocalBoxFuture, select};
@@ -15,11 +16,12 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Notify;
 
 use super::context::{Caller, OnBehalf};
-use super::core::{Core, End, Job};
+use super::core::{Core, End, Job, Queue};
 use super::execute::{failed, panic_text};
 use super::slot::{Slot, Work};
 use crate::error::CallError;
 use crate::model::Start;
+use crate::multiplex::{Held, PATIENCE, takes};
 
 /// What wakes async replicas.
 #[derive(Default)]
@@ -39,6 +41,8 @@ enum Next<I, O> {
     /// At once.
     Stop(End),
     Wait,
+    /// Or until then.
+    WaitUntil(Duration),
 }
 
 impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
@@ -49,6 +53,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         loop {
             // Made before the queue is looked at, so that no change is missed in between.
             let (arrived, changed) = (self.bell.arrived.notified(), self.bell.changed.notified());
+            let mut look_again = None;
             let room = self.config.max_ongoing_requests.saturating_sub(flights.len());
             match self.take_some(slot, room) {
                 Next::Stop(now) => return now,
@@ -66,6 +71,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                     continue;
                 }
                 Next::Wait => {}
+                Next::WaitUntil(at) => look_again = Some(at.saturating_sub(self.now())),
             }
             if flights.is_empty()
                 && let Some(end) = end
@@ -78,6 +84,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 Some(()) = flights.next(), if !flights.is_empty() => slot.work().take(1),
                 () = arrived, if takes_more => {}
                 () = changed => {}
+                () = tokio::time::sleep(look_again.unwrap_or_default()), if look_again.is_some() => {}
             }
         }
     }
@@ -97,7 +104,21 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         if slot.is_leaving() && !queue.closed {
             return Next::Finish(End::Left);
         }
-        let late = Self::expired(&mut queue, self.now());
+        let now = self.now();
+        let late = Self::expired(&mut queue, now);
+        if let Some(held) = slot.held.get() {
+            let (jobs, left) = self.take_held(&mut queue, slot, held, now, room);
+            let closed = queue.closed;
+            self.note_length(&queue);
+            drop(queue);
+            Self::too_late(late);
+            return match left {
+                _ if !jobs.is_empty() => Next::Fly(jobs),
+                Some(at) if room > 0 => Next::WaitUntil(at),
+                None if closed => Next::Finish(End::Left),
+                _ => Next::Wait,
+            };
+        }
         // The others may have room too.
         let share = queue.len().div_ceil(replicas).min(room);
         let mut jobs: Vec<_> = Vec::with_capacity(share);
@@ -119,6 +140,31 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             true if closed && left == 0 => Next::Finish(End::Left),
             true => Next::Wait,
         }
+    }
+
+    /// What a replica takes that holds these models; when it is to look again at what it left to others.
+    fn take_held(
+        &self,
+        queue: &mut Queue<I, O>,
+        slot: &Slot<I, O>,
+        held: &Held,
+        now: Duration,
+        room: usize,
+    ) -> (Vec<Job<I, O>>, Option<Duration>) {
+        let here = held.ids();
+        let slots = self.slots.load();
+        let others = slots.iter().filter(|other| !std::ptr::eq(&raw const ***other, slot));
+        let elsewhere: Vec<_> =
+            others.filter_map(|other| other.held.get()).flat_map(|held| held.ids()).collect();
+        let (jobs, left) = queue.batcher.take_wanted(room, |since, job| {
+            let Some(id) = job.along.as_ref().and_then(|along| along.model.as_ref()) else { return true };
+            let wanted = takes(here.contains(id), elsewhere.contains(id), now.saturating_sub(since));
+            if wanted {
+                held.expect(id);
+            }
+            wanted
+        });
+        (jobs, left.map(|since| since.saturating_add(PATIENCE)))
     }
 
     /// Sees a request through to its end.

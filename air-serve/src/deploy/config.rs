@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use air_core::resource::Resources;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -58,6 +59,12 @@ pub struct DeploymentConfig {
     /// How long a request goes before those of the priority above that come after it, in seconds (default 5). So a request of priority n is
     /// overtaken only by those that come within n - 1 times as long.
     pub priority_aging_s: f64,
+    /// Processors that each replica holds for its life, in shares too (default 0: it asks for none). A replica that finds too few free waits for
+    /// them; what it then really uses is not limited.
+    pub num_cpus: f64,
+    /// GPUs that each replica holds for its life: a share of one, or whole ones (default 0). Its factory finds them by
+    /// [`replica_devices`](crate::replica_devices).
+    pub num_gpus: f64,
     /// How long a caller waits for its answer, in seconds (default 30).
     pub request_timeout_s: f64,
     /// Where the model is called.
@@ -93,6 +100,8 @@ impl Default for DeploymentConfig {
             priority_levels: 0,
             default_priority_level: None,
             priority_aging_s: 5.0,
+            num_cpus: 0.0,
+            num_gpus: 0.0,
             request_timeout_s: 30.0,
             execution: Execution::Auto,
             autoscaling_config: None,
@@ -135,6 +144,11 @@ impl DeploymentConfig {
         within("max_queued_requests", self.max_queued_requests, 1 << 20)?;
         within("stream_buffer_items", self.stream_buffer_items, 1 << 16)?;
         within("max_ongoing_requests", self.max_ongoing_requests, 1 << 16)?;
+        if let Some(resources) = self.resources() {
+            resources
+                .validate()
+                .map_err(|error| ServeError::config(format!("num_cpus, num_gpus: {error}")))?;
+        }
         if let Some(level) = self.default_priority_level
             && !(1..=self.priority_levels).contains(&level)
         {
@@ -189,6 +203,12 @@ impl DeploymentConfig {
 
     pub(crate) fn stream_idle_timeout(&self) -> Duration {
         Duration::from_secs_f64(self.stream_idle_timeout_s)
+    }
+
+    /// What each replica holds of the machine, if anything.
+    pub(crate) fn resources(&self) -> Option<Resources> {
+        let asks = self.num_cpus != 0.0 || self.num_gpus != 0.0;
+        asks.then(|| Resources::new().cpu(self.num_cpus).gpu(self.num_gpus))
     }
 
     /// How much later than it does a request of this priority counts as having come.
@@ -305,6 +325,8 @@ mod tests {
             ("priority_levels = 2\ndefault_priority_level = 3", "must be 1 to priority_levels, which is 2"),
             ("default_priority_level = 1", "must be 1 to priority_levels, which is 0"),
             ("priority_aging_s = -1", "priority_aging_s is -1"),
+            ("num_gpus = 1.5", "num_cpus, num_gpus: "),
+            ("num_cpus = -1", "num_cpus, num_gpus: "),
             ("max_ongoing_requests = 0", "max_ongoing_requests is 0"),
         ] {
             let error = from_toml(text).unwrap_err();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use air_core::device::Device;
 use axum::http::HeaderValue;
 
 use crate::error::CallError;
@@ -97,6 +98,20 @@ thread_local! {
     static INLINE: Cell<Option<Inline>> = const { Cell::new(None) };
     /// Whether calls made here are made on somebody's behalf.
     static NESTED: Cell<bool> = const { Cell::new(false) };
+}
+
+thread_local! {
+    static DEVICES: RefCell<Vec<Device>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Says which devices the replica has whose thread this is.
+pub(crate) fn set_devices(devices: Vec<Device>) {
+    DEVICES.set(devices);
+}
+
+/// The devices of the replica whose thread this is, of a deployment with `num_gpus`: for the factory of a model, and the model.
+pub fn replica_devices() -> Vec<Device> {
+    DEVICES.with_borrow(Clone::clone)
 }
 
 /// Looks at an HTTP request of this id.
@@ -225,8 +240,10 @@ pub(crate) fn inherit(
         return Err(CallError::TooDeep { depth: DEEPEST, path });
     }
     let at = path.iter().position(|deployment| deployment == to);
+    let left = limit.min(deadline.saturating_sub(now()));
     Ok(Some(Inherited {
-        limit: limit.min(deadline.saturating_sub(now())),
+        // A call that may wait for its own caller ends a little before that one does, so that the reason can be told.
+        limit: if at.is_some() { left / 10 * 9 } else { left },
         priority: if priority == 0 { theirs.unwrap_or(0) } else { priority },
         circle: at.map(|at| written(&path[at..], to)),
     }))
@@ -281,6 +298,11 @@ fn written(path: &[Arc<str>], to: &str) -> Arc<str> {
     }
     text.push_str(to);
     text.into()
+}
+
+/// Which model of a multiplexed deployment the request asks for that this code runs for.
+pub(crate) fn model_id() -> Option<Arc<str>> {
+    caller()?.along?.model.clone()
 }
 
 /// Whether those have gone whom a call made on this thread is made for; otherwise the waker is told when they go.

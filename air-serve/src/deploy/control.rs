@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use air_core::resource::ResourcePool;
 use air_core::{BoxError, Cx, Handle, Mailbox, Message, RuntimeHandle, Spec, Worker};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use super::core::{Core, Poke};
 use super::fleet::VersionId;
 use super::handle::DeploymentHandle;
+use super::mirror::Offer;
 use super::reconcile::{State, Update, Version};
 use super::rollout::Rollout;
 use super::status::DeploymentStatus;
@@ -28,7 +30,28 @@ const PERIOD: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub(crate) struct Ground {
     pub runtime: RuntimeHandle,
+    pub resources: ResourcePool,
     pub metrics: Metrics,
+}
+
+impl Ground {
+    /// Starts what copies a version's requests, if something is to.
+    fn mirror<I: Send + 'static, O>(
+        &self,
+        of: &mut Erased<I, O>,
+    ) -> Result<Option<Box<dyn Offer<I>>>, ServeError> {
+        let mirror = of.mirror.take().map(|mirror| mirror.start(&of.name, &self.runtime, &self.metrics));
+        Ok(mirror.transpose()?)
+    }
+
+    /// Refuses replicas that could never have what they ask for.
+    fn can_have(&self, deployment: &Arc<str>, config: &DeploymentConfig) -> Result<(), ServeError> {
+        let Some(resources) = config.resources() else { return Ok(()) };
+        self.resources.check(&resources).map_err(|error| ServeError::Refused {
+            deployment: Arc::clone(deployment),
+            reason: format!("a replica could never start: {error}"),
+        })
+    }
 }
 
 /// How something that was begun will have ended.
@@ -92,16 +115,20 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
         ground: &Ground,
     ) -> Result<(Arc<Self>, Outcome), ServeError> {
         deployment.validate()?;
+        ground.can_have(&deployment.name, &deployment.config)?;
         let name = Arc::clone(&deployment.name);
         let metrics = Arc::new(ground.metrics.deployment(&name)?);
         let bell: Arc<OnceLock<Mailbox<Keeper>>> = Arc::default();
         let (clock, config) = (ground.runtime.clock().clone(), deployment.config.clone());
         let label = deployment.version.clone();
         let switch = Arc::clone(&deployment.switch);
+        let mut deployment = deployment;
+        let mirror = ground.mirror(&mut deployment)?;
         let core = Core::new(deployment, Arc::clone(&metrics), clock, ringing(&bell));
+        mirror.map(|mirror| core.mirror.set(mirror));
         switch.set(Split { main: Arc::clone(&core), other: None });
         let (done, outcome) = Outcome::new();
-        let mut state = State::new(ground.runtime.clone(), metrics, Arc::clone(&switch));
+        let mut state = State::new(ground, metrics, Arc::clone(&switch));
         state.add_version(label, core, config.clone());
         state.set_config(config.clone());
         let rollout = Rollout::new(config.max_constructor_retry_count, 1, None);
@@ -169,7 +196,10 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
         }
         let (config, label) = (to.config.clone(), to.version.clone());
         let (metrics, clock) = (Arc::clone(&state.metrics), self.ground.runtime.clock().clone());
+        let mut to = to;
+        let mirror = self.ground.mirror(&mut to)?;
         let core = Core::new(to, metrics, clock, ringing(&self.bell));
+        mirror.map(|mirror| core.mirror.set(mirror));
         let surge = config.surge(state.desired(&config));
         let rollout = Rollout::new(config.max_constructor_retry_count, surge, canary);
         let id = state.add_version(label, core, config);
@@ -217,6 +247,7 @@ impl<I: Send + 'static, O: Send + 'static> Running for Controller<I, O> {
             ))
         })?;
         to.validate()?;
+        self.ground.can_have(&self.name, &to.config)?;
         if let Some(share) = canary {
             valid_share(share).map_err(|reason| self.refused(reason))?;
         }

@@ -1,8 +1,8 @@
 //! One running version of a deployment: its queue, and the slots of the replicas that pull from it. `execute` has what the replicas do.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use air_core::Clock;
@@ -19,6 +19,7 @@ use super::context::{self, Along, Terms};
 use super::courier;
 use super::drain::DrainRate;
 use super::handle::{Patience, Submitted, Ticket};
+use super::mirror::Offer;
 use super::mode::Chooser;
 use super::pace::Pace;
 use super::slot::Slot;
@@ -100,6 +101,7 @@ pub(crate) struct Core<I, O> {
     pub(super) steps: AtomicBool,
     size: Option<Size<I>>,
     check: Option<Check<I>>,
+    pub(super) mirror: OnceLock<Box<dyn Offer<I>>>,
     /// The user configuration and its number, which goes up with each change.
     user_config: Mutex<(u64, Option<Value>)>,
     user_config_number: AtomicU64,
@@ -146,6 +148,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             steps: AtomicBool::new(streams.is_some()),
             size,
             check,
+            mirror: OnceLock::new(),
             user_config: Mutex::new((0, config.user_config.clone())),
             user_config_number: AtomicU64::new(0),
             queue: Mutex::new(queue),
@@ -183,6 +186,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         {
             return Ok(Submitted::Done(Err(error)));
         }
+        if let Some(mirror) = self.mirror.get() {
+            mirror.offer(&input);
+        }
         let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
         let is_idle = self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0;
         let input = if is_idle && size <= LARGEST_INLINE {
@@ -215,7 +221,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                     // The one that is woken might have no room beside what it works on.
                     self.work.notify_all();
                 } else if self.is_async.load(Ordering::Relaxed) {
-                    self.bell.arrived.notify_one();
+                    self.ring(terms.model.is_some());
                 } else {
                     self.work.notify_one();
                 }
@@ -325,6 +331,15 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             Some(job) if fits(job) => queue.again.pop_front().into_iter().collect(),
             Some(_) => Vec::new(),
             None => queue.batcher.beside(occupied),
+        }
+    }
+
+    /// Tells async replicas of a request; all of them, if it is one for some rather than for others.
+    fn ring(&self, all: bool) {
+        if all {
+            self.bell.changed.notify_waiters();
+        } else {
+            self.bell.arrived.notify_one();
         }
     }
 

@@ -5,13 +5,22 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::handle::DeploymentHandle;
+use crate::ensemble::CallJson;
 
 /// From a handle in a model to the deployment it leads to, without the types.
 pub trait Line: Send + Sync {
     /// The deployment's name.
     fn name(&self) -> &Arc<str>;
-    /// Leads to the deployment from now on, whose `DeploymentHandle` this is; if it is of other types it says what it expects.
-    fn connect(&self, to: &dyn Any) -> Result<(), String>;
+    /// Leads to that deployment from now on; if it is of other types it says what it expects.
+    fn connect(&self, to: &Target) -> Result<(), String>;
+}
+
+/// A deployment that a line can lead to.
+pub struct Target {
+    /// Its `DeploymentHandle<In, Out>`.
+    pub(crate) handle: Box<dyn Any>,
+    /// The same by JSON, if it takes and gives that.
+    pub(crate) json: Option<Arc<dyn CallJson>>,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Line for DeploymentHandle<I, O> {
@@ -19,9 +28,9 @@ impl<I: Send + 'static, O: Send + 'static> Line for DeploymentHandle<I, O> {
         self.switch().name()
     }
 
-    fn connect(&self, to: &dyn Any) -> Result<(), String> {
+    fn connect(&self, to: &Target) -> Result<(), String> {
         let (input, output) = (std::any::type_name::<I>(), std::any::type_name::<O>());
-        let to = to.downcast_ref::<Self>();
+        let to = to.handle.downcast_ref::<Self>();
         let to =
             to.ok_or_else(|| format!("as one that takes {input} and gives {output}, which it does not"))?;
         self.switch().connect(to.switch());

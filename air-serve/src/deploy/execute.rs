@@ -15,7 +15,7 @@ use super::core::{Core, End, Job, Taken};
 use super::courier;
 use super::handle::Submitted;
 use super::slot::Slot;
-use crate::error::{CallError, chain};
+use crate::error::{CallError, Told, chain};
 use crate::model::Model;
 
 /// How long an inline caller waits for a slot before it queues instead: a few calls of a cheap model.
@@ -50,6 +50,12 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         if slot.is_given_up() {
             drop_model(model);
             return Err("nobody waits for it any more".into());
+        }
+        if let Some(held) = model.holds() {
+            if let Some(metrics) = self.metrics.loads() {
+                held.count_in(metrics);
+            }
+            let _ = slot.held.set(held);
         }
         *place = Some(model);
         slot.configured.store(number, Ordering::Release);
@@ -363,6 +369,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
 
 /// The error of a model. That a call it made was refused or came too late is told as what it is.
 pub(super) fn failed(replica: &Arc<str>, error: &BoxError) -> CallError {
+    if let Some(Told(error)) = error.downcast_ref() {
+        return error.clone();
+    }
     match error.downcast_ref::<CallError>() {
         Some(of_its_call) if of_its_call.status() > 500 => of_its_call.clone(),
         _ => CallError::Failed { replica: Arc::clone(replica), reason: chain(error) },
@@ -387,7 +396,7 @@ fn drop_model<I, O>(model: AnyModel<I, O>) {
 }
 
 /// What a panic's payload says.
-pub(super) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without a message")

@@ -72,6 +72,11 @@ impl<I: Send + 'static, O: Send + 'static> DeploymentHandle<I, O> {
         self.on(Terms { priority, ..self.terms.clone() })
     }
 
+    /// The same handle, whose calls ask for that model of a [multiplexed](crate::Deployment::multiplexed) deployment; its id has at most 128 bytes.
+    pub fn multiplexed(&self, model_id: impl Into<Arc<str>>) -> Self {
+        self.on(Terms { model: Some(model_id.into()), ..self.terms.clone() })
+    }
+
     fn on(&self, terms: Terms) -> Self {
         DeploymentHandle { switch: Arc::clone(&self.switch), terms }
     }

@@ -12,6 +12,7 @@
 //! | `batch` | when to dispatch what: pure |
 //! | `slot` | where a replica keeps its model |
 //! | `courier` | how the answers of a batch travel back |
+//! | `mirror` | a share of the requests for another deployment too |
 //! | `beside` | what async replicas do |
 //! | `execute` | what replicas do, and what becomes of the requests of one that is lost |
 //! | `step` | what a replica still works on after it has answered: streams |
@@ -46,6 +47,7 @@ mod drain;
 mod execute;
 mod fleet;
 mod handle;
+mod mirror;
 mod mode;
 mod pace;
 mod reconcile;
@@ -63,11 +65,12 @@ use air_core::BoxError;
 
 pub use autoscale::AutoscalingConfig;
 pub use config::{DeploymentConfig, Execution};
-pub use context::RequestContext;
+pub use context::{RequestContext, replica_devices};
 pub(crate) use control::{Controller, Ground, Outcome, Running};
 pub(crate) use courier::deliver;
 pub use dependency::Handles;
-pub(crate) use dependency::{Line, waves};
+pub(crate) use dependency::{Line, Target, waves};
+pub(crate) use execute::panic_text;
 pub(crate) use handle::Unpark;
 pub use handle::{Call, DeploymentHandle};
 pub use status::{
@@ -78,9 +81,11 @@ pub use status::{
 use crate::error::{CallError, ServeError};
 use crate::llm::Llm;
 use crate::model::Model;
+use crate::multiplex::Multiplexed;
 use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
 use crate::stream::{Generate, Generator, Items, Stream};
 use crate::v2::Reach;
+use mirror::MirrorTo;
 use switch::Switch;
 
 /// A model of any type that takes and gives these.
@@ -119,6 +124,7 @@ pub struct Deployment<M: Model> {
     pub(crate) llm: Option<Llm>,
     /// The deployments it calls.
     pub(crate) uses: Vec<Arc<dyn Line>>,
+    mirror: Option<MirrorTo<M::In>>,
     switch: Arc<Switch<M::In, M::Out>>,
 }
 
@@ -133,6 +139,7 @@ pub(crate) struct Erased<I, O> {
     pub spare: Option<Spare<I>>,
     pub size: Option<Size<I>>,
     pub streams: Option<AsStream<O>>,
+    pub mirror: Option<MirrorTo<I>>,
     /// What its handles point at.
     pub switch: Arc<Switch<I, O>>,
 }
@@ -150,6 +157,7 @@ impl<M: Model> Deployment<M> {
             name,
             config,
             uses: Vec::new(),
+            mirror: None,
             factory: Arc::new(factory),
             check: None,
             version: None,
@@ -188,6 +196,17 @@ impl<M: Model> Deployment<M> {
     pub fn uses(mut self, handles: &impl Handles) -> Self {
         handles.lines(&mut self.uses);
         self
+    }
+
+    /// Sends a share of the requests, above 0 and at most 1, to another deployment too: shadow traffic. What it answers is dropped; its failures and
+    /// latencies are counted apart (`air_serve_mirrored_total`, `air_serve_mirror_seconds`). It can neither delay nor fail the answer: when 64 copies
+    /// are on their way and 64 wait, others are not made.
+    pub fn mirror<P: Send + 'static>(mut self, to: &DeploymentHandle<M::In, P>, share: f64) -> Self
+    where
+        M::In: Clone,
+    {
+        self.mirror = Some(MirrorTo::new(to, share));
+        self.uses(to)
     }
 
     /// A handle for other deployments to call it by, which can be had before it runs. It stays good through updates.
@@ -244,16 +263,28 @@ impl<M: Model> Deployment<M> {
 
     pub(crate) fn erase(self) -> Erased<M::In, M::Out> {
         let Deployment {
-            name, config, factory, check, version, warm_up, spare, size, streams, switch, ..
+            name,
+            config,
+            factory,
+            check,
+            version,
+            warm_up,
+            spare,
+            size,
+            streams,
+            mirror,
+            switch,
+            ..
         } = self;
-        Erased { name, config, factory, check, version, warm_up, spare, size, streams, switch }
+        Erased { name, config, factory, check, version, warm_up, spare, size, streams, mirror, switch }
     }
 }
 
-impl<I, O> Erased<I, O> {
+impl<I: Send + 'static, O> Erased<I, O> {
     /// Checks every setting.
     pub(crate) fn validate(&self) -> Result<(), ServeError> {
         self.config.validate()?;
+        self.mirror.as_ref().map_or(Ok(()), |mirror| mirror.validate(&self.name))?;
         if self.streams.is_some() && self.config.execution == Execution::Inline {
             return Err(ServeError::config(format!(
                 "deployment `{}` answers with streams, which needs threads: leave `execution` at \"auto\"",
@@ -283,6 +314,39 @@ impl<T: Send + 'static, M: Model<Out = Items<T>>> Deployment<M> {
     pub(crate) fn streaming(mut self) -> Self {
         self.streams = Some(Items::stream);
         self
+    }
+}
+
+impl<M: Model> Deployment<Multiplexed<M>> {
+    /// Many models behind one deployment, by the id that a request gives: the header `serve_multiplexed_model_id`, the parameter of that name in
+    /// protocol V2, or [`handle.multiplexed(id)`](DeploymentHandle::multiplexed).
+    ///
+    /// A replica holds at most `max_num_models_per_replica` of them. A model that it does not hold is loaded on a thread of its own, once for all who
+    /// ask for it, while those that it holds go on answering; the least recently used makes room, and is dropped on that thread too. Requests go to
+    /// replicas that hold their model. If a load fails those are told who asked for that model; the next who asks has it tried again.
+    ///
+    /// ```
+    /// use air_serve::{App, Deployment, each, run};
+    ///
+    /// let greet = Deployment::multiplexed("greet", 2, |language| {
+    ///     let word = match language { "en" => "Hello", "fr" => "Bonjour", _ => return Err("nobody here speaks it".into()) };
+    ///     Ok(each(move |name: String| Ok(format!("{word}, {name}!"))))
+    /// });
+    /// let server = run(App::new().with_http(|http| http.port = 0).route("/greet", greet))?;
+    /// let greet = server.handle::<String, String>("greet")?;
+    /// assert_eq!(greet.multiplexed("fr").call_blocking("Ada".into())?, "Bonjour, Ada!");
+    /// # Ok::<(), air_core::BoxError>(())
+    /// ```
+    pub fn multiplexed(
+        name: impl Into<Arc<str>>,
+        max_num_models_per_replica: usize,
+        load: impl Fn(&str) -> Result<M, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        let load = Arc::new(load);
+        Deployment::new(name, move || {
+            let load = Arc::clone(&load);
+            Multiplexed::new(max_num_models_per_replica, move |id| load(id))
+        })
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use air_core::RuntimeHandle;
+use air_core::resource::ResourcePool;
 
 use super::autoscale::{Autoscaler, Load};
 use super::config::DeploymentConfig;
-use super::control::{Done, Outcome, Versions};
+use super::control::{Done, Ground, Outcome, Versions};
 use super::core::Core;
 use super::fleet::{Action, Fleet, Member, Number, Seen, Stage, VersionId, Want};
 use super::reconfigure::Reconfiguring;
@@ -69,6 +70,7 @@ impl Update {
 /// All there is to a deployment.
 pub(super) struct State<I: Send + 'static, O: Send + 'static> {
     pub(super) runtime: RuntimeHandle,
+    resources: ResourcePool,
     pub(super) metrics: Arc<DeploymentMetrics>,
     pub(super) switch: Arc<Switch<I, O>>,
     pub(super) versions: Versions<I, O>,
@@ -91,13 +93,10 @@ pub(super) struct State<I: Send + 'static, O: Send + 'static> {
 }
 
 impl<I: Send + 'static, O: Send + 'static> State<I, O> {
-    pub(super) fn new(
-        runtime: RuntimeHandle,
-        metrics: Arc<DeploymentMetrics>,
-        switch: Arc<Switch<I, O>>,
-    ) -> Self {
+    pub(super) fn new(ground: &Ground, metrics: Arc<DeploymentMetrics>, switch: Arc<Switch<I, O>>) -> Self {
         State {
-            runtime,
+            runtime: ground.runtime.clone(),
+            resources: ground.resources.clone(),
             metrics,
             switch,
             versions: BTreeMap::new(),
@@ -423,6 +422,18 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
     pub(super) fn status(&self, now: Duration) -> DeploymentStatus {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let at = |time: Duration| unix.saturating_sub(now.saturating_sub(time)).as_secs_f64();
+        let models = |number: &Number| {
+            let held = self.lives.get(number).and_then(|life| life.slot.held.get());
+            held.map_or_else(Vec::new, |held| held.ids().iter().map(ToString::to_string).collect())
+        };
+        // Asked only of those that ask for something, as finding out what there is may take a while.
+        let asks = self.versions.values().any(|version| version.config.resources().is_some());
+        let waiting = if asks { self.resources.state().waiting } else { Vec::new() };
+        let waits_for = |number: &Number| {
+            let name = format!("{}#{number}", self.switch.name());
+            let request = waiting.iter().find(|request| request.owner.as_deref() == Some(&*name))?;
+            Some(format!("{}: {}", request.resources, request.reason))
+        };
         let replica = |(number, member): (&Number, &Member)| ReplicaStatus {
             name: format!("{}#{number}", self.switch.name()),
             version: self
@@ -435,6 +446,8 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             restarts: member.restarts,
             last_exit: member.last_exit.as_ref().map(|(_, reason)| reason.to_string()),
             last_exit_s: member.last_exit.as_ref().map(|(time, _)| at(*time)),
+            models: models(number),
+            waits_for: waits_for(number),
         };
         let update = self.update.as_ref().and_then(|update| {
             let label = self.versions.get(&update.id)?.label.to_string();

@@ -31,15 +31,18 @@ impl<I: Send + 'static, O: Send + 'static> Life<I, O> {
     ) -> Result<Self, CoreError> {
         let slot = Arc::new(Slot::new(Arc::clone(&name)));
         let replica = (Arc::clone(core), Arc::clone(&slot));
-        let factory = move |_: &mut Cx<Replica<I, O>>| -> Result<Replica<I, O>, BoxError> {
+        let factory = move |cx: &mut Cx<Replica<I, O>>| -> Result<Replica<I, O>, BoxError> {
             let (core, slot) = &replica;
+            context::set_devices(cx.devices().to_vec());
             if let Err(reason) = core.prepare(slot) {
                 core.leave(slot, Err(Arc::clone(&reason)));
                 return Err(reason.to_string().into());
             }
             Ok(Replica { core: Arc::clone(core), slot: Arc::clone(slot) })
         };
-        let worker = runtime.spawn(Spec::new(name).restart(Restart::Never), factory)?;
+        let mut spec = Spec::new(name).restart(Restart::Never);
+        spec.resources = core.config.resources();
+        let worker = runtime.spawn(spec, factory)?;
         Ok(Life { core: Arc::clone(core), slot, worker })
     }
 

@@ -3,8 +3,8 @@
 //! A slot's lock is held while its model runs. The replica's thread locks its own slot; in inline mode callers lock whichever is free. So a model is
 //! never called twice at a time, wherever it is called from.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::AnyModel;
 use super::core::Job;
 use super::step::Ongoing;
+use crate::multiplex::Held;
 
 /// One life of a replica.
 pub(crate) struct Slot<I, O> {
@@ -24,6 +25,8 @@ pub(crate) struct Slot<I, O> {
     pub refusal: Mutex<Option<(u64, Arc<str>)>>,
     /// Since when it has only been finishing what it has.
     pub finishing_since: Mutex<Option<Duration>>,
+    /// The models that it holds, if there are several.
+    pub held: OnceLock<Arc<Held>>,
     ready: AtomicBool,
     leaving: AtomicBool,
     given_up: AtomicBool,
@@ -45,6 +48,7 @@ impl<I, O> Slot<I, O> {
             configured: AtomicU64::new(0),
             refusal: Mutex::new(None),
             finishing_since: Mutex::new(None),
+            held: OnceLock::new(),
             ready: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             given_up: AtomicBool::new(false),

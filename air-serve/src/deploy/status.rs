@@ -180,6 +180,12 @@ pub struct ReplicaStatus {
     pub last_exit: Option<String>,
     /// When it last failed, in seconds since 1970.
     pub last_exit_s: Option<f64>,
+    /// The models that it holds, of a multiplexed deployment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
+    /// What of the machine it waits for before it can start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// What a deployment's status is made of.
@@ -249,6 +255,8 @@ mod tests {
             restarts: 0,
             last_exit: last_exit.map(Into::into),
             last_exit_s: None,
+            models: Vec::new(),
+            waits_for: None,
         }
     }
 

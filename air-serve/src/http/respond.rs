@@ -1,11 +1,14 @@
 //! What a route can answer with.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::route::{Endpoint, Json};
 use super::stream::Streamed;
 use crate::deploy::DeploymentHandle;
+use crate::ensemble::{CallJson, json_target};
 use crate::stream::{Items, Raw};
 
 /// What a [route](crate::App::route) can answer with: whatever can be written as JSON; [`Items`] of such, one after the other as they come;
@@ -21,11 +24,25 @@ pub struct Answering(pub(crate) Box<dyn Endpoint>);
 pub trait Answer: Sized + Send + 'static {
     #[doc(hidden)]
     fn endpoint<I: DeserializeOwned + Send + 'static>(handle: DeploymentHandle<I, Self>) -> Answering;
+
+    /// Calls of it with JSON on both sides, which streams do not have.
+    #[doc(hidden)]
+    fn json<I: DeserializeOwned + Send + 'static>(
+        _: &DeploymentHandle<I, Self>,
+    ) -> Option<Arc<dyn CallJson>> {
+        None
+    }
 }
 
 impl<O: Serialize + Send + 'static> Answer for O {
     fn endpoint<I: DeserializeOwned + Send + 'static>(handle: DeploymentHandle<I, O>) -> Answering {
         Answering(Box::new(Json(handle)))
+    }
+
+    fn json<I: DeserializeOwned + Send + 'static>(
+        handle: &DeploymentHandle<I, O>,
+    ) -> Option<Arc<dyn CallJson>> {
+        Some(json_target(handle))
     }
 }
 

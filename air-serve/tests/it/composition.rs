@@ -221,7 +221,7 @@ fn a_caller_that_goes_cancels_what_was_called_for_it() {
 fn those_that_wait_for_themselves_are_told_the_way_by_their_deadline() {
     let myself = DeploymentHandle::<i64, i64>::named("a");
     let b = passing("b", myself);
-    let a = passing("a", b.handle()).with(|config| config.request_timeout_s = 0.1);
+    let a = passing("a", b.handle()).with(|config| config.request_timeout_s = 1.0);
     let server = run(app().deploy(a).deploy(b)).unwrap();
     let error = server.handle::<i64, i64>("b").unwrap().call_blocking(1).unwrap_err();
     assert_eq!(error.status(), 504, "{error}");
@@ -248,10 +248,11 @@ fn a_refusal_of_what_is_called_is_told_as_such_over_http() {
     let server = run(app().route("/outer", outer).deploy(inner)).unwrap();
     let addr = server.addr();
     thread::scope(|scope| {
-        let waiting: Vec<_> =
-            (0..2).map(|x| scope.spawn(move || post(addr, "/outer", &x.to_string()))).collect();
+        let ask = |x: i64| scope.spawn(move || post(addr, "/outer", &x.to_string()));
+        let first = ask(0);
         let ongoing = || server.status().applications["default"].deployments["inner"].queued;
         gate.started.recv().unwrap();
+        let waiting = [first, ask(1)];
         until("one waits", || ongoing() == 1);
         let refused = post(addr, "/outer", "2");
         assert_eq!(refused.status, 503, "{}", refused.body);

@@ -46,7 +46,7 @@ fn rays() -> String {
          additional_log_standard_attrs: []\n\napplications:\n- name: iris\n  route_prefix: /iris\n  \
          import_path: onnx://{}\n  runtime_env: {{}}\n  args:\n    labels: [setosa, versicolor, virginica]\n  \
          deployments:\n  - name: iris\n    num_replicas: 2\n    max_ongoing_requests: 5\n    max_batch_size: 4\n    \
-         ray_actor_options:\n      num_cpus: 0.0\n",
+         ray_actor_options:\n      num_cpus: 0.0\n      runtime_env: {{pip: [x]}}\n",
         examples("iris_gbc.onnx").display()
     )
 }
@@ -95,7 +95,7 @@ fn check_says_what_would_be_served_and_what_is_said_in_vain() {
         "route    /iris: iris (deployment `iris` of onnx://",
         "note     application `iris`: runtime_env (there is no Python) has no effect here",
         "note     application `iris`: deployment `iris`: max_ongoing_requests (a replica takes as many as",
-        "note     application `iris`: deployment `iris`: ray_actor_options has no effect here",
+        "note     application `iris`: deployment `iris`: ray_actor_options.runtime_env has no effect here",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }
