@@ -152,7 +152,7 @@ pub enum CallError {
     /// The model panicked on the batch that this request was part of.
     #[error("replica {replica} panicked: {reason}")]
     Panicked {
-        /// The replica; it is replaced.
+        /// The replica; it is replaced, unless its model is [async](crate::AsyncModel).
         replica: Arc<str>,
         /// The panic's message.
         reason: Arc<str>,

@@ -60,7 +60,7 @@ pub(crate) struct V2 {
 impl V2 {
     /// The extensions of the protocol that this server has.
     fn extensions(&self) -> Vec<&'static str> {
-        let mut extensions = vec!["binary_tensor_data"];
+        let mut extensions = vec!["binary_tensor_data", "schedule_policy"];
         extensions.extend(self.repository.is_some().then_some("model_repository"));
         extensions
     }

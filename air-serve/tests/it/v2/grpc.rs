@@ -135,7 +135,7 @@ fn the_server_and_its_models_describe_themselves() {
     let metadata: ServerMetadataResponse = call(addr, &method("ServerMetadata"), &[], &Empty {}).decode();
     assert_eq!(
         (metadata.name.as_str(), metadata.extensions),
-        ("air-serve", vec!["binary_tensor_data".to_owned()])
+        ("air-serve", vec!["binary_tensor_data".to_owned(), "schedule_policy".to_owned()])
     );
     let ask = |name: &str, version: &str| ModelRequest { name: name.to_owned(), version: version.to_owned() };
     for (name, version, ready) in

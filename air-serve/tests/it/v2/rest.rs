@@ -36,7 +36,7 @@ fn the_server_and_its_models_describe_themselves() {
     let addr = server.addr();
     assert_eq!(
         page(addr, "/v2"),
-        json!({ "name": "air-serve", "version": "0.1.0", "extensions": ["binary_tensor_data"] })
+        json!({ "name": "air-serve", "version": "0.1.0", "extensions": ["binary_tensor_data", "schedule_policy"] })
     );
     assert_eq!(page(addr, "/v2/health/live"), json!({ "live": true }));
     assert_eq!(page(addr, "/v2/health/ready"), json!({ "ready": true }));
