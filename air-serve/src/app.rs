@@ -41,10 +41,13 @@ pub(crate) struct Part {
     /// The language model it has, which OpenAI's API reaches.
     pub llm: Option<Llm>,
     /// Calls it with JSON, given its handle.
-    pub json: Option<fn(&dyn Any) -> Option<Arc<dyn CallJson>>>,
+    pub json: Option<MakeJson>,
     /// The deployments it calls.
     pub uses: Vec<Arc<dyn Line>>,
 }
+
+/// From the handle of a deployment to calls of it by JSON.
+pub(crate) type MakeJson = fn(&dyn Any) -> Option<Arc<dyn CallJson>>;
 
 pub(crate) type MakeRoute = Box<dyn Fn(&dyn Running, &Metrics) -> Result<Route, ServeError> + Send>;
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::app::{Part, Planned};
-use crate::deploy::{ApplicationStatus, Ground, Line, Outcome, Running, ServeStatus, Target, waves};
+use crate::deploy::{ApplicationStatus, Ground, Line, Outcome, Running, ServeStatus, Target, Uses, waves};
 use crate::error::ServeError;
 use crate::http::{Route, RouteTable};
 use crate::llm::{self, Models};
@@ -110,7 +110,7 @@ impl Deployments {
             waiting.insert(part.name, part.planned);
         }
         let waves = waves(&uses);
-        self.uses.lock().extend(uses);
+        self.uses.lock().extend(uses.into_vec());
         let ready = self.start(&waves, &mut waiting, &mut new);
         let table = ready.and_then(|()| self.routes(&routes)).and_then(|table| {
             for wave in &waves {
@@ -150,7 +150,7 @@ impl Deployments {
     }
 
     /// Leads the handles that parts use to one another, and says which uses which.
-    fn connect_all(&self, parts: &[Part]) -> Result<Vec<(Arc<str>, Vec<Arc<str>>)>, ServeError> {
+    fn connect_all(&self, parts: &[Part]) -> Result<Box<Uses>, ServeError> {
         for part in parts {
             for line in &part.uses {
                 let to = parts.iter().find(|to| to.name == *line.name());

@@ -211,9 +211,10 @@ impl<T> Batcher<T> {
         let Some(first) = self.waiting.front() else {
             return if self.closed { Next::Closed } else { Next::Idle };
         };
-        let oldest = match self.is_mixed {
-            true => self.waiting.iter().map(|waiting| waiting.since).min().unwrap_or(first.since),
-            false => first.since,
+        let oldest = if self.is_mixed {
+            self.waiting.iter().map(|waiting| waiting.since).min().unwrap_or(first.since)
+        } else {
+            first.since
         };
         let due = oldest.saturating_add(self.policy.window);
         let full = self.total >= self.policy.max_batch_size;

@@ -135,10 +135,12 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         if left > 0 {
             self.bell.arrived.notify_one();
         }
-        match jobs.is_empty() {
-            false => Next::Fly(jobs),
-            true if closed && left == 0 => Next::Finish(End::Left),
-            true => Next::Wait,
+        if !jobs.is_empty() {
+            Next::Fly(jobs)
+        } else if closed && left == 0 {
+            Next::Finish(End::Left)
+        } else {
+            Next::Wait
         }
     }
 

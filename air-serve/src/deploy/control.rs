@@ -111,7 +111,7 @@ pub(crate) struct Controller<I: Send + 'static, O: Send + 'static> {
 impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
     /// Begins to run a deployment; the outcome tells when it is ready.
     pub(crate) fn start(
-        deployment: Erased<I, O>,
+        mut deployment: Erased<I, O>,
         ground: &Ground,
     ) -> Result<(Arc<Self>, Outcome), ServeError> {
         deployment.validate()?;
@@ -122,7 +122,6 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
         let (clock, config) = (ground.runtime.clock().clone(), deployment.config.clone());
         let label = deployment.version.clone();
         let switch = Arc::clone(&deployment.switch);
-        let mut deployment = deployment;
         let mirror = ground.mirror(&mut deployment)?;
         let core = Core::new(deployment, Arc::clone(&metrics), clock, ringing(&bell));
         mirror.map(|mirror| core.mirror.set(mirror));
@@ -183,7 +182,7 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
     fn begin_update(
         &self,
         state: &mut State<I, O>,
-        to: Erased<I, O>,
+        mut to: Erased<I, O>,
         canary: Option<f64>,
     ) -> Result<Outcome, ServeError> {
         self.is_free(state)?;
@@ -196,7 +195,6 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
         }
         let (config, label) = (to.config.clone(), to.version.clone());
         let (metrics, clock) = (Arc::clone(&state.metrics), self.ground.runtime.clock().clone());
-        let mut to = to;
         let mirror = self.ground.mirror(&mut to)?;
         let core = Core::new(to, metrics, clock, ringing(&self.bell));
         mirror.map(|mirror| core.mirror.set(mirror));

@@ -428,12 +428,11 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         for job in jobs {
             let unfit =
                 self.check.as_ref().zip(job.input.as_ref()).and_then(|(check, input)| check(input).err());
-            match unfit {
-                Some(error) => drop(job.reply.send(Err(error))),
-                None => {
-                    let delay = self.config.delay_of(job.priority);
-                    queue.batcher.admit(now, job.deadline, job.size, delay, job);
-                }
+            if let Some(error) = unfit {
+                drop(job.reply.send(Err(error)));
+            } else {
+                let delay = self.config.delay_of(job.priority);
+                queue.batcher.admit(now, job.deadline, job.size, delay, job);
             }
         }
         self.note_length(&queue);

@@ -52,13 +52,17 @@ impl<I: Send + 'static, O: Send + 'static> Handles for DeploymentHandle<I, O> {
 
 impl<H: Handles> Handles for Vec<H> {
     fn lines(&self, into: &mut Vec<Arc<dyn Line>>) {
-        self.iter().for_each(|handle| handle.lines(into));
+        for handle in self {
+            handle.lines(into);
+        }
     }
 }
 
 impl<H: Handles, const N: usize> Handles for [H; N] {
     fn lines(&self, into: &mut Vec<Arc<dyn Line>>) {
-        self.iter().for_each(|handle| handle.lines(into));
+        for handle in self {
+            handle.lines(into);
+        }
     }
 }
 
@@ -80,9 +84,12 @@ tuples!(A B C D);
 tuples!(A B C D E);
 tuples!(A B C D E F);
 
+/// Deployments, and which others each calls.
+pub(crate) type Uses = [(Arc<str>, Vec<Arc<str>>)];
+
 /// Names in the order to start them in, those together that may start together: each after all that it uses. Those that use each other in a
 /// circle, and what uses them, come together at the end. Ends go the other way. Pure.
-pub(crate) fn waves(all: &[(Arc<str>, Vec<Arc<str>>)]) -> Vec<Vec<Arc<str>>> {
+pub(crate) fn waves(all: &Uses) -> Vec<Vec<Arc<str>>> {
     let names: HashSet<&str> = all.iter().map(|(name, _)| &**name).collect();
     let mut started: HashSet<&str> = HashSet::new();
     let mut waves = Vec::new();

@@ -69,7 +69,7 @@ pub use context::{RequestContext, replica_devices};
 pub(crate) use control::{Controller, Ground, Outcome, Running};
 pub(crate) use courier::deliver;
 pub use dependency::Handles;
-pub(crate) use dependency::{Line, Target, waves};
+pub(crate) use dependency::{Line, Target, Uses, waves};
 pub(crate) use execute::panic_text;
 pub(crate) use handle::Unpark;
 pub use handle::{Call, DeploymentHandle};

@@ -91,7 +91,7 @@ where
         let mut call = match terms(asked.headers) {
             Ok(None) => self.0.call(input),
             Ok(Some(terms)) => self.0.call_on(input, &terms),
-            Err(refusal) => return Answered::Now(refusal),
+            Err(refusal) => return Answered::Now(refusal.into_response()),
         };
         match call.ready() {
             Some(reply) => Answered::Now(respond(reply)),

@@ -59,7 +59,7 @@ where
         let call = match terms(asked.headers) {
             Ok(None) => self.handle.call(input),
             Ok(Some(terms)) => self.handle.call_on(input, &terms),
-            Err(refusal) => return Answered::Now(refusal),
+            Err(refusal) => return Answered::Now(refusal.into_response()),
         };
         let writer = Writer { format: Format::of(asked.headers, self.raw), write: self.write };
         let keep_alive = asked.keep_alive.filter(|_| writer.format == Format::Events);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderName, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 
-use super::reply::{self, Body};
+use super::front::Refusal;
 use crate::deploy::context::Terms;
 
 /// How long the request may take, in seconds.
@@ -19,7 +19,7 @@ const MODEL: HeaderName = HeaderName::from_static("serve_multiplexed_model_id");
 pub(crate) const LONGEST_MODEL_ID: usize = 128;
 
 /// What a request's headers ask for, if anything.
-pub(super) fn terms(headers: &HeaderMap) -> Result<Option<Terms>, Response<Body>> {
+pub(super) fn terms(headers: &HeaderMap) -> Result<Option<Terms>, Refusal> {
     // Most have none of these, which is seen without looking each of them up.
     let asks =
         |name: &HeaderName| [TIMEOUT.as_str(), PRIORITY.as_str(), MODEL.as_str()].contains(&name.as_str());
@@ -33,7 +33,7 @@ pub(super) fn terms(headers: &HeaderMap) -> Result<Option<Terms>, Response<Body>
             model: text(headers, &MODEL)?.map(model_id).transpose()?,
         })
     };
-    read().map(Some).map_err(|wrong| reply::problem(StatusCode::BAD_REQUEST, &wrong))
+    read().map(Some).map_err(|message| Refusal { status: StatusCode::BAD_REQUEST, message })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
@@ -76,7 +76,7 @@ mod tests {
     fn of(headers: &[(HeaderName, &str)]) -> Result<Option<Terms>, u16> {
         let headers =
             headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()));
-        terms(&headers.collect()).map_err(|refusal| refusal.status().as_u16())
+        terms(&headers.collect()).map_err(|refusal| refusal.status.as_u16())
     }
 
     #[test]

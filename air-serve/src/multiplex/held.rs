@@ -43,11 +43,8 @@ impl Held {
 
     pub(super) fn loaded(&self, well: bool) {
         if let Some(metrics) = self.metrics.get() {
-            if well {
-                metrics.loads.inc()
-            } else {
-                metrics.failures.inc()
-            };
+            let counter = if well { &metrics.loads } else { &metrics.failures };
+            counter.inc();
         }
     }
 

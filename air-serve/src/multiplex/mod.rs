@@ -33,11 +33,14 @@ type Loaded<M> = Arc<Mutex<M>>;
 /// What came of a load, once that is known.
 type Outcome<M> = watch::Receiver<Option<Result<Loaded<M>, Arc<str>>>>;
 
+/// Builds the model of an id.
+type Load<M> = dyn Fn(&str) -> Result<M, BoxError> + Send + Sync;
+
 /// Models by their ids, loaded when one is asked for; see [`Deployment::multiplexed`](crate::Deployment::multiplexed).
 pub struct Multiplexed<M>(Arc<Shared<M>>);
 
 struct Shared<M> {
-    load: Box<dyn Fn(&str) -> Result<M, BoxError> + Send + Sync>,
+    load: Box<Load<M>>,
     models: Mutex<Models<Loaded<M>, Outcome<M>>>,
     held: Arc<Held>,
     /// A place may have become free.

@@ -15,6 +15,9 @@ use crate::client::{post, send};
 use crate::gate::gated;
 use crate::wait::until;
 
+/// A model that cannot be built.
+type Never = air_serve::Each<fn(i64) -> Result<i64, BoxError>, i64>;
+
 fn app() -> App {
     App::new().with_http(|http| http.port = 0)
 }
@@ -52,10 +55,7 @@ fn a_handle_from_before_the_server_runs_is_refused_then_answers_and_stays_good_t
     server.update(second.version("b")).unwrap();
     let answers = [&handle, &of_update, &through].map(|handle| handle.call_blocking(4).unwrap());
     assert_eq!(answers, [12; 3], "every handle leads to the version that runs");
-    let broken =
-        Deployment::new("double", || -> Result<air_serve::Each<fn(i64) -> Result<i64, BoxError>, i64>, _> {
-            Err("no weights".into())
-        });
+    let broken = Deployment::new("double", || -> Result<Never, BoxError> { Err("no weights".into()) });
     let of_broken = broken.handle();
     assert!(matches!(server.update(broken), Err(ServeError::RolledBack { .. })));
     assert_eq!((of_broken.call_blocking(4).unwrap(), through.call_blocking(4).unwrap()), (12, 12));
