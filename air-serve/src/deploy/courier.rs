@@ -1,8 +1,8 @@
 //! Answers on their way back to the threads where they are waited for.
 //!
 //! To wake a task of another thread takes a system call, and to wake one for each request of a batch keeps a replica from its next batch for longer than
-//! everything else between two batches. So the answers of a batch go to one HTTP thread together. That thread's courier is woken once, hands out on the
-//! spot what is waited for there, and passes on what is not. The replica begins its next batch meanwhile.
+//! everything else between two batches. So the answers of a batch for the tasks of one HTTP thread go there together: the replica leaves them with that
+//! thread's courier, wakes it once, and the courier hands them out on the spot.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,17 +58,12 @@ fn open(parcel: Parcel) {
 }
 
 impl Courier {
-    fn is_gone(&self) -> bool {
-        self.parcels.lock().is_none()
-    }
-
-    /// Leaves something to be handed out; it comes back if the courier has gone.
+    /// Leaves something to be handed out when it is woken; it comes back if the courier has gone.
     fn leave(&self, parcel: Parcel) -> Result<(), Parcel> {
         match self.parcels.lock().as_mut() {
             Some(parcels) => parcels.push(parcel),
             None => return Err(parcel),
         }
-        self.there.notify_one();
         Ok(())
     }
 }
@@ -123,32 +118,25 @@ impl<O> Sender<O> {
 }
 
 /// Sends the answers of a batch. That nobody waits for one any more is no error.
-pub(crate) fn send_all<O: Send + 'static>(mut answers: Vec<(Sender<O>, Reply<O>)>) {
-    let courier = answers.iter().find_map(|(to, _)| to.courier.clone());
+pub(crate) fn send_all<O: Send + 'static>(answers: Vec<(Sender<O>, Reply<O>)>) {
     // For one answer it is not worth the way.
-    let courier = courier.filter(|courier| answers.len() > 1 && !courier.is_gone());
-    let Some(courier) = courier else { return hand_out(answers) };
-    let parcel = Box::new(move || {
-        let elsewhere = |to: &Sender<O>| to.courier.as_ref().is_some_and(|other| !is_here(other));
-        let passed_on = answers.extract_if(.., |(to, _)| elsewhere(to)).collect::<Vec<_>>();
-        hand_out(answers);
-        if !passed_on.is_empty() {
-            send_all(passed_on);
+    let alone = answers.len() == 1;
+    let mut couriers: Vec<Arc<Courier>> = Vec::new();
+    for (Sender { sender, courier }, reply) in answers {
+        let hand_out = move || drop(sender.send(reply));
+        let Some(courier) = courier.filter(|_| !alone) else {
+            hand_out();
+            continue;
+        };
+        if let Err(parcel) = courier.leave(Box::new(hand_out)) {
+            parcel();
+        } else if !couriers.iter().any(|other| Arc::ptr_eq(other, &courier)) {
+            couriers.push(courier);
         }
-    });
-    if let Err(parcel) = courier.leave(parcel) {
-        // It went just now, so this ends above.
-        parcel();
     }
-}
-
-fn is_here(courier: &Arc<Courier>) -> bool {
-    HERE.with_borrow(|here| here.as_ref().is_some_and(|here| Arc::ptr_eq(here, courier)))
-}
-
-fn hand_out<O>(answers: Vec<(Sender<O>, Reply<O>)>) {
-    for (to, reply) in answers {
-        drop(to.sender.send(reply));
+    // Whoever is woken may be given this processor at once, so it is done last.
+    for courier in couriers {
+        courier.there.notify_one();
     }
 }
 
