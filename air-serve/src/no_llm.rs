@@ -40,5 +40,5 @@ pub(crate) fn owns(_path: &str) -> bool {
 }
 
 pub(crate) async fn answer(_models: &Models, _head: Parts, _body: Bytes) -> Response<AnyBody> {
-    Response::default()
+    Response::new(AnyBody::Left(Bytes::new().into()))
 }

@@ -146,6 +146,7 @@ impl Run {
     }
 
     /// Refuses the flags that mean nothing for a language model.
+    #[cfg(feature = "llm")]
     pub(super) fn is_of_llm(&self) -> Result<(), CliError> {
         let others = [
             ("--repository", self.repository.is_some()),

@@ -157,6 +157,17 @@ struct Outgoing<T: Send + 'static> {
 
 impl<T: Send + 'static> Unpin for Outgoing<T> {}
 
+impl<T: Send + 'static> Outgoing<T> {
+    /// Ends the body with its error: not at once, since a connection that is broken off sends nothing more, of what it has been given neither.
+    fn break_off(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
+        if !std::mem::replace(&mut self.has_waited, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.failed.take().map(Err))
+    }
+}
+
 impl<T: Send + 'static> Body for Outgoing<T> {
     type Data = Bytes;
     type Error = CallError;
@@ -165,14 +176,10 @@ impl<T: Send + 'static> Body for Outgoing<T> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CallError>>> {
-        if self.failed.is_some() {
-            if !std::mem::replace(&mut self.has_waited, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            return Poll::Ready(self.failed.take().map(Err));
-        }
         let this = &mut *self;
+        if this.failed.is_some() {
+            return this.break_off(cx);
+        }
         let Some(items) = &mut this.items else { return Poll::Ready(None) };
         let chunk = match this.first.take() {
             Some(chunk) => chunk,
@@ -198,7 +205,7 @@ impl<T: Send + 'static> Body for Outgoing<T> {
             }
         }
         if bytes.is_empty() {
-            return Poll::Ready(this.failed.take().map(Err));
+            return if this.failed.is_some() { this.break_off(cx) } else { Poll::Ready(None) };
         }
         Poll::Ready(Some(Ok(Frame::data(bytes.into()))))
     }
