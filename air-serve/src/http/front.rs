@@ -24,8 +24,8 @@ use super::route::{Answered, Asked, Route, RouteTable};
 use super::socket;
 use super::threads::Held;
 use super::tls::Tls;
-use crate::llm::{self, Models};
 use crate::deploy::context::{OnBehalf, with_request};
+use crate::llm::{self, Models};
 use crate::metrics::RouteMetrics;
 use crate::v2::{self, V2, grpc};
 
