@@ -180,12 +180,15 @@ mod tests {
         assert_eq!(here.try_recv().unwrap().unwrap(), 6, "a call that began on a thread without a courier");
     }
 
-    fn two() -> (Vec<(Sender<u32>, Reply<u32>)>, [oneshot::Receiver<Reply<u32>>; 2]) {
+    type Sent = Vec<(Sender<u32>, Reply<u32>)>;
+    type Two = [oneshot::Receiver<Reply<u32>>; 2];
+
+    fn two() -> (Sent, Two) {
         let ((first, first_answer), (second, second_answer)) = (channel(), channel());
         (vec![(first, Ok(1)), (second, Ok(2))], [first_answer, second_answer])
     }
 
-    fn answers(receivers: &mut [oneshot::Receiver<Reply<u32>>; 2]) -> [Option<u32>; 2] {
+    fn answers(receivers: &mut Two) -> [Option<u32>; 2] {
         receivers.each_mut().map(|receiver| receiver.try_recv().ok().map(Result::unwrap))
     }
 

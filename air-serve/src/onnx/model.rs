@@ -133,16 +133,17 @@ impl OnnxModel {
     }
 
     fn with_direct(mut self) -> Self {
-        let direct = || {
-            let step = self.graph.classifier(self.class?)?;
-            let answers = match self.graph.labels()? {
-                Labels::Ints(labels) => labels.iter().map(|&label| self.named(label)).collect(),
-                Labels::Texts(labels) => labels.iter().map(|label| self.renamed(label)).collect(),
-            };
-            Some(Direct { step, answers })
-        };
-        self.direct = direct();
+        self.direct = self.direct();
         self
+    }
+
+    fn direct(&self) -> Option<Direct> {
+        let step = self.graph.classifier(self.class?)?;
+        let answers = match self.graph.labels()? {
+            Labels::Ints(labels) => labels.iter().map(|&label| self.named(label)).collect(),
+            Labels::Texts(labels) => labels.iter().map(|label| self.renamed(label)).collect(),
+        };
+        Some(Direct { step, answers })
     }
 
     /// Names the classes, in the order of the model's own labels.

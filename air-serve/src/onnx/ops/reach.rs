@@ -84,8 +84,8 @@ impl<T: Copy + PartialOrd> AnyReach<T> {
             forest.roots.iter().map(|&root| Tree::of(forest, root)).collect::<Option<_>>()?;
         match trees.iter().map(|tree| tree.weights.len()).max()? {
             ..=8 => Reach::of(forest, &trees, strict).map(AnyReach::Of8),
-            ..=16 => Reach::of(forest, &trees, strict).map(AnyReach::Of16),
-            ..=32 => Reach::of(forest, &trees, strict).map(AnyReach::Of32),
+            9..=16 => Reach::of(forest, &trees, strict).map(AnyReach::Of16),
+            17..=32 => Reach::of(forest, &trees, strict).map(AnyReach::Of32),
             _ => Reach::of(forest, &trees, strict).map(AnyReach::Of64),
         }
     }
@@ -122,22 +122,21 @@ impl Tree {
         while let Some(step) = steps.pop() {
             match step {
                 Step::Between(branch, since) => tree.branches.push((branch, since..tree.weights.len())),
-                Step::Visit(child) => match child.as_branch() {
-                    Some(branch) => {
+                Step::Visit(child) => {
+                    if let Some(branch) = child.as_branch() {
                         let [first, second] = forest.branches[branch].children;
                         let since = tree.weights.len();
                         steps.extend([Step::Visit(second), Step::Between(branch, since), Step::Visit(first)]);
+                        continue;
                     }
-                    None => {
-                        let vote = forest.votes[child.as_leaf()?];
-                        let same = tree.weights.is_empty() || tree.target == vote.target;
-                        if !vote.last || !same || tree.weights.len() == u64::COUNT {
-                            return None;
-                        }
-                        tree.target = vote.target;
-                        tree.weights.push(vote.weight);
+                    let vote = forest.votes[child.as_leaf()?];
+                    let same = tree.weights.is_empty() || tree.target == vote.target;
+                    if !vote.last || !same || tree.weights.len() == u64::COUNT {
+                        return None;
                     }
-                },
+                    tree.target = vote.target;
+                    tree.weights.push(vote.weight);
+                }
             }
         }
         Some(tree)
