@@ -193,12 +193,14 @@ fn its_settings_change_while_requests_are_under_way_and_it_is_updated_without_lo
     thread::scope(|scope| {
         let calls = scope.spawn(|| {
             let mut answered = 0;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            loop {
                 let answers = block_on(join_all((0..8).map(|x| handle.call(x))));
                 answered +=
                     answers.into_iter().map(|answer| answer.unwrap()).filter(|answer| *answer >= 0).count();
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break answered;
+                }
             }
-            answered
         });
         let update = Deployment::new("model", || Ok(each_async(|x: i64| async move { Ok(5 * x) })));
         server.update(update.version("b").warm_up(|| vec![1, 2])).unwrap();
