@@ -1,4 +1,5 @@
-//! One running version of a deployment: its queue, and the slots of the replicas that pull from it. `execute` has what the replicas do.
+//! One running version of a deployment: its queue, and the slots of the replicas that pull from it. `admit` has how requests come in, `execute` what the
+//! replicas do.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,16 +10,14 @@ use air_core::Clock;
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use super::autoscale::Load;
-use super::batch::{Batcher, Next, Refused};
+use super::batch::{Batcher, Next};
 use super::beside::Bell;
 use super::config::{DeploymentConfig, Execution};
-use super::context::{self, Along, Terms};
+use super::context::Along;
 use super::courier;
 use super::drain::DrainRate;
-use super::handle::{Patience, Submitted, Ticket};
 use super::mirror::Offer;
 use super::mode::Chooser;
 use super::pace::Pace;
@@ -26,9 +25,6 @@ use super::slot::Slot;
 use super::{AsStream, Check, Erased, Factory, Size, Spare, WarmUp};
 use crate::error::CallError;
 use crate::metrics::DeploymentMetrics;
-
-/// A cheap model is cheap for a request of this size; a larger one could hold up the caller's other connections.
-const LARGEST_INLINE: usize = 32;
 
 /// The answer to one request.
 pub(crate) type Reply<O> = Result<O, CallError>;
@@ -99,8 +95,8 @@ pub(crate) struct Core<I, O> {
     pub(super) streams: Option<AsStream<O>>,
     /// Its models work on requests after they have answered them.
     pub(super) steps: AtomicBool,
-    size: Option<Size<I>>,
-    check: Option<Check<I>>,
+    pub(super) size: Option<Size<I>>,
+    pub(super) check: Option<Check<I>>,
     pub(super) mirror: OnceLock<Box<dyn Offer<I>>>,
     /// The user configuration and its number, which goes up with each change.
     user_config: Mutex<(u64, Option<Value>)>,
@@ -108,12 +104,12 @@ pub(crate) struct Core<I, O> {
     /// Those of the replicas that are ready.
     pub(super) slots: ArcSwap<Vec<Arc<Slot<I, O>>>>,
     pub(super) queue: Mutex<Queue<I, O>>,
-    work: Condvar,
+    pub(super) work: Condvar,
     /// The same for async replicas, once there are any.
     pub(super) bell: Bell,
     pub(super) is_async: AtomicBool,
     /// Length of the queue, for a look without its lock.
-    queued: AtomicUsize,
+    pub(super) queued: AtomicUsize,
     pub(super) inline: AtomicBool,
     pub(super) chooser: Mutex<Chooser>,
     pub(super) clock: Clock,
@@ -168,111 +164,6 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
 
     pub(super) fn now(&self) -> Duration {
         self.clock.now()
-    }
-
-    /// Takes a request that is to be answered within this limit and the deployment's: answers it in place, queues it, or refuses it. A version
-    /// that is closed gives it back.
-    pub(crate) fn submit(self: &Arc<Self>, input: I, terms: &Terms) -> Result<Submitted<O>, I> {
-        let limit = terms.limit.map_or(self.timeout, |limit| limit.min(self.timeout));
-        let inherited = match context::inherit(&self.name, || self.now(), limit, terms.priority) {
-            Ok(inherited) => inherited,
-            Err(error) => return Ok(Submitted::Done(Err(error))),
-        };
-        let own = (limit, terms.priority, None);
-        let (limit, priority, circle) =
-            inherited.map_or(own, |theirs| (theirs.limit, theirs.priority, theirs.circle));
-        if let Some(check) = &self.check
-            && let Err(error) = check(&input)
-        {
-            return Ok(Submitted::Done(Err(error)));
-        }
-        if let Some(mirror) = self.mirror.get() {
-            mirror.offer(&input);
-        }
-        let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
-        let is_idle = self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0;
-        let input = if is_idle && size <= LARGEST_INLINE {
-            match self.answer_inline(input, limit, priority) {
-                Ok(submitted) => return Ok(submitted),
-                Err(input) => input,
-            }
-        } else {
-            input
-        };
-        let (reply, receiver) = courier::channel();
-        let now = self.now();
-        let deadline = now.saturating_add(limit);
-        let along = context::along(terms.model.as_ref());
-        let job =
-            Job { input: Some(input), since: now, deadline, size, again: false, priority, along, reply };
-        let delay = self.config.delay_of(priority);
-        let mut queue = self.queue.lock();
-        if let Some(wait) = self.too_long(&queue, now, limit, delay) {
-            drop(queue);
-            self.metrics.refused();
-            let deployment = Arc::clone(&self.name);
-            return Ok(Submitted::Done(Err(CallError::TooLate { deployment, wait, limit })));
-        }
-        match queue.batcher.push_behind(now, deadline, size, delay, job) {
-            Ok(id) => {
-                self.note_length(&queue);
-                drop(queue);
-                if self.steps() {
-                    // The one that is woken might have no room beside what it works on.
-                    self.work.notify_all();
-                } else if self.is_async.load(Ordering::Relaxed) {
-                    self.ring(terms.model.is_some());
-                } else {
-                    self.work.notify_one();
-                }
-                if self.slots.load().is_empty() {
-                    // Nobody is there to take it: whoever looks after the deployment should know at once.
-                    (self.poke)();
-                }
-                Ok(self.waiting(receiver, Some(id), limit, circle))
-            }
-            Err(Refused::Full(_)) => {
-                let queued = queue.batcher.len();
-                let retry_after = queue.drain.retry_after(now, queued);
-                drop(queue);
-                self.metrics.refused();
-                let deployment = Arc::clone(&self.name);
-                Ok(Submitted::Done(Err(CallError::Busy { deployment, queued, retry_after })))
-            }
-            Err(Refused::Closed(job)) => {
-                drop(queue);
-                let closed =
-                    || Ok(Submitted::Done(Err(CallError::Closed { deployment: Arc::clone(&self.name) })));
-                job.input.map_or_else(closed, Err)
-            }
-        }
-    }
-
-    pub(super) fn waiting(
-        self: &Arc<Self>,
-        receiver: oneshot::Receiver<Reply<O>>,
-        id: Option<u64>,
-        limit: Duration,
-        circle: Option<Arc<str>>,
-    ) -> Submitted<O> {
-        let ticket = id.map_or_else(Ticket::none, |id| Ticket::new(Arc::clone(self) as _, id));
-        Submitted::Waiting { receiver, ticket, patience: Patience { limit, circle } }
-    }
-
-    /// How long a request would wait, if that is longer than it may: better told at once.
-    fn too_long(
-        &self,
-        queue: &Queue<I, O>,
-        now: Duration,
-        limit: Duration,
-        delay: Duration,
-    ) -> Option<Duration> {
-        if queue.len() == 0 {
-            return None;
-        }
-        let beside = if self.is_async.load(Ordering::Relaxed) { self.config.max_ongoing_requests } else { 1 };
-        let batches = queue.again.len() + queue.batcher.batches_before(now.saturating_add(delay));
-        queue.pace.wait(batches, self.slots.load().len() * beside).filter(|wait| *wait > limit)
     }
 
     /// Waits until there is something for this replica to do.
@@ -331,15 +222,6 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             Some(job) if fits(job) => queue.again.pop_front().into_iter().collect(),
             Some(_) => Vec::new(),
             None => queue.batcher.beside(occupied),
-        }
-    }
-
-    /// Tells async replicas of a request; all of them, if it is one for some rather than for others.
-    fn ring(&self, all: bool) {
-        if all {
-            self.bell.changed.notify_waiters();
-        } else {
-            self.bell.arrived.notify_one();
         }
     }
 
@@ -515,17 +397,5 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self.slots.rcu(|slots| {
             slots.iter().filter(|other| !std::ptr::eq(&raw const ***other, slot)).cloned().collect::<Vec<_>>()
         });
-    }
-}
-
-impl<I: Send + 'static, O: Send + 'static> super::handle::Cancel for Core<I, O> {
-    fn cancel(&self, id: u64) {
-        let mut queue = self.queue.lock();
-        let job = queue.batcher.cancel(id);
-        self.note_length(&queue);
-        drop(queue);
-        if job.is_some() {
-            self.metrics.cancelled();
-        }
     }
 }

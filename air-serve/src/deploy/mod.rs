@@ -8,6 +8,7 @@
 //! | `switch` | which version gets a request |
 //! | `context` | what goes along with a request to the calls made for it |
 //! | `dependency` | which deployments a deployment calls |
+//! | `admit` | how a request comes in: in place, queued, or refused |
 //! | `core` | one version: its queue |
 //! | `batch` | when to dispatch what: pure |
 //! | `slot` | where a replica keeps its model |
@@ -34,6 +35,7 @@
 //! | `replica` | one life of a replica: a worker |
 //! | `status` | what it looks like from outside |
 
+mod admit;
 mod autoscale;
 mod batch;
 mod beside;

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 mod admin;
+mod answers;
 mod asynchronous;
 mod auth;
 mod calls;

@@ -1,33 +1,20 @@
 //! Networks answer as ONNX Runtime does.
 
 use air_serve::onnx::{self, Value};
-use ndarray::{ArrayD, IxDyn};
-use serde::Deserialize;
+use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
+use crate::answers::{Example, assert_close, examples};
 use crate::fixtures;
 
-#[derive(Deserialize)]
-struct Example {
-    inputs: Vec<Array>,
-    outputs: Vec<Array>,
-}
+const WITHIN: fn(f64) -> f64 = |_| 1e-5;
 
-#[derive(Deserialize)]
-struct Array {
-    shape: Vec<usize>,
-    data: Vec<f64>,
-}
-
-impl Array {
-    fn of<T>(&self, element: fn(f64) -> T) -> ArrayD<T> {
-        ArrayD::from_shape_vec(IxDyn(&self.shape), self.data.iter().copied().map(element).collect()).unwrap()
-    }
+/// The second row alone.
+fn second<T: Clone>(rows: &ArrayD<T>) -> ArrayD<T> {
+    rows.slice_axis(Axis(0), Slice::from(1..2)).to_owned()
 }
 
 fn example(name: &str) -> Example {
-    let text = std::fs::read_to_string(fixtures("nets.json")).unwrap();
-    let mut examples: std::collections::HashMap<String, Example> = serde_json::from_str(&text).unwrap();
-    examples.remove(name).unwrap()
+    examples("nets.json").remove(name).unwrap()
 }
 
 fn answer(name: &str, input: Value) -> ArrayD<f32> {
@@ -36,28 +23,20 @@ fn answer(name: &str, input: Value) -> ArrayD<f32> {
     answer
 }
 
-fn assert_close(got: &ArrayD<f32>, want: &Array) {
-    assert_eq!(got.shape(), want.shape);
-    for (got, want) in got.iter().zip(&want.data) {
-        assert!((f64::from(*got) - want).abs() < 1e-5, "{got}, not {want}");
-    }
-}
-
 #[test]
 fn a_convolutional_network_answers_one_image_and_several() {
     let example = example("net_conv");
-    let images = example.inputs[0].of(|x| x as f32);
-    assert_close(&answer("net_conv", Value::F32(images.clone())), &example.outputs[0]);
-    let alone = images.slice_axis(ndarray::Axis(0), ndarray::Slice::from(1..2)).to_owned();
-    let row = Array { shape: vec![1, 3], data: example.outputs[0].data[3..6].to_vec() };
-    assert_close(&answer("net_conv", Value::F32(alone)), &row);
+    let images = example.inputs[0].floats();
+    let logits = example.outputs[0].numbers();
+    assert_close("all", &answer("net_conv", Value::F32(images.clone())), &logits, WITHIN);
+    assert_close("one", &answer("net_conv", Value::F32(second(&images))), &second(&logits), WITHIN);
 }
 
 #[test]
 fn a_recurrent_network_takes_sequences_of_any_length() {
     let example = example("net_gru");
-    let tokens = example.inputs[0].of(|x| x as i64);
-    assert_close(&answer("net_gru", Value::I64(tokens)), &example.outputs[0]);
+    let tokens = example.inputs[0].ints();
+    assert_close("states", &answer("net_gru", Value::I64(tokens)), &example.outputs[0].numbers(), WITHIN);
     let longer = ArrayD::zeros(IxDyn(&[1, 12]));
     assert_eq!(answer("net_gru", Value::I64(longer)).shape(), [1, 5]);
 }
