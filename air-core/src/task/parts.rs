@@ -1,6 +1,6 @@
 //! [`Parts`]: tasks with several results.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::args::Args;
 use super::node::{Plan, start};
@@ -21,18 +21,27 @@ pub trait Parts: sealed::Sealed + Send + 'static {
     type Promises: Promises<Parts = Self, Objects = Self::Objects>;
 }
 
+/// What the receiver's objects hold.
 #[doc(hidden)]
-pub trait Promises: Clone + Send + Sync + 'static {
+pub trait Promises {
     type Parts;
     type Objects;
+    type Seen: Seen<Parts = Self::Parts>;
 
     fn new() -> Self;
-    fn keep(&self, parts: Self::Parts, store: &Arc<Store>);
-    fn fail(&self, error: &ObjectError);
+    fn seen(&self) -> Self::Seen;
     fn objects(self, parent: &Object<()>) -> Self::Objects;
 }
 
-type Shared1<T> = Arc<Promise<T>>;
+/// The same promises as the task sees them: it keeps none alive, so a part is freed with its receiver's last handle, whatever the
+/// task or the other parts are still at.
+#[doc(hidden)]
+pub trait Seen: Clone + Send + Sync + 'static {
+    type Parts;
+
+    fn keep(&self, parts: Self::Parts, store: &Arc<Store>);
+    fn fail(&self, error: &ObjectError);
+}
 
 macro_rules! parts {
     ($($part:ident $field:tt),*) => {
@@ -40,28 +49,41 @@ macro_rules! parts {
 
         impl<$($part: Send + Sync + 'static),*> Parts for ($($part,)*) {
             type Objects = ($(Object<$part>,)*);
-            type Promises = ($(Shared1<$part>,)*);
+            type Promises = ($(Arc<Promise<$part>>,)*);
         }
 
-        impl<$($part: Send + Sync + 'static),*> Promises for ($(Shared1<$part>,)*) {
+        impl<$($part: Send + Sync + 'static),*> Promises for ($(Arc<Promise<$part>>,)*) {
             type Parts = ($($part,)*);
             type Objects = ($(Object<$part>,)*);
+            type Seen = ($(Weak<Promise<$part>>,)*);
 
             fn new() -> Self {
-                ($(Shared1::<$part>::new(Promise::empty()),)*)
+                ($(Arc::<Promise<$part>>::new(Promise::empty()),)*)
             }
 
-            fn keep(&self, parts: Self::Parts, store: &Arc<Store>) {
-                $(settle(&self.$field.slot, store.hold(parts.$field));)*
-            }
-
-            fn fail(&self, error: &ObjectError) {
-                $(settle(&self.$field.slot, Outcome::Failed(error.clone()));)*
+            fn seen(&self) -> Self::Seen {
+                ($(Arc::downgrade(&self.$field),)*)
             }
 
             fn objects(self, parent: &Object<()>) -> Self::Objects {
                 $(let _ = self.$field.parent.set(parent.clone());)*
                 ($(Object::new(self.$field),)*)
+            }
+        }
+
+        impl<$($part: Send + Sync + 'static),*> Seen for ($(Weak<Promise<$part>>,)*) {
+            type Parts = ($($part,)*);
+
+            fn keep(&self, parts: Self::Parts, store: &Arc<Store>) {
+                $(if let Some(promise) = self.$field.upgrade() {
+                    settle(&promise.slot, store.hold(parts.$field));
+                })*
+            }
+
+            fn fail(&self, error: &ObjectError) {
+                $(if let Some(promise) = self.$field.upgrade() {
+                    settle(&promise.slot, Outcome::Failed(error.clone()));
+                })*
             }
         }
     };
@@ -72,17 +94,17 @@ parts!(A 0, B 1, C 2);
 parts!(A 0, B 1, C 2, D 3);
 
 /// Fails the parts when their task fails.
-struct Follow<P> {
-    promises: P,
+struct Follow<S> {
+    parts: S,
     parent: OnceLock<Object<()>>,
 }
 
-impl<P: Promises> Dependant for Follow<P> {
+impl<S: Seen> Dependant for Follow<S> {
     fn arrived(self: Arc<Self>, failed: bool) {
         if failed
             && let Some(Outcome::Failed(error)) = self.parent.get().and_then(|parent| parent.slot().get())
         {
-            self.promises.fail(error);
+            self.parts.fail(error);
         }
     }
 }
@@ -94,14 +116,14 @@ pub(super) fn start_parts<A: Args, P: Parts>(
     mut body: impl FnMut(A::Given) -> Result<P, BoxError> + Send + 'static,
 ) -> P::Objects {
     let promises = P::Promises::new();
-    let (kept, store) = (promises.clone(), Arc::clone(&shared.store));
+    let (seen, store) = (promises.seen(), Arc::clone(&shared.store));
     let parent = start(shared, plan, args, move |given| {
         let parts = body(given)?;
         // A task that was cancelled meanwhile keeps nothing: its parts have failed, and the first outcome stands.
-        kept.keep(parts, &store);
+        seen.keep(parts, &store);
         Ok(())
     });
-    let follow = Arc::new(Follow { promises: promises.clone(), parent: OnceLock::new() });
+    let follow = Arc::new(Follow { parts: promises.seen(), parent: OnceLock::new() });
     let _ = follow.parent.set(parent.clone());
     if let Err(follow) = parent.slot().depend(follow) {
         follow.arrived(true);
