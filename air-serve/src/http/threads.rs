@@ -181,9 +181,10 @@ impl Connection {
             version = version => version,
             () = draining(&mut self.phase) => return,
         };
-        // Else nothing came, or nothing will.
-        if let Ok(Ok(version)) = version {
-            self.serve(version, stream).await;
+        match version {
+            Ok(Ok(version)) => self.serve(version, stream).await,
+            // Nothing came, or too little to tell. What came is taken: a client is told of the end, where unread bytes would reset its connection.
+            _ => drop(stream.try_read(&mut [0; 16])),
         }
     }
 
