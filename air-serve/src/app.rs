@@ -84,7 +84,7 @@ impl Part {
         let served = deployment.reach.clone().map(|reach| -> MakeServed {
             Box::new(move |running| {
                 let handle = handle_of::<M::In, M::Out>(&**running)?;
-                Ok(Served::new(Arc::clone(running), handle, &reach))
+                Ok(Served::new(Arc::clone(running), handle, reach.clone()))
             })
         });
         let (name, llm) = (Arc::clone(&deployment.name), deployment.llm.clone());

@@ -241,12 +241,13 @@ impl Deployments {
     /// The OpenAPI document of what is served now.
     pub(crate) fn openapi(&self, has_repository: bool) -> Value {
         let (table, models) = (self.table.load_full(), self.catalog.all());
+        let signed: Vec<_> = models.iter().map(|model| (&*model.name, model.signed())).collect();
         let routes = table.routes.iter();
         let mut routes: Vec<(&str, &str, &[&str])> = routes
             .map(|(path, route)| (path.as_str(), route.deployment.as_str(), route.endpoint.content_types()))
             .collect();
         routes.sort_unstable();
-        let models = models.iter().map(|model| (&*model.name, model.signature())).collect();
+        let models = signed.iter().map(|(name, signed)| (*name, signed.signature())).collect();
         openapi::document(&Described { routes, models, has_repository, has_llms: !self.llms.is_empty() })
     }
 

@@ -39,7 +39,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
         let is_idle = self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0;
         let input = if is_idle && size <= LARGEST_INLINE {
-            match self.answer_inline(input, limit, priority) {
+            match self.answer_inline(input, limit, priority, terms.fitted) {
                 Ok(submitted) => return Ok(submitted),
                 Err(input) => input,
             }
@@ -50,8 +50,18 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let now = self.now();
         let deadline = now.saturating_add(limit);
         let along = context::along(terms.model.as_ref());
-        let job =
-            Job { input: Some(input), since: now, deadline, size, again: false, priority, along, reply };
+        let job = Job {
+            input: Some(input),
+            since: now,
+            deadline,
+            size,
+            again: false,
+            priority,
+            fitted: terms.fitted,
+            along,
+            traced: None,
+            reply,
+        };
         let delay = self.config.delay_of(priority);
         let mut queue = self.queue.lock();
         if let Some(wait) = self.too_long(&queue, now, limit, delay) {

@@ -27,6 +27,8 @@ pub(crate) struct Terms {
     pub priority: u8,
     /// Which model of a multiplexed deployment.
     pub model: Option<Arc<str>>,
+    /// The input was made for the signature of the version it is given to, and may be nothing to one with another.
+    pub fitted: bool,
 }
 
 /// What goes along with a request beside its input and its times.

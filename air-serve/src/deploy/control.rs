@@ -193,6 +193,8 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
             state.begin_change(to.config, done);
             return Ok(outcome);
         }
+        // One that does not say how tensors are read reads them as before.
+        to.reach = to.reach.or_else(|| current.core.reach.clone());
         let (config, label) = (to.config.clone(), to.version.clone());
         let (metrics, clock) = (Arc::clone(&state.metrics), self.ground.runtime.clock().clone());
         let mirror = self.ground.mirror(&mut to)?;

@@ -25,6 +25,7 @@ use super::slot::Slot;
 use super::{AsStream, Check, Erased, Factory, Size, Spare, WarmUp};
 use crate::error::CallError;
 use crate::metrics::DeploymentMetrics;
+use crate::v2::Reach;
 
 /// The answer to one request.
 pub(crate) type Reply<O> = Result<O, CallError>;
@@ -44,6 +45,8 @@ pub(crate) struct Job<I, O> {
     pub again: bool,
     /// 0 says nothing.
     pub priority: u8,
+    /// Its input was made for the signature of the version that it waits in.
+    pub fitted: bool,
     pub along: Option<Arc<Along>>,
     pub reply: courier::Sender<O>,
 }
@@ -97,6 +100,8 @@ pub(crate) struct Core<I, O> {
     pub(super) steps: AtomicBool,
     pub(super) size: Option<Size<I>>,
     pub(super) check: Option<Check<I>>,
+    /// How protocol V2 reaches it.
+    pub reach: Option<Reach<I, O>>,
     pub(super) mirror: OnceLock<Box<dyn Offer<I>>>,
     /// The user configuration and its number, which goes up with each change.
     user_config: Mutex<(u64, Option<Value>)>,
@@ -125,7 +130,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         clock: Clock,
         poke: Poke,
     ) -> Arc<Self> {
-        let Erased { name, config, factory, check, warm_up, spare, size, streams, .. } = deployment;
+        let Erased { name, config, factory, check, warm_up, spare, size, streams, reach, .. } = deployment;
         let queue = Queue {
             batcher: Batcher::new(config.policy()),
             again: VecDeque::new(),
@@ -144,6 +149,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             steps: AtomicBool::new(streams.is_some()),
             size,
             check,
+            reach,
             mirror: OnceLock::new(),
             user_config: Mutex::new((0, config.user_config.clone())),
             user_config_number: AtomicU64::new(0),
@@ -285,11 +291,24 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self.notify_all();
     }
 
-    /// Takes out all that waits.
-    pub(crate) fn take_waiting(&self) -> Vec<Job<I, O>> {
+    /// Lets no request in any more in favour of another version, which must be the one that requests go to by now, and hands over what waits. What
+    /// was made for another signature stays, to be answered here.
+    pub(crate) fn hand_over(&self, to: &Self) {
+        self.close();
+        to.adopt(self.take_waiting(|job| !job.fitted || to.is_signed_as(self)));
+    }
+
+    /// Whether it takes and gives the same tensors.
+    pub(crate) fn is_signed_as(&self, other: &Self) -> bool {
+        self.reach.as_ref().map(Reach::signature) == other.reach.as_ref().map(Reach::signature)
+    }
+
+    /// Takes out all that waits and is wanted.
+    fn take_waiting(&self, wanted: impl Fn(&Job<I, O>) -> bool) -> Vec<Job<I, O>> {
         let mut queue = self.queue.lock();
-        let mut jobs: Vec<_> = queue.again.drain(..).collect();
-        jobs.extend(queue.batcher.take_all());
+        let (mut jobs, stay): (Vec<_>, Vec<_>) = queue.again.drain(..).partition(|job| wanted(job));
+        queue.again = stay.into();
+        jobs.extend(queue.batcher.take_wanted(usize::MAX, |_, job| wanted(job)).0);
         self.note_length(&queue);
         drop(queue);
         // Replicas that wait for more, for company say, look again.
@@ -300,7 +319,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     /// Takes out all that waits, for the last time: it will never have a replica again.
     pub(crate) fn take_last(&self) -> Vec<Job<I, O>> {
         self.queue.lock().over = true;
-        self.take_waiting()
+        self.take_waiting(|_| true)
     }
 
     /// Takes requests over from another version. They have been let in once, so they are not refused for want of room.

@@ -163,6 +163,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         input: I,
         limit: Duration,
         priority: u8,
+        fitted: bool,
     ) -> Result<Submitted<O>, I> {
         thread_local! {
             static PREFERRED: usize = {
@@ -197,7 +198,18 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 let since = self.now();
                 let deadline = since.saturating_add(limit);
                 let along = context::along(None);
-                let job = Job { input: copy, since, deadline, size: 1, again: true, priority, along, reply };
+                let job = Job {
+                    input: copy,
+                    since,
+                    deadline,
+                    size: 1,
+                    again: true,
+                    priority,
+                    fitted,
+                    along,
+                    traced: None,
+                    reply,
+                };
                 self.after_loss_try(vec![job]);
                 Ok(self.waiting(receiver, None, limit, None))
             }

@@ -142,6 +142,7 @@ pub(crate) struct Erased<I, O> {
     pub size: Option<Size<I>>,
     pub streams: Option<AsStream<O>>,
     pub mirror: Option<MirrorTo<I>>,
+    pub reach: Option<Reach<I, O>>,
     /// What its handles point at.
     pub switch: Arc<Switch<I, O>>,
 }
@@ -275,10 +276,11 @@ impl<M: Model> Deployment<M> {
             size,
             streams,
             mirror,
+            reach,
             switch,
             ..
         } = self;
-        Erased { name, config, factory, check, version, warm_up, spare, size, streams, mirror, switch }
+        Erased { name, config, factory, check, version, warm_up, spare, size, streams, mirror, reach, switch }
     }
 }
 

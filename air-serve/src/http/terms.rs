@@ -31,6 +31,7 @@ pub(super) fn terms(headers: &HeaderMap) -> Result<Option<Terms>, Refusal> {
             limit: text(headers, &TIMEOUT)?.map(limit).transpose()?,
             priority: text(headers, &PRIORITY)?.map_or(Ok(0), priority)?,
             model: text(headers, &MODEL)?.map(model_id).transpose()?,
+            fitted: false,
         })
     };
     read().map(Some).map_err(|message| Refusal { status: StatusCode::BAD_REQUEST, message })

@@ -107,7 +107,10 @@ impl V2 {
                 Some(reason) => return Err(Fault::unavailable(reason)),
             },
             Ask::Models => ok(&json!({ "models": self.catalog.names() })),
-            Ask::Model(name, version) => ok(&Metadata::of(&*self.catalog.find(name, version)?)),
+            Ask::Model(name, version) => {
+                let served = self.catalog.find(name, version)?;
+                ok(&Metadata::of(&served, served.signed().signature()))
+            }
             Ask::ModelReady(name, version) => {
                 let served = self.ready(name, version)?;
                 ok(&json!({ "name": served.name, "ready": true }))
@@ -134,8 +137,8 @@ impl V2 {
         })
     }
 
-    async fn infer(&self, served: &Served, mut request: Inference) -> Result<Response<Body>, Fault> {
-        let outputs = served.infer(&mut request).await?;
+    async fn infer(&self, served: &Served, request: Inference) -> Result<Response<Body>, Fault> {
+        let outputs = served.infer(&request).await?;
         let (body, header) = infer::write((&served.name, &served.version), &request, &outputs)?;
         Ok(match header {
             None => reply::json(body),
@@ -194,8 +197,7 @@ struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    fn of(served: &'a Served) -> Self {
-        let signature = served.signature();
+    fn of(served: &'a Served, signature: &'a Signature) -> Self {
         Metadata {
             name: &served.name,
             versions: [&served.version],

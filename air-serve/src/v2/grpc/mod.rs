@@ -166,7 +166,8 @@ impl V2 {
     fn model_metadata(&self, request: &ModelRequest) -> Result<ModelMetadataResponse, Fault> {
         let served = self.catalog.find(&request.name, version(&request.version))?;
         let tensors = |specs: &[TensorSpec]| specs.iter().map(metadata).collect();
-        let signature = served.signature();
+        let signed = served.signed();
+        let signature = signed.signature();
         Ok(ModelMetadataResponse {
             name: served.name.to_string(),
             versions: vec![served.version.clone()],
@@ -185,7 +186,7 @@ impl V2 {
         let (mut inference, form) = convert::read(request)?;
         // Known to the queue, so that what would be too late is refused at once.
         inference.timeout = inference.timeout.into_iter().chain(limit).min();
-        let outputs = served.infer(&mut inference).await?;
+        let outputs = served.infer(&inference).await?;
         convert::write(&served, inference, form, outputs)
     }
 

@@ -28,7 +28,7 @@ use super::{INFERENCE, deadline, parts, version};
 use crate::http::{Phase, reply};
 use crate::scan;
 use crate::v2::V2;
-use crate::v2::catalog::{Answer, Catalog, Served};
+use crate::v2::catalog::{Catalog, Served};
 use crate::v2::fault::Fault;
 use crate::v2::infer::Inference;
 
