@@ -127,7 +127,7 @@ impl Deployments {
         let (table, served, llms) = match table {
             Ok(ready) => ready,
             Err(error) => {
-                self.end(new);
+                self.end(new, None);
                 return Err(error);
             }
         };
@@ -145,7 +145,7 @@ impl Deployments {
                 || models.iter().any(|model| Arc::strong_count(model) > 1)
                 || llms.iter().any(|model| Arc::strong_count(model) > 1)
         });
-        self.end(gone);
+        self.end(gone, None);
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Deployments {
     }
 
     /// Ends deployments; what they have let in is answered. Each ends before those that it calls.
-    fn end(&self, deployments: Vec<Arc<dyn Running>>) {
+    fn end(&self, deployments: Vec<Arc<dyn Running>>, until: Option<Instant>) {
         let uses = self.uses.lock().clone();
         let of = |running: &Arc<dyn Running>| uses.get(running.name()).cloned().unwrap_or_default();
         let all: Vec<_> = deployments.iter().map(|it| (Arc::clone(it.name()), of(it))).collect();
@@ -206,8 +206,11 @@ impl Deployments {
             let wave = deployments.iter().filter(|running| wave.contains(running.name()));
             let ending: Vec<_> = wave.map(|running| (running.close(), running)).collect();
             for (outcome, running) in ending {
-                if !outcome.wait_for(running.grace() + PATIENCE) {
-                    tracing::warn!(deployment = %running.name(), "it has not ended within its limit");
+                let own = running.grace() + PATIENCE;
+                let left =
+                    until.map_or(own, |until| own.min(until.saturating_duration_since(Instant::now())));
+                if !outcome.wait_for(left) {
+                    running.give_up("it had not finished when the time to end was over");
                 }
                 self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
                 self.uses.lock().remove(running.name());
@@ -215,13 +218,13 @@ impl Deployments {
         }
     }
 
-    /// Ends everything.
-    pub(crate) fn close(&self) {
+    /// Ends everything; what has not ended by then is given up.
+    pub(crate) fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Relaxed);
         self.catalog.clear();
         self.llms.declare(Vec::new());
-        let all = self.running.lock().clone();
-        self.end(all);
+        all.extend(self.running.lock().iter().cloned());
+        self.end(all, Some(until));
     }
 
     pub(crate) fn names(&self) -> Vec<Arc<str>> {

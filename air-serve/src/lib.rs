@@ -74,7 +74,9 @@
 //! 7. A stream's items come in order and none is lost; its end is explicit, and comes whatever becomes of its replica. A sequence whose reader
 //!    is gone is not stepped again; one whose reader is slow holds up no other, and no more than its buffer.
 //! 8. A call that is made on behalf of a request never outlives it.
-//! 9. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
+//! 9. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that. One of
+//!    protocol V2 is answered by a version that it was checked against.
+//! 10. The end of a server takes no longer than it may, whatever hangs.
 
 mod admin;
 mod app;

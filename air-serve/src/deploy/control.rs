@@ -89,6 +89,8 @@ pub(crate) trait Running: Send + Sync {
     fn close(&self) -> Outcome;
     /// How long that may take.
     fn grace(&self) -> Duration;
+    /// Waits no longer for it to end.
+    fn give_up(&self, reason: &str);
     /// Begins to give it another `Erased<In, Out>`; with a share, to that share of the requests only.
     fn update(&self, to: Box<dyn Any>, canary: Option<f64>) -> Result<Outcome, ServeError>;
     /// Changes the share of a canary; without one, begins to make it the only version.
@@ -237,6 +239,11 @@ impl<I: Send + 'static, O: Send + 'static> Running for Controller<I, O> {
 
     fn grace(&self) -> Duration {
         self.state.lock().current().config.limits().grace
+    }
+
+    fn give_up(&self, reason: &str) {
+        self.state.lock().give_up(reason);
+        self.ring();
     }
 
     fn update(&self, to: Box<dyn Any>, canary: Option<f64>) -> Result<Outcome, ServeError> {

@@ -194,6 +194,21 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         outcome
     }
 
+    /// Gives up all replicas that are left of one that is ending.
+    pub(super) fn give_up(&mut self, reason: &str) {
+        let now = self.runtime.clock().now();
+        for life in std::mem::take(&mut self.lives).into_values() {
+            let work = life.slot.work();
+            let at_work = work.since().map(|since| {
+                let (requests, time) = (work.requests(), now.saturating_sub(since));
+                format!("; its model has been at work on {requests} requests for {time:.1?}")
+            });
+            life.give_up(&format!("{reason}{}", at_work.unwrap_or_default()).into());
+        }
+        self.fleet.clear();
+        self.look();
+    }
+
     /// Looks after it once; returns whether there is more to look after.
     pub(super) fn look(&mut self) -> bool {
         let now = self.runtime.clock().now();

@@ -72,11 +72,11 @@ impl<I: Send + 'static, O: Send + 'static> Life<I, O> {
         }
     }
 
-    /// Waits for it no longer. Its thread ends when its model returns.
+    /// Waits for it no longer, and neither does the end of the server. Its thread ends when its model returns.
     pub(crate) fn give_up(&self, reason: &Arc<str>) {
         tracing::error!(replica = %self.slot.name, %reason, "the replica is given up");
         self.core.give_up(&self.slot, reason);
-        self.worker.kill();
+        self.worker.abandon();
     }
 }
 

@@ -81,6 +81,19 @@ fn serve<M: Model>(deployment: Deployment<M>) -> Served<M> {
     Served { server, handle, clock: manual }
 }
 
+/// The same, and the end of the server has all the time that there is.
+fn serve_patiently<M: Model>(deployment: Deployment<M>) -> Served<M> {
+    let (clock, manual) = Clock::manual();
+    let app = App::new().with_http(|http| {
+        http.port = 0;
+        http.graceful_shutdown_timeout_s = 10_000.0;
+    });
+    let runtime = RuntimeConfig::default().clock(clock).shutdown_grace(Duration::from_secs(10_000));
+    let server = run_with(app.deploy(deployment), runtime).unwrap();
+    let handle = server.handle("model").unwrap();
+    Served { server, handle, clock: manual }
+}
+
 impl<M: Model> Served<M> {
     fn status(&self) -> DeploymentStatus {
         self.server.status().applications["default"].deployments["model"].clone()
