@@ -1,6 +1,6 @@
 //! The deployments of a running server, and the routes to them: what a deploy changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -221,6 +221,8 @@ impl Deployments {
     /// Ends everything; what has not ended by then is given up.
     pub(crate) fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Relaxed);
+        let mut all: Vec<_> =
+            self.catalog.of_repository().iter().map(|it| Arc::clone(it.running())).collect();
         self.catalog.clear();
         self.llms.declare(Vec::new());
         all.extend(self.running.lock().iter().cloned());
@@ -238,7 +240,15 @@ impl Deployments {
         let at = last.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let deleting = self.closing.load(Ordering::Relaxed);
         let application = ApplicationStatus::of(deployments, last.failure.clone(), deleting, at);
-        ServeStatus { applications: [("default".to_owned(), application)].into() }
+        let mut applications = BTreeMap::from([("default".to_owned(), application)]);
+        let models = self.catalog.of_repository();
+        if let Some(at) = models.iter().map(|model| model.since()).max() {
+            let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            let models = models.iter().map(|model| (model.name.to_string(), model.running().status()));
+            let application = ApplicationStatus::of(models.collect(), None, deleting, at);
+            applications.insert("repository".to_owned(), application);
+        }
+        ServeStatus { applications }
     }
 
     /// The OpenAPI document of what is served now.

@@ -342,6 +342,9 @@ struct Look;
 
 impl Message for Look {
     type Reply = ();
+
+    /// Once it has ended there is nothing left to look after.
+    const MATTERS: bool = false;
 }
 
 impl Worker for Keeper {
@@ -354,7 +357,6 @@ impl Worker for Keeper {
 impl Handle<Look> for Keeper {
     fn handle(&mut self, _: Look, cx: &mut Cx<Self>) -> Result<(), BoxError> {
         if !self.0.look() {
-            // What was told meanwhile is no news, and need not become a dead letter.
             cx.mailbox().stop();
         }
         Ok(())

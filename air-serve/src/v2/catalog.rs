@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
@@ -24,6 +25,7 @@ pub(crate) struct Served {
     target: Box<dyn Target>,
     /// Whether the deployment ends with this value: when it has left the catalog and those who found it there are done.
     owns: bool,
+    since: SystemTime,
 }
 
 impl Drop for Served {
@@ -42,8 +44,8 @@ impl Served {
         first: Reach<I, O>,
     ) -> Served {
         let name = Arc::clone(running.name());
-        let target = reach.0(handle);
-        Served { name, version: VERSION.to_owned(), running, target, owns: false }
+        let target = Box::new(Through { handle, first });
+        Served { name, version: VERSION.to_owned(), running, target, owns: false, since: SystemTime::now() }
     }
 
     /// The deployment ends with this value.
@@ -51,6 +53,16 @@ impl Served {
         version.clone_into(&mut self.version);
         self.owns = true;
         self
+    }
+
+    /// Its deployment.
+    pub(crate) fn running(&self) -> &Arc<dyn Running> {
+        &self.running
+    }
+
+    /// Since when it is served.
+    pub(crate) fn since(&self) -> SystemTime {
+        self.since
     }
 
     /// Whether it comes from the model repository.
@@ -103,6 +115,11 @@ impl Catalog {
     /// All models, in the order of their names.
     pub(crate) fn all(&self) -> Vec<Arc<Served>> {
         self.models.load().values().cloned().collect()
+    }
+
+    /// The models that come from the repository.
+    pub(crate) fn of_repository(&self) -> Vec<Arc<Served>> {
+        self.models.load().values().filter(|model| model.owns).cloned().collect()
     }
 
     /// The names of all models, in order.
