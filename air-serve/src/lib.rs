@@ -67,7 +67,8 @@
 //!    an async one with one, many times side by side.
 //! 4. A replica that panics, hangs or answers a batch with the wrong number of answers fails the requests of that batch, which are told its name
 //!    and why, and is replaced; nobody else notices. Where requests may run twice they are tried again instead.
-//!    A request of an async model fails alone; one that hangs there ends with its deadline.
+//!    A request of an async model fails alone; one that blocks its thread costs all of them their replica, one that waits for ever ends with its
+//!    deadline.
 //! 5. Decisions (when to dispatch, when to send callers away and for how long, where to run, how many replicas there should be, which
 //!    version gets what) are pure types.
 //! 6. Nothing a client sends makes the server allocate more than the body limit for it, panic, or wait for ever.

@@ -106,11 +106,6 @@ impl<O> Sender<O> {
         self.sender.poll_closed(cx)
     }
 
-    /// Waits until nobody waits any more.
-    pub(crate) async fn closed(&mut self) {
-        self.sender.closed().await;
-    }
-
     /// Whether nobody waits any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()

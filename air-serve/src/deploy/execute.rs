@@ -114,7 +114,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         }
         // None are left of one that ended as it should.
         let reason = how.clone().err().unwrap_or_else(|| "it ended".into());
-        slot.ongoing().fail(&CallError::GivenUp { replica: Arc::clone(&slot.name), reason });
+        let error = CallError::GivenUp { replica: Arc::clone(&slot.name), reason };
+        self.after_loss(slot.take_hand(), &error);
+        slot.ongoing().fail(&error);
         slot.ongoing().note(0, false);
         slot.end(how);
         (self.poke)();
@@ -124,9 +126,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     pub(crate) fn give_up(&self, slot: &Slot<I, O>, reason: &Arc<str>) {
         slot.give_up();
         self.delist(slot);
-        let hand = std::mem::take(&mut *slot.hand.lock());
         let error = CallError::GivenUp { replica: Arc::clone(&slot.name), reason: Arc::clone(reason) };
-        self.after_loss(hand, &error);
+        self.after_loss(slot.take_hand(), &error);
         slot.ongoing().fail(&error);
         self.wake();
     }
