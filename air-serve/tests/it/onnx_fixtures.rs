@@ -69,9 +69,17 @@ struct Expected {
 
 #[test]
 fn every_fixture_answers_as_scikit_learn() {
-    let all: Vec<Expected> =
-        serde_json::from_str(&std::fs::read_to_string(fixtures("expected.json")).unwrap()).unwrap();
-    assert!(all.len() >= 20, "{} fixtures", all.len());
+    answers_as_expected("expected.json", 20);
+}
+
+#[test]
+fn support_vector_machines_and_trees_of_version_5_answer_as_onnx_runtime() {
+    answers_as_expected("expected_ml.json", 35);
+}
+
+fn answers_as_expected(file: &str, at_least: usize) {
+    let all: Vec<Expected> = serde_json::from_str(&std::fs::read_to_string(fixtures(file)).unwrap()).unwrap();
+    assert!(all.len() >= at_least, "{} fixtures", all.len());
     for expected in all {
         let name = &expected.model;
         let model = OnnxModel::load(fixtures(&format!("{name}.onnx"))).unwrap().with_scores(true);
