@@ -74,7 +74,7 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         status: Arc::new(move || deployments.status()),
     };
     let other = server.metrics.route("other")?;
-    let llm = server.metrics.route("/v1")?;
+    let llm = Arc::new(server.metrics.route("/v1")?);
     let policy = http::Policy::new(&app.http)?;
     let mut own = http::router(own);
     if let Some(source) = app.source {

@@ -7,6 +7,7 @@
 //! | `version` | HTTP/1.1 or HTTP/2 |
 //! | `threads` | accepting, connections, draining |
 //! | `front` | one request |
+//! | `counted` | streams that are counted when they end |
 //! | `policy` | what is asked of a request first, and done to its answer last: the next three, and keys |
 //! | `cors` | which pages in a browser may call |
 //! | `compress` | gzip |
@@ -27,6 +28,7 @@
 mod compress;
 mod config;
 mod cors;
+mod counted;
 mod format;
 mod front;
 mod listen;

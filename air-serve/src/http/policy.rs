@@ -17,6 +17,7 @@ use super::front::{AnyBody, Refusal};
 use super::traces::{Span, Traces};
 use crate::auth::{Auth, Refused};
 use crate::error::ServeError;
+use crate::llm;
 use crate::v2::grpc;
 
 /// What is asked of every request, and done to every answer.
@@ -67,8 +68,12 @@ impl Policy {
         Ok(any.then_some(policy))
     }
 
-    /// Looks at a request. It is let in if there is no response to it yet; [`finish`](Self::finish) is for both.
-    pub(crate) fn admit<B>(&self, request: &Request<B>) -> (Seen, Option<(Response<AnyBody>, u16)>) {
+    /// Looks at a request, which may be one of OpenAI's API. It is let in if there is no response to it yet; [`finish`](Self::finish) is for both.
+    pub(crate) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        is_openai: bool,
+    ) -> (Seen, Option<(Response<AnyBody>, u16)>) {
         let headers = request.headers();
         let logged = self
             .log_every
@@ -97,7 +102,7 @@ impl Policy {
         if let (Some(line), Ok(Some(key))) = (&mut seen.line, &checked) {
             line.key = Some(Arc::clone(&key.name));
         }
-        (seen, checked.err().map(|refused| deny(&refused, request)))
+        (seen, checked.err().map(|refused| deny(&refused, request, is_openai)))
     }
 
     /// Looks at a further message of a conversation that was let in.
@@ -205,11 +210,13 @@ fn told(refused: &Refused) -> (Refusal, Option<u64>) {
 }
 
 /// The answer to a request that is not let in, in the words of its protocol, and the status that is counted.
-fn deny<B>(refused: &Refused, request: &Request<B>) -> (Response<AnyBody>, u16) {
+fn deny<B>(refused: &Refused, request: &Request<B>, is_openai: bool) -> (Response<AnyBody>, u16) {
     let (refusal, retry_after) = told(refused);
     let status = refusal.status;
     let mut response = if grpc::is_call(request) {
         grpc::refused(&refusal).map(Either::Right)
+    } else if is_openai {
+        llm::refused(refusal).map(Either::Left)
     } else {
         refusal.into_response().map(Either::Left)
     };
