@@ -186,11 +186,13 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             };
             let (began, since, deadline) = (core.now(), job.since, job.deadline);
             core.metrics.waited(began.saturating_sub(since));
+            job.trace(&core.name, &slot.name, 1, began);
             let caller = Arc::new(Caller {
                 deployment: Arc::clone(&core.name),
                 deadline,
                 priority: job.priority,
                 along: job.along.clone(),
+                trace: job.traced.as_ref().map(|traced| traced.trace().clone()),
             });
             if !job.again {
                 job.input = core.spare.as_ref().map(|spare| spare(&input));
@@ -227,7 +229,10 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 Err(_) => Err(CallError::Timeout { limit: deadline.saturating_sub(since) }),
             };
             core.metrics.executed(1, took);
-            let _ = job.reply.send(answer);
+            match answer {
+                Ok(answer) => drop(job.reply.send(Ok(answer))),
+                Err(error) => job.fail(&error),
+            }
             let mut queue = core.queue.lock();
             queue.drain.record(core.now(), 1);
             queue.pace.observe(took);

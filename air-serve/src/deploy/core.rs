@@ -24,6 +24,7 @@ use super::pace::Pace;
 use super::slot::Slot;
 use super::{AsStream, Check, Erased, Factory, Size, Spare, WarmUp};
 use crate::error::CallError;
+use crate::http::Traced;
 use crate::metrics::DeploymentMetrics;
 use crate::v2::Reach;
 
@@ -48,7 +49,26 @@ pub(crate) struct Job<I, O> {
     /// Its input was made for the signature of the version that it waits in.
     pub fitted: bool,
     pub along: Option<Arc<Along>>,
+    /// The span of its execution, while a model works on it.
+    pub traced: Option<Traced>,
     pub reply: courier::Sender<O>,
+}
+
+impl<I, O> Job<I, O> {
+    /// Its spans, if it is traced: that it has waited until now, and that a replica works on it, in a batch of so many.
+    pub(super) fn trace(&mut self, deployment: &str, replica: &str, batch: usize, now: Duration) {
+        let Some(trace) = self.along.as_ref().and_then(|along| along.trace.as_ref()) else { return };
+        trace.waited(deployment, now.saturating_sub(self.since));
+        self.traced = Some(trace.execute(deployment, replica, batch));
+    }
+
+    /// Tells its caller that it failed.
+    pub(super) fn fail(mut self, error: &CallError) {
+        if let Some(traced) = self.traced.take() {
+            traced.fail(error);
+        }
+        let _ = self.reply.send(Err(error.clone()));
+    }
 }
 
 /// What waits.

@@ -187,7 +187,18 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let Some((slot, guard)) = found else { return Err(input) };
         let copy = self.spare.as_ref().map(|spare| spare(&input));
         let aside = courier::aside();
+        let above = context::trace();
+        let traced = above.as_ref().map(|trace| trace.execute(&self.name, &slot.name, 1));
+        if let Some(traced) = &traced {
+            context::set_trace(Some(traced.trace().clone()));
+        }
         let outcome = self.call(slot, guard, vec![input], Some((limit, priority)));
+        if let Some(traced) = traced {
+            context::set_trace(above);
+            if let Outcome::Failed(error) | Outcome::Lost(error) = &outcome {
+                traced.fail(error);
+            }
+        }
         drop(aside);
         match outcome {
             Outcome::Answers(mut answers) => match answers.pop() {
@@ -248,6 +259,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         if size == 0 {
             return;
         }
+        for job in &mut hand {
+            job.trace(&self.name, &slot.name, size, now);
+        }
         *slot.hand.lock() = hand;
         let outcome = self.call(slot, guard, inputs, None);
         // Empty if it was given up meanwhile: then they have been answered.
@@ -255,15 +269,15 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         match outcome {
             // A caller that went away while the model ran is no error.
             Outcome::Answers(answers) => {
-                let answered = hand.into_iter().zip(answers).map(|(job, answer)| {
-                    self.admit(slot, &job, &answer);
+                let answered = hand.into_iter().zip(answers).map(|(mut job, answer)| {
+                    self.admit(slot, &mut job, &answer);
                     (job.reply, Ok(answer))
                 });
                 courier::send_all(answered.collect());
             }
             Outcome::Failed(error) => {
                 for job in hand {
-                    let _ = job.reply.send(Err(error.clone()));
+                    job.fail(&error);
                 }
             }
             Outcome::Lost(error) => self.after_loss(hand, &error),
@@ -282,10 +296,13 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     fn after_loss(&self, hand: Vec<Job<I, O>>, error: &CallError) {
         let (mut again, told): (Vec<_>, Vec<_>) = hand.into_iter().partition(|job| job.input.is_some());
         for job in told {
-            let _ = job.reply.send(Err(error.clone()));
+            job.fail(error);
         }
         for job in &mut again {
             job.again = true;
+            if let Some(traced) = job.traced.take() {
+                traced.fail(error);
+            }
         }
         self.after_loss_try(again);
     }

@@ -167,6 +167,7 @@ impl<I: Send + 'static, O: Send + 'static> Executing for Working<I, O> {
             deadline: hand.iter().map(|job| job.deadline).max()?,
             priority: priority.unwrap_or(0),
             along: first.along.clone(),
+            trace: hand.iter().find_map(|job| job.traced.as_ref()).map(|traced| traced.trace().clone()),
         })
     }
 

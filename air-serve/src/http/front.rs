@@ -25,6 +25,7 @@ use super::route::{Answered, Asked, Route, RouteTable};
 use super::socket;
 use super::threads::Held;
 use super::tls::Tls;
+use super::traces::Trace;
 use crate::deploy::context::{OnBehalf, with_request};
 use crate::llm::{self, Models};
 use crate::metrics::RouteMetrics;
@@ -62,15 +63,17 @@ impl Front {
         let route = self.table.load().routes.get(request.uri().path()).cloned();
         let is_openai = route.is_none() && llm::owns(request.uri().path()) && !self.llms.is_empty();
         let admit = |policy: &Policy| policy.admit(&request, is_openai);
-        let (seen, refusal) = self.policy.as_ref().map(admit).unwrap_or_default();
+        let (mut seen, refusal) = self.policy.as_ref().map(admit).unwrap_or_default();
         let (mut response, status, metrics) = if let Some((refusal, status)) = refusal {
             (refusal, status, Some(&self.other))
         } else if let Some(route) = &route {
-            let response = self.predict(route, request, held, &mut id).await;
+            let response = self.predict(route, request, held, &mut id, seen.trace.take()).await;
             let status = response.status().as_u16();
             (response, status, Some(&route.metrics))
         } else {
-            OnBehalf::of_request(id.clone(), self.beside(request, is_openai, start)).await
+            let on_behalf =
+                OnBehalf::of_request(id.clone(), seen.trace.take(), self.beside(request, is_openai, start));
+            on_behalf.await
         };
         let took = start.elapsed();
         if let Some(metrics) = metrics {
@@ -131,6 +134,7 @@ impl Front {
         request: Request<Incoming>,
         held: Option<&Arc<Held>>,
         id: &mut HeaderValue,
+        trace: Option<Trace>,
     ) -> Response<AnyBody> {
         if socket::is_asked(&request) {
             return socket::begin(self, route, request, held).map(Either::Left);
@@ -152,7 +156,7 @@ impl Front {
             Err(refusal) => return refusal.into_response().map(Either::Left),
         };
         let asked = Asked { headers: &head.headers, keep_alive: self.config.stream_keep_alive() };
-        match with_request(id, || route.endpoint.answer(&asked, &body)) {
+        match with_request(id, trace, || route.endpoint.answer(&asked, &body)) {
             Answered::Now(response) => response.map(Either::Left),
             Answered::Later(response) => response.await.map(Either::Left),
             Answered::Stream(response) => response.await,

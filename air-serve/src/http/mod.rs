@@ -67,3 +67,4 @@ pub(crate) use terms::model_id;
 pub(crate) use threads::{Phase, Threads};
 pub(crate) use tls::Tls;
 pub use traces::TracesConfig;
+pub(crate) use traces::{Trace, Traced};

@@ -14,7 +14,7 @@ use super::compress::{CompressionConfig, Inflated, accepts_gzip, gunzip};
 use super::config::HttpConfig;
 use super::cors::Cors;
 use super::front::{AnyBody, Refusal};
-use super::traces::{Span, Traces};
+use super::traces::{Span, Trace, Traces};
 use crate::auth::{Auth, Refused};
 use crate::error::ServeError;
 use crate::llm;
@@ -39,6 +39,8 @@ pub(crate) struct Seen {
     gzip: bool,
     line: Option<Line>,
     span: Option<Span>,
+    /// The trace that it belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// A line in the log.
@@ -78,6 +80,7 @@ impl Policy {
         let logged = self
             .log_every
             .filter(|every| self.requests.fetch_add(1, Ordering::Relaxed).is_multiple_of(*every));
+        let (span, trace) = self.traces.as_ref().map(|traces| traces.begin(request)).unwrap_or_default();
         let mut seen = Seen {
             origin: self.cors.as_ref().and_then(|_| headers.get(ORIGIN).cloned()),
             gzip: self.compression.is_some() && accepts_gzip(headers),
@@ -86,7 +89,8 @@ impl Policy {
                 path: request.uri().path().chars().take(128).collect(),
                 key: None,
             }),
-            span: self.traces.as_ref().and_then(|traces| traces.begin(request)),
+            span,
+            trace,
         };
         // Browsers ask without a key.
         let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(request.method(), headers));
