@@ -191,7 +191,7 @@ impl Deployments {
     fn routes(&self, routes: &[(Arc<str>, String, crate::app::MakeRoute)]) -> Result<RouteTable, ServeError> {
         let mut table = HashMap::new();
         for (name, path, make) in routes {
-            let route = make(&*self.get(name)?, &self.ground.metrics)?;
+            let route = make(&*self.get(name)?, &self.ground)?;
             table.insert(path.clone(), Arc::new(route));
         }
         Ok(RouteTable { routes: table })

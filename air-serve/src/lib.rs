@@ -110,7 +110,8 @@ pub use app::App;
 pub use async_model::{Async, AsyncModel, EachAsync, each_async};
 pub use auth::{AuthConfig, KeyConfig, KeyHash, Scope};
 pub use config::{
-    ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, Registry, ServeConfig,
+    ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, MirrorConfig, Registry,
+    ServeConfig,
 };
 pub use deploy::{
     ApplicationState, ApplicationStatus, AutoscalingConfig, Call, Deployment, DeploymentConfig,

@@ -75,6 +75,7 @@ pub(crate) use dependency::{Line, Target, Uses, waves};
 pub(crate) use execute::panic_text;
 pub(crate) use handle::Unpark;
 pub use handle::{Call, DeploymentHandle};
+pub(crate) use mirror::{MirrorTo, Offer};
 pub use status::{
     ApplicationState, ApplicationStatus, DeploymentState, DeploymentStatus, ReplicaState, ReplicaStatus,
     ServeStatus, UpdateStatus,
@@ -87,7 +88,6 @@ use crate::multiplex::Multiplexed;
 use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
 use crate::stream::{Generate, Generator, Items, Stream};
 use crate::v2::Reach;
-use mirror::MirrorTo;
 use switch::Switch;
 
 /// A model of any type that takes and gives these.

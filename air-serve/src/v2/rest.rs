@@ -13,8 +13,9 @@ use super::V2;
 use super::catalog::Served;
 use super::fault::{Fault, Kind};
 use super::infer::{self, Inference};
-use super::signature::TensorSpec;
-use crate::http::{Body, foreign_type, reply};
+use super::signature::{Signature, TensorSpec};
+use crate::deploy::context::Terms;
+use crate::http::{Body, foreign_type, reply, terms};
 
 /// How many bytes at the front of a body are JSON.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -117,7 +118,7 @@ impl V2 {
             }
             Ask::Infer(name, version) => {
                 let served = self.catalog.find(name, version)?;
-                let request = read(headers, &body)?;
+                let request = read(headers, &body)?.or(asked(headers)?);
                 self.infer(&served, request).await?
             }
             Ask::Index => {
@@ -149,6 +150,11 @@ impl V2 {
             }
         })
     }
+}
+
+/// What headers ask for beside the answer, as on any route.
+pub(super) fn asked(headers: &HeaderMap) -> Result<Option<Terms>, Fault> {
+    terms(headers).map_err(|refusal| Fault::malformed(refusal.message))
 }
 
 /// Reads an inference, as its headers say that it is written.
