@@ -69,7 +69,7 @@ pub use autoscale::AutoscalingConfig;
 pub use config::{DeploymentConfig, Execution};
 pub use context::{RequestContext, replica_devices};
 pub(crate) use control::{Controller, Ground, Outcome, Running};
-pub(crate) use courier::deliver;
+pub(crate) use courier::{Sleeper, aside, deliver};
 pub use dependency::Handles;
 pub(crate) use dependency::{Line, Target, Uses, waves};
 pub(crate) use execute::panic_text;
