@@ -138,7 +138,7 @@ pub enum CallError {
     TooLate {
         /// The deployment.
         deployment: Arc<str>,
-        /// How long it would wait for its answer, from the measured time of a batch.
+        /// How long it would wait for its answer, from the measured time of a batch and how much later than foretold answers have been.
         wait: Duration,
         /// How long it may take.
         limit: Duration,

@@ -39,6 +39,8 @@ pub(crate) struct Job<I, O> {
     /// Taken while a model works on it; then, if the deployment is idempotent, a copy for a second try.
     pub input: Option<I>,
     pub since: Duration,
+    /// How long it was said that its answer would take, where that could be told.
+    pub foretold: Option<Duration>,
     pub deadline: Duration,
     /// What it counts for in a batch.
     pub size: usize,
@@ -68,6 +70,12 @@ impl<I, O> Job<I, O> {
             traced.fail(error);
         }
         let _ = self.reply.send(Err(error.clone()));
+    }
+
+    /// How much later than foretold an answer at that time is.
+    pub(super) fn slip(&self, at: Duration) -> Duration {
+        self.foretold
+            .map_or(Duration::ZERO, |foretold| at.saturating_sub(self.since).saturating_sub(foretold))
     }
 }
 
@@ -261,7 +269,11 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     pub(super) fn expired(queue: &mut Queue<I, O>, now: Duration) -> Vec<Job<I, O>> {
         let mut late = queue.batcher.expire(now);
         if let Some(typical) = queue.pace.typical() {
-            late.extend(queue.batcher.hopeless(now.saturating_add(typical)));
+            let by = now.saturating_add(typical);
+            late.extend(queue.batcher.hopeless(by));
+            for job in &late {
+                queue.pace.slipped(job.slip(by));
+            }
         }
         if queue.again.iter().any(|job| job.deadline <= now) {
             let (over, timely) = queue.again.drain(..).partition::<Vec<_>, _>(|job| job.deadline <= now);

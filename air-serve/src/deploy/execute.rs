@@ -213,6 +213,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 let job = Job {
                     input: copy,
                     since,
+                    foretold: None,
                     deadline,
                     size: 1,
                     again: true,
@@ -266,6 +267,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let outcome = self.call(slot, guard, inputs, None);
         // Empty if it was given up meanwhile: then they have been answered.
         let hand = std::mem::take(&mut *slot.hand.lock());
+        let answered = self.now();
+        let slip = hand.iter().map(|job| job.slip(answered)).max().unwrap_or_default();
         match outcome {
             // A caller that went away while the model ran is no error.
             Outcome::Answers(answers) => {
@@ -289,6 +292,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         // Those that wait for one that steps wait for others to end, not for batches.
         if !self.steps() {
             queue.pace.observe(end.saturating_sub(since));
+            queue.pace.slipped(slip);
         }
     }
 
