@@ -65,21 +65,26 @@ pub mod cli;
 mod dataset;
 mod error;
 mod exchange;
+mod memory;
 mod plan;
-mod progress;
+mod pool;
 mod rows;
 mod session;
 mod sink;
 mod source;
+mod stats;
 mod tensors;
 
 pub use datafusion::logical_expr::{Expr, lit};
-pub use dataset::{Batches, Dataset};
+pub use dataset::{BatchOptions, Batches, Dataset, LocalShuffle};
 pub use error::{DataError, Place, Result};
+pub use memory::{Budget, BudgetUse};
+pub use pool::{Pool, SkippedBatch, WorkerContext};
 pub use rows::Row;
 pub use session::{Session, SessionConfig};
 pub use sink::{ParquetCompression, WriteMode, WriteOptions};
 pub use source::{CsvOptions, FileFormat, IntoPaths};
+pub use stats::{OperatorStats, PoolStats, RunState, Stats};
 pub use tensors::{TensorBatches, TensorSpec};
 
 use arrow::array::RecordBatch;

@@ -22,7 +22,7 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
-use crate::progress::Progress;
+use crate::stats::Progress;
 use crate::session::AbortOnDrop;
 use crate::source::{CsvOptions, FileFormat};
 

@@ -7,12 +7,11 @@ use air_core::BoxError;
 use air_core::data::{Batch, BatchSource};
 use air_core::seed::Seed;
 use air_core::tensor::Tensor;
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float32Type, Int64Type, SchemaRef};
-use rand::seq::SliceRandom;
 
-use crate::dataset::{Batches, Cutter, Dataset};
+use crate::dataset::{BatchOptions, Batches, Dataset, LocalShuffle};
 use crate::error::{DataError, Result};
 
 /// What the tensors of a batch are made of.
@@ -134,59 +133,18 @@ pub struct TensorBatches {
     spec: TensorSpec,
     maker: Maker,
     epoch: u64,
-    running: Option<Running>,
-}
-
-/// One epoch under way.
-#[derive(Debug)]
-struct Running {
-    batches: Batches,
-    shuffled: Option<Shuffled>,
-}
-
-#[derive(Debug)]
-struct Shuffled {
-    seed: Seed,
-    windows: u64,
-    cutter: Cutter,
-    ended: bool,
+    running: Option<Batches>,
 }
 
 impl TensorBatches {
-    fn start(&self) -> Result<Running> {
-        match self.spec.shuffle {
-            None => Ok(Running { batches: self.dataset.batches(self.spec.rows)?, shuffled: None }),
-            Some(seed) => {
-                let window = self.spec.shuffle_rows.max(self.spec.rows);
-                let seed = Seed::new(seed).child("epoch", self.epoch);
-                let cutter = Cutter::new(self.maker.schema.clone(), self.spec.rows);
-                let shuffled = Shuffled { seed, windows: 0, cutter, ended: false };
-                Ok(Running { batches: self.dataset.batches(window)?, shuffled: Some(shuffled) })
-            }
-        }
-    }
-}
-
-impl Running {
-    fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(shuffled) = &mut self.shuffled else { return self.batches.next().transpose() };
-        loop {
-            if let Some(batch) = shuffled.cutter.full()? {
-                return Ok(Some(batch));
-            }
-            if shuffled.ended {
-                return shuffled.cutter.rest();
-            }
-            match self.batches.next().transpose()? {
-                Some(window) => {
-                    let mut order: Vec<u32> = (0..window.num_rows() as u32).collect();
-                    order.shuffle(&mut shuffled.seed.child("window", shuffled.windows).rng());
-                    shuffled.windows += 1;
-                    shuffled.cutter.push(take_record_batch(&window, &UInt32Array::from(order))?);
-                }
-                None => shuffled.ended = true,
-            }
-        }
+    fn start(&self) -> Result<Batches> {
+        let shuffle = self.spec.shuffle.map(|seed| LocalShuffle {
+            seed: Seed::new(seed).child("epoch", self.epoch),
+            window_rows: self.spec.shuffle_rows,
+        });
+        let options =
+            BatchOptions { drop_last: self.spec.drop_last, shuffle, ..BatchOptions::new(self.spec.rows) };
+        self.dataset.batches_with(options)
     }
 }
 
@@ -196,8 +154,7 @@ impl BatchSource for TensorBatches {
             self.running = Some(self.start()?);
         }
         let Some(running) = &mut self.running else { return Ok(None) };
-        match running.next()? {
-            Some(batch) if self.spec.drop_last && batch.num_rows() < self.spec.rows => Ok(None),
+        match running.next().transpose()? {
             Some(batch) => self.maker.make(&batch).map(Some),
             None => Ok(None),
         }

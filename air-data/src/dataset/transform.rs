@@ -193,7 +193,7 @@ impl Dataset {
                     Ok(run) => scan(Arc::new(Materialized { run: run.clone(), index, count })),
                     Err(_) => self.logical_plan().cloned(),
                 };
-                Self { session: self.session.clone(), plan: plan.map_err(DataError::shared) }
+                self.then(|_| plan)
             })
             .collect()
     }

@@ -1,20 +1,26 @@
 //! How a dataset becomes a running plan: our operators as nodes of DataFusion's plan.
 //!
 //! User functions are [`Closures`] (logical) and `ClosuresExec` (physical), blocks are dealt anew by [`Repartition`] and
-//! `RepartitionExec`, and wherever DataFusion would merge partitions in any order `OrderedMergeExec` keeps their order.
+//! `RepartitionExec`, worker pools are [`Pooled`] and [`PooledExec`], and wherever DataFusion would merge partitions in any order `OrderedMergeExec` keeps their order.
 
 mod closures;
 mod closures_exec;
 mod merge;
 mod op;
 mod planner;
+mod pooled;
 mod repartition;
+mod stages;
+mod tally;
 
 pub(crate) use closures::Closures;
 pub(crate) use merge::{OrderedMerges, merge};
 pub(crate) use op::{Filter, FlatMap, Map, MapBatches, Op, conform};
 pub(crate) use planner::Planner;
+pub(crate) use pooled::{Pooled, PooledExec, RESTARTS, RETRIES, SKIPPED, WORKERS, Work};
 pub(crate) use repartition::Repartition;
+pub(crate) use stages::{number_stages, tally};
+pub(crate) use tally::{BYTES, Tally};
 
 use std::sync::Arc;
 

@@ -1,0 +1,108 @@
+//! What a batch weighs, and which allocations it keeps alive.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayData, RecordBatch};
+use arrow::buffer::Buffer;
+
+/// One allocation, by where it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) address: usize,
+    pub(super) bytes: usize,
+}
+
+/// What goes through a queue as one item. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Parcel {
+    /// The bytes of its own rows: what a queue's limit counts.
+    pub(super) weight: usize,
+    /// The allocations that it keeps alive, each once: what the budget counts.
+    pub(super) parts: Arc<[Part]>,
+}
+
+impl Parcel {
+    pub(crate) fn of(batch: &RecordBatch) -> Self {
+        Self::of_all(std::slice::from_ref(batch))
+    }
+
+    pub(crate) fn of_all(batches: &[RecordBatch]) -> Self {
+        let (mut weight, mut parts) = (0, Vec::new());
+        for column in batches.iter().flat_map(RecordBatch::columns) {
+            let data = column.to_data();
+            weight += data.get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+            collect(&data, &mut parts);
+        }
+        parts.sort_unstable_by_key(|part| (part.address, std::cmp::Reverse(part.bytes)));
+        parts.dedup_by_key(|part| part.address);
+        Self { weight, parts: parts.into() }
+    }
+
+    /// The bytes of its own rows.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+fn collect(data: &ArrayData, parts: &mut Vec<Part>) {
+    let mut add = |buffer: &Buffer| {
+        if buffer.capacity() > 0 {
+            parts.push(Part { address: buffer.data_ptr().as_ptr().addr(), bytes: buffer.capacity() });
+        }
+    };
+    data.buffers().iter().for_each(&mut add);
+    if let Some(nulls) = data.nulls() {
+        add(nulls.buffer());
+    }
+    for child in data.child_data() {
+        collect(child, parts);
+    }
+}
+
+/// The bytes of a batch's values: of a slice, only its part of the buffers.
+pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
+    batch
+        .columns()
+        .iter()
+        .map(|column| {
+            column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+
+    fn batch(rows: i64) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows));
+        RecordBatch::try_from_iter([("id", column)]).unwrap()
+    }
+
+    #[test]
+    fn a_slice_weighs_its_own_rows_and_keeps_the_whole_allocation() {
+        let whole = batch(1000);
+        let slice = whole.slice(10, 5);
+        assert_eq!((batch_bytes(&whole), batch_bytes(&slice)), (8000, 40));
+        let (of_whole, of_slice) = (Parcel::of(&whole), Parcel::of(&slice));
+        assert_eq!((of_whole.weight(), of_slice.weight()), (8000, 40));
+        assert_eq!(of_whole.parts, of_slice.parts);
+        assert_eq!(of_slice.parts.len(), 1);
+        assert!(of_slice.parts[0].bytes >= 8000);
+    }
+
+    #[test]
+    fn columns_that_share_a_buffer_count_it_once() {
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let text: ArrayRef = Arc::new(StringArray::from_iter((0..1000).map(|n| (n % 2 == 0).then_some("x"))));
+        let batch =
+            RecordBatch::try_from_iter([("a", values.clone()), ("b", values.slice(0, 1000)), ("c", text)])
+                .unwrap();
+        // One for the numbers; offsets, letters and nulls of the text.
+        assert_eq!(Parcel::of(&batch).parts.len(), 4);
+        assert_eq!(Parcel::of_all(&[batch.clone(), batch]).parts.len(), 4);
+    }
+}
