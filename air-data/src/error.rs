@@ -112,6 +112,18 @@ pub enum DataError {
     /// The runtime has no workers to give: it has ended, or they ask for more than the machine has.
     #[error("cannot start workers")]
     Workers(#[source] air_core::CoreError),
+    /// A rank of a streaming split waited for another one that takes nothing.
+    #[error(
+        "rank {waits} of a streaming split has waited for {limit:?} because rank {rank} takes no batches: read all ranks at the same time, or drop those that are not read"
+    )]
+    SplitStalled {
+        /// The rank that takes nothing.
+        rank: usize,
+        /// The rank that waits.
+        waits: usize,
+        /// How long it waited.
+        limit: std::time::Duration,
+    },
     /// A row cannot be read as the type a function takes, or the other way round.
     #[error("{op} cannot convert between rows and {type_name} on {place}")]
     Row {

@@ -72,6 +72,7 @@ mod rows;
 mod session;
 mod sink;
 mod source;
+mod split;
 mod stats;
 mod tensors;
 
@@ -84,6 +85,7 @@ pub use rows::Row;
 pub use session::{Session, SessionConfig};
 pub use sink::{ParquetCompression, WriteMode, WriteOptions};
 pub use source::{CsvOptions, FileFormat, IntoPaths};
+pub use split::{DataShard, SplitOptions};
 pub use stats::{OperatorStats, PoolStats, RunState, Stats};
 pub use tensors::{TensorBatches, TensorSpec};
 

@@ -322,6 +322,6 @@ fn engine_settings(
     // A sort sets this much aside in each partition for its merge, which a small budget has not got.
     let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
     let aside = &mut options.execution.sort_spill_reservation_bytes;
-    *aside = (*aside).min(limit / (8 * parallelism));
+    *aside = (*aside).min(limit / (4 * parallelism));
     settings
 }

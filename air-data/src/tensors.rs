@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Float32Type, Int64Type, SchemaRef};
 
 use crate::dataset::{BatchOptions, Batches, Dataset, LocalShuffle};
 use crate::error::{DataError, Result};
+use crate::split::DataShard;
 
 /// What the tensors of a batch are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,21 +116,32 @@ impl Dataset {
     /// [`DataError::Config`] for a spec out of range, [`DataError::UnknownColumn`] for a column that does not exist; the first
     /// mistake made in describing the dataset.
     pub fn batch_source(&self, spec: TensorSpec) -> Result<TensorBatches> {
-        spec.validate()?;
-        let schema = self.schema()?;
-        let features = spec.columns(&schema)?;
-        let label = spec.label.as_ref().map(|name| place(&schema, name)).transpose()?;
-        let classes =
-            spec.classes.iter().enumerate().map(|(index, class)| (class.clone(), index as u32)).collect();
-        let maker = Maker { features, label, classes, schema: schema.clone() };
-        Ok(TensorBatches { dataset: self.clone(), spec, maker, epoch: 0, running: None })
+        TensorBatches::over(Origin::Dataset(self.clone()), &self.schema()?, spec)
     }
+}
+
+impl DataShard {
+    /// The shard as batches of tensors, as [`Dataset::batch_source`] has it; each epoch is the rank's next.
+    ///
+    /// # Errors
+    /// As [`Dataset::batch_source`].
+    pub fn batch_source(self, spec: TensorSpec) -> Result<TensorBatches> {
+        let schema = self.schema()?;
+        TensorBatches::over(Origin::Shard(self), &schema, spec)
+    }
+}
+
+/// Where the rows come from.
+#[derive(Debug)]
+enum Origin {
+    Dataset(Dataset),
+    Shard(DataShard),
 }
 
 /// A dataset's batches as tensors, epoch after epoch.
 #[derive(Debug)]
 pub struct TensorBatches {
-    dataset: Dataset,
+    origin: Origin,
     spec: TensorSpec,
     maker: Maker,
     epoch: u64,
@@ -137,14 +149,27 @@ pub struct TensorBatches {
 }
 
 impl TensorBatches {
-    fn start(&self) -> Result<Batches> {
+    fn over(origin: Origin, schema: &SchemaRef, spec: TensorSpec) -> Result<Self> {
+        spec.validate()?;
+        let features = spec.columns(schema)?;
+        let label = spec.label.as_ref().map(|name| place(schema, name)).transpose()?;
+        let classes =
+            spec.classes.iter().enumerate().map(|(index, class)| (class.clone(), index as u32)).collect();
+        let maker = Maker { features, label, classes };
+        Ok(Self { origin, spec, maker, epoch: 0, running: None })
+    }
+
+    fn start(&mut self) -> Result<Batches> {
         let shuffle = self.spec.shuffle.map(|seed| LocalShuffle {
             seed: Seed::new(seed).child("epoch", self.epoch),
             window_rows: self.spec.shuffle_rows,
         });
         let options =
             BatchOptions { drop_last: self.spec.drop_last, shuffle, ..BatchOptions::new(self.spec.rows) };
-        self.dataset.batches_with(options)
+        match &mut self.origin {
+            Origin::Dataset(dataset) => dataset.batches_with(options),
+            Origin::Shard(shard) => shard.batches(options),
+        }
     }
 }
 
@@ -173,7 +198,6 @@ struct Maker {
     features: Vec<usize>,
     label: Option<usize>,
     classes: HashMap<String, u32>,
-    schema: SchemaRef,
 }
 
 impl Maker {

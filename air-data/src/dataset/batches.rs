@@ -1,18 +1,22 @@
 //! [`Batches`]: a dataset as an iterator of equal batches.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use air_core::seed::Seed;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use rand::seq::SliceRandom;
 
 use super::cutter::Cutter;
 use crate::error::{DataError, Result};
 use crate::exchange::{Incoming, Sender};
 use crate::memory::Parcel;
+use crate::session::Session;
 
 /// Most batches that go to the consumer as one item: what is cut from one batch of the engine costs one hand-over.
 const GROUP: usize = 32;
@@ -81,7 +85,7 @@ impl BatchOptions {
 }
 
 /// Cuts, and mixes where asked to.
-pub(super) struct Shaper {
+struct Shaper {
     mixer: Option<Mixer>,
     cutter: Cutter,
     drop_last: bool,
@@ -94,7 +98,7 @@ struct Mixer {
 }
 
 impl Shaper {
-    pub(super) fn new(schema: &SchemaRef, options: &BatchOptions) -> Self {
+    fn new(schema: &SchemaRef, options: &BatchOptions) -> Self {
         let mixer = options.shuffle.map(|shuffle| Mixer {
             // A window is at least a batch.
             windows: Cutter::new(schema.clone(), shuffle.window_rows.max(options.rows)),
@@ -152,12 +156,11 @@ impl Mixer {
 }
 
 /// Shapes a stream into a lane, until it ends, fails, or nobody listens any more.
-pub(super) async fn shape(
-    stream: impl Stream<Item = Result<RecordBatch>>,
+async fn shape(
+    mut stream: BoxStream<'static, Result<RecordBatch>>,
     mut shaper: Shaper,
     mut lane: Sender<Result<Vec<RecordBatch>>>,
 ) {
-    let mut stream = std::pin::pin!(stream);
     loop {
         let (batches, last) = match stream.next().await {
             Some(item) => (item.and_then(|batch| shaper.push(batch)), false),
@@ -186,14 +189,29 @@ pub(super) async fn shape(
 /// budget allows. Dropping it stops the work.
 #[derive(Debug)]
 pub struct Batches {
-    pub(super) incoming: Option<Incoming<Vec<RecordBatch>>>,
-    pub(super) ready: VecDeque<RecordBatch>,
-    pub(super) schema: SchemaRef,
+    incoming: Option<Incoming<Vec<RecordBatch>>>,
+    ready: VecDeque<RecordBatch>,
+    schema: SchemaRef,
+    hungry: Option<Arc<AtomicBool>>,
 }
 
 impl Batches {
-    pub(super) fn new(incoming: Incoming<Vec<RecordBatch>>, schema: SchemaRef) -> Self {
-        Self { incoming: Some(incoming), ready: VecDeque::new(), schema }
+    /// Batches of a stream, made ahead on the session's threads, as many as `bytes` hold.
+    pub(crate) fn shaped(
+        session: &Session,
+        stream: BoxStream<'static, Result<RecordBatch>>,
+        schema: SchemaRef,
+        options: &BatchOptions,
+        bytes: usize,
+    ) -> Result<Self> {
+        let shaper = Shaper::new(&schema, options);
+        let incoming = Incoming::spawn(session, bytes, |lane| shape(stream, shaper, lane))?;
+        Ok(Self { incoming: Some(incoming), ready: VecDeque::new(), schema, hungry: None })
+    }
+
+    /// Has a flag say while a batch is waited for.
+    pub(crate) fn hungry(self, flag: Arc<AtomicBool>) -> Self {
+        Self { hungry: Some(flag), ..self }
     }
 
     /// The columns of every batch.
@@ -215,7 +233,16 @@ impl Iterator for Batches {
             if let Some(batch) = self.ready.pop_front() {
                 return Some(Ok(batch));
             }
-            match self.incoming.as_mut()?.next_blocking() {
+            let flag = |waits| {
+                if let Some(hungry) = &self.hungry {
+                    hungry.store(waits, Ordering::Relaxed);
+                }
+            };
+            let incoming = self.incoming.as_mut()?;
+            flag(true);
+            let next = incoming.next_blocking();
+            flag(false);
+            match next {
                 Some(Ok(group)) => self.ready.extend(group),
                 Some(Err(error)) => {
                     // An error is the last item.
@@ -235,7 +262,6 @@ mod tests {
     use super::*;
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
-    use std::sync::Arc;
 
     fn numbers(range: std::ops::Range<i64>) -> RecordBatch {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(range));

@@ -14,9 +14,9 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 
 use super::Dataset;
-use super::batches::{BatchOptions, Batches, Shaper, shape};
+use super::batches::{BatchOptions, Batches};
 use crate::error::{DataError, Place, Result};
-use crate::exchange::{Incoming, Room, ordered};
+use crate::exchange::{Room, ordered};
 use crate::plan::number_stages;
 use crate::rows::{Reader, Row};
 use crate::stats::{RunGuard, Stats, recorded};
@@ -145,9 +145,7 @@ impl Dataset {
         let this = self.clone();
         let stream = self.session.block_on(async move { this.stream().await })?;
         let bytes = options.prefetch_bytes.unwrap_or(self.session.config().prefetch_bytes);
-        let shaper = Shaper::new(&schema, &options);
-        let incoming = Incoming::spawn(&self.session, bytes, None, |lane| shape(stream, shaper, lane))?;
-        Ok(Batches::new(incoming, schema))
+        Batches::shaped(&self.session, stream.boxed(), schema, &options, bytes)
     }
 
     /// The plan: as described, as optimized, and as it runs.

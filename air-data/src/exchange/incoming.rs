@@ -1,13 +1,12 @@
 //! A stream under way on the session's threads, to be taken from any thread.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
 
 use super::lane::{Receiver, Sender, lane};
 use crate::error::Result;
-use crate::memory::{Account, Watch};
+use crate::memory::Account;
 use crate::session::{AbortOnDrop, Session, blocking};
 
 /// What a task of the session makes, one item after the other, ahead of who takes it.
@@ -23,10 +22,9 @@ impl<T: Send + 'static> Incoming<T> {
     pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(
         session: &Session,
         bytes: usize,
-        watch: Option<Arc<Watch>>,
         fill: impl FnOnce(Sender<Result<T>>) -> F,
     ) -> Result<Self> {
-        let (sender, lane) = lane(Account::open(session.budget(), 0, bytes, watch));
+        let (sender, lane) = lane(Account::open(session.budget(), 0, bytes, None));
         let task = session.compute()?.spawn(fill(sender));
         Ok(Self { lane, task: Some(AbortOnDrop(task)), _session: session.clone() })
     }

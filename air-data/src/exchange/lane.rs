@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
 
-use crate::memory::{Account, Charge, Parcel};
+use crate::memory::{Account, Charge, Entering, Parcel};
 
 /// A queue that holds what its account allows.
 pub(crate) fn lane<T>(account: Arc<Account>) -> (Sender<T>, Receiver<T>) {
@@ -62,6 +62,21 @@ impl<T> Sender<T> {
             Some(charge) => self.shared.push(item, charge),
             None => false,
         }
+    }
+
+    /// A place for an item, to be [`put`](Self::put) in it. `None` when there is no consumer any more.
+    pub(crate) fn enter(&self, parcel: Parcel) -> Entering {
+        self.shared.account.enter(parcel)
+    }
+
+    /// Puts an item in its place. Whether there is a consumer who will have it.
+    pub(crate) fn put(&mut self, item: T, charge: Charge) -> bool {
+        self.shared.push(item, charge)
+    }
+
+    /// Bytes inside.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.shared.account.usage().1
     }
 
     /// Puts in what is there already, whatever the limits say. Whether there is a consumer who will have it.

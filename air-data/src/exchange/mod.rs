@@ -15,5 +15,5 @@ mod lane;
 mod ordered;
 
 pub(crate) use incoming::Incoming;
-pub(crate) use lane::{Sender, lane};
+pub(crate) use lane::{Receiver, Sender, lane};
 pub(crate) use ordered::{Room, ordered};

@@ -150,14 +150,15 @@ proptest! {
             }
         }
         // What is let go of leaves nothing behind.
-        for (queue, parcel) in inside.drain(..) {
-            ledger.leave(queue, &parcel, &mut wakes);
+        for queue in &queues {
+            ledger.close(*queue, &mut wakes);
             for woken in wakes.drain(..) {
-                if ledger.withdraw(queues[woken], &mut Vec::new()) {
-                    ledger.leave(queues[woken], &waiting[&woken], &mut Vec::new());
+                if ledger.check(queues[woken], &mut 0) == Waited::In {
+                    inside.push((queues[woken], waiting.remove(&woken).unwrap()));
                 }
             }
         }
+        inside.iter().for_each(|(queue, parcel)| ledger.leave(*queue, parcel, &mut wakes));
         kept.iter().for_each(|parcel| ledger.unkeep(&parcel.parts, &mut wakes));
         reserved.iter().for_each(|bytes| ledger.unreserve(*bytes, false, &mut wakes));
         prop_assert_eq!(ledger.in_use(), 0);

@@ -25,6 +25,6 @@ mod parcel;
 mod pool;
 
 pub use budget::{Budget, BudgetUse};
-pub(crate) use budget::{Account, Charge, Kept, Watch};
+pub(crate) use budget::{Account, Charge, Entering, Kept, Watch};
 pub(crate) use parcel::{Parcel, batch_bytes};
 pub(crate) use pool::BudgetPool;

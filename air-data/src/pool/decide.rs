@@ -1,6 +1,7 @@
 //! Decisions of a pool, without a clock, a thread or a worker.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Gives out results in the order of their numbers, or as they come.
 #[derive(Debug)]
@@ -42,7 +43,8 @@ impl<T> Turns<T> {
     }
 
     /// Results that are there and have to wait for others.
-    pub(super) fn waiting(&self) -> usize {
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
         self.done.len()
     }
 }
@@ -80,21 +82,41 @@ impl Tolerance {
     }
 }
 
-/// Whether another batch may be taken on: two for each worker that has started, so that one is at hand when the other is done; and not
-/// while results that wait for their turn have taken all of their room. If none waits there is always room.
-pub(super) fn takes_on(ready: usize, under_way: usize, waiting_bytes: usize, room_bytes: usize) -> bool {
-    under_way < 2 * ready && (waiting_bytes == 0 || waiting_bytes < room_bytes)
+/// Whether results that wait for their turn leave room for another batch. If none waits there is always room.
+pub(super) fn has_room(waiting_bytes: usize, room_bytes: usize) -> bool {
+    waiting_bytes == 0 || waiting_bytes < room_bytes
 }
 
-/// How many workers to start: while more batches are under way than workers to do them, as many again as there are.
-pub(super) fn grow_by(workers: usize, ready: usize, under_way: usize, max: usize) -> usize {
-    if workers > ready || under_way <= ready { 0 } else { workers.min(max - workers.min(max)) }
+/// How many workers to start when a batch waits and nobody is free: as many again as there are, once those have started.
+pub(super) fn grow_by(workers: usize, ready: usize, max: usize) -> usize {
+    if workers > ready { 0 } else { workers.min(max.saturating_sub(workers)) }
 }
 
-/// Which of several workers is to have the next batch: of those that have started the one with the fewest, then the first.
-pub(super) fn choose(loads: &[Option<usize>]) -> Option<usize> {
+/// Which of several workers is to have the next batch: of those that have started the one with the fewest, then the first; none that has
+/// `depth` already.
+pub(super) fn choose(loads: &[Option<usize>], depth: usize) -> Option<usize> {
     let started = loads.iter().enumerate().filter_map(|(rank, load)| load.map(|load| (load, rank)));
-    started.filter(|(load, _)| *load < 2).min().map(|(_, rank)| rank)
+    started.filter(|(load, _)| *load < depth).min().map(|(_, rank)| rank)
+}
+
+/// How long batches take, and so how many a worker has at hand.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    mean: Option<Duration>,
+}
+
+/// Batches that take less are worth a second one at hand: waking a worker takes tens of microseconds.
+const SHORT: Duration = Duration::from_millis(50);
+
+impl Pace {
+    pub(super) fn took(&mut self, time: Duration) {
+        self.mean = Some(self.mean.map_or(time, |mean| (mean * 7 + time) / 8));
+    }
+
+    /// Two where batches are short. A batch behind a long one, or behind one whose length is not known, would wait while others are free.
+    pub(super) fn depth(&self) -> usize {
+        if self.mean.is_some_and(|mean| mean < SHORT) { 2 } else { 1 }
+    }
 }
 
 #[cfg(test)]
@@ -113,29 +135,37 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_doubles_while_batches_wait_for_a_worker() {
-        assert_eq!(grow_by(1, 1, 1, 8), 0, "everyone has one");
-        assert_eq!(grow_by(1, 1, 2, 8), 1);
-        assert_eq!(grow_by(2, 1, 2, 8), 0, "one is on its way");
-        assert_eq!(grow_by(4, 4, 5, 8), 4);
-        assert_eq!(grow_by(4, 4, 5, 6), 2);
-        assert_eq!(grow_by(6, 6, 12, 6), 0);
+    fn a_pool_doubles_while_a_batch_waits() {
+        assert_eq!(grow_by(1, 1, 8), 1);
+        assert_eq!(grow_by(2, 1, 8), 0, "one is on its way");
+        assert_eq!(grow_by(4, 4, 8), 4);
+        assert_eq!(grow_by(4, 4, 6), 2);
+        assert_eq!(grow_by(6, 6, 6), 0);
     }
 
     #[test]
     fn the_least_loaded_worker_that_has_started_is_chosen() {
-        assert_eq!(choose(&[None, Some(1), Some(0), Some(0)]), Some(2));
-        assert_eq!(choose(&[None, Some(2)]), None);
-        assert_eq!(choose(&[]), None);
+        assert_eq!(choose(&[None, Some(1), Some(0), Some(0)], 2), Some(2));
+        assert_eq!(choose(&[None, Some(1)], 2), Some(1));
+        assert_eq!(choose(&[None, Some(1)], 1), None);
+        assert_eq!(choose(&[], 2), None);
     }
 
     #[test]
-    fn a_batch_is_taken_on_within_bounds_and_whenever_nothing_waits() {
-        assert!(!takes_on(0, 0, 0, 1), "nobody has started");
-        assert!(takes_on(2, 3, 0, 1));
-        assert!(!takes_on(2, 4, 0, 1));
-        assert!(takes_on(2, 1, 99, 100));
-        assert!(!takes_on(2, 1, 100, 100));
+    fn short_batches_are_put_at_hand_and_long_ones_are_not() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.depth(), 1, "nobody knows");
+        pace.took(Duration::from_millis(5));
+        assert_eq!(pace.depth(), 2);
+        pace.took(Duration::from_secs(1));
+        assert_eq!(pace.depth(), 1);
+    }
+
+    #[test]
+    fn there_is_room_whenever_nothing_waits() {
+        assert!(has_room(0, 0));
+        assert!(has_room(99, 100));
+        assert!(!has_room(100, 100));
     }
 
     proptest! {

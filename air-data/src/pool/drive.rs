@@ -16,7 +16,7 @@ use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 
 use super::crew::{Answer, Crew};
-use super::decide::{Tolerance, Turns, Verdict, choose, grow_by, takes_on};
+use super::decide::{Pace, Tolerance, Turns, Verdict, choose, grow_by, has_room};
 use super::options::{Pool, SkippedBatch, Stateful};
 use super::rebatch::{Placed, Rebatch};
 use crate::error::{DataError, Result};
@@ -81,6 +81,9 @@ struct Running {
     tasks: FuturesUnordered<BoxFuture<'static, (Task, Answer)>>,
     /// Batches with each worker.
     loads: Vec<usize>,
+    pace: Pace,
+    /// A batch that no worker has yet.
+    next: Option<Task>,
     waiting_bytes: usize,
 }
 
@@ -104,6 +107,8 @@ async fn run(
         turns: Turns::new(drive.pool.ordered),
         tasks: FuturesUnordered::new(),
         loads: vec![0; crew.len()],
+        pace: Pace::default(),
+        next: None,
         waiting_bytes: 0,
         crew,
         drive,
@@ -120,14 +125,15 @@ async fn run(
                 return Ok(());
             }
         }
-        if ended && running.tasks.is_empty() {
+        running.hand_out()?;
+        if ended && running.tasks.is_empty() && running.next.is_none() {
             running.crew.finish();
             return Ok(());
         }
         match running.step(&mut input, ended).await {
             Step::Board => running.look()?,
             Step::Answer(answer) => running.answered(answer.0, answer.1)?,
-            Step::Input(Some(placed)) => running.take_on(placed?)?,
+            Step::Input(Some(placed)) => running.take_on(placed?),
             Step::Input(None) => ended = true,
         }
     }
@@ -142,9 +148,7 @@ impl Running {
             if let Poll::Ready(Some(answer)) = Pin::new(&mut self.tasks).poll_next(cx) {
                 return Poll::Ready(Step::Answer(Box::new(answer)));
             }
-            let ready = self.started().filter(Option::is_some).count();
-            let room = self.drive.room_bytes;
-            if !ended && takes_on(ready, self.tasks.len(), self.waiting_bytes, room) {
+            if !ended && self.next.is_none() && has_room(self.waiting_bytes, self.drive.room_bytes) {
                 return Pin::new(&mut *input).poll_next(cx).map(Step::Input);
             }
             Poll::Pending
@@ -165,28 +169,39 @@ impl Running {
         }
     }
 
-    fn take_on(&mut self, placed: Placed) -> Result<()> {
-        let (number, charge) = (self.turns.number(), self.account.force(Parcel::of(&placed.batch)));
-        self.dispatch(Task { number, rank: 0, attempts: 0, placed, _charge: charge }, None)?;
-        let ready = self.started().filter(Option::is_some).count();
-        let by = grow_by(self.crew.len(), ready, self.tasks.len(), self.drive.pool.max);
+    fn take_on(&mut self, placed: Placed) {
+        let charge = self.account.force(Parcel::of(&placed.batch));
+        self.next = Some(Task { number: self.turns.number(), rank: 0, attempts: 0, placed, _charge: charge });
+    }
+
+    /// Gives the next batch to whoever has the least to do. When nobody is free the pool grows.
+    fn hand_out(&mut self) -> Result<()> {
+        if self.next.is_none() || !has_room(self.waiting_bytes, self.drive.room_bytes) {
+            return Ok(());
+        }
+        let loads: Vec<Option<usize>> = self.started().collect();
+        if let Some(rank) = choose(&loads, self.pace.depth())
+            && let Some(task) = self.next.take()
+        {
+            self.give(task, rank);
+            return Ok(());
+        }
+        let ready = loads.iter().flatten().count();
+        let by = grow_by(self.crew.len(), ready, self.drive.pool.max);
         self.crew.grow(by)?;
         self.loads.resize(self.crew.len(), 0);
         Ok(())
     }
 
-    /// Gives a batch to `rank`, or to whoever has the least to do.
-    fn dispatch(&mut self, mut task: Task, rank: Option<usize>) -> Result<()> {
-        let chosen = rank.or_else(|| choose(&self.started().collect::<Vec<_>>()));
-        task.rank = chosen.ok_or_else(|| no_worker(&task.placed))?;
+    fn give(&mut self, mut task: Task, rank: usize) {
+        task.rank = rank;
         task.attempts += 1;
-        self.loads[task.rank] += 1;
-        let ask = self.crew.ask(task.rank, task.placed.batch.clone());
+        self.loads[rank] += 1;
+        let ask = self.crew.ask(rank, task.placed.batch.clone());
         self.tasks.push(Box::pin(async move {
             let answer = ask.await;
             (task, answer)
         }));
-        Ok(())
     }
 
     fn answered(&mut self, task: Task, answer: Answer) -> Result<()> {
@@ -194,6 +209,7 @@ impl Running {
         let failure = match answer {
             Answer::Made(made) => {
                 self.drive.report.made(made.took);
+                self.pace.took(made.took);
                 let parcel = Parcel::of(&made.batch);
                 self.waiting_bytes += parcel.weight();
                 let result = (made.batch.num_rows() > 0).then(|| (made.batch, self.account.force(parcel)));
@@ -209,7 +225,8 @@ impl Running {
                 self.drive.report.retried();
                 // The same worker, in its next life.
                 let rank = task.rank;
-                self.dispatch(task, Some(rank))
+                self.give(task, rank);
+                Ok(())
             }
             Verdict::Skip => {
                 self.drive.report.skipped();

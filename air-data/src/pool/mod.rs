@@ -14,7 +14,7 @@
 //! 1. Every batch comes out once, in its turn (or as it is done, where that was asked for), is listed as skipped, or ends the run with an
 //!    error that says which rows and why.
 //! 2. A worker that failed is not used again: the batch runs anew in a fresh life of it, whose state is built anew.
-//! 3. Batches under way and batches that wait for their turn are within bounds: two for each worker, and
+//! 3. Batches under way and results that wait for their turn are within bounds: two for each worker and one more, and
 //!    [`prefetch_bytes`](crate::SessionConfig::prefetch_bytes).
 //! 4. A run that ends or is dropped ends its workers.
 

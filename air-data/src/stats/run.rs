@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use futures::Stream;
@@ -112,6 +113,10 @@ fn collect(
     operators: &mut Vec<OperatorStats>,
     skipped: &mut Vec<SkippedBatch>,
 ) {
+    // It only makes way for others now and then.
+    if let Some(coop) = plan.downcast_ref::<CooperativeExec>() {
+        return collect(coop.input(), depth, operators, skipped);
+    }
     let mut operator = OperatorStats { name: name(plan), depth, ..OperatorStats::default() };
     if let Some(metrics) = plan.metrics() {
         let number = |name| named(&metrics, name);

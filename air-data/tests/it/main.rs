@@ -1,14 +1,18 @@
 //! The integration tests of air-data, one file an area.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod budget;
 mod cli;
 mod engine;
 mod errors;
 mod files;
 mod http;
+mod pools;
 mod quickstart;
+mod random_engine;
 mod random_plans;
 mod real;
+mod split;
 mod tensors;
 
 use std::path::PathBuf;
