@@ -40,8 +40,12 @@
 //! | `dataset` | [`Dataset`]: making one, transforming it, running it, writing it |
 //! | `session` | [`Session`]: the engine as a value; threads, memory, settings |
 //! | `rows` | between Arrow batches and Rust values |
-//! | `plan` | our operators in DataFusion's plan: closures, blocks, the ordered merge |
-//! | `exchange` | many partitions in, one ordered stream out, bounded in bytes |
+//! | `plan` | our operators in DataFusion's plan: closures, pools, blocks, the ordered merge |
+//! | `memory` | [`Budget`]: what may wait, be kept and be worked on, counted once |
+//! | `exchange` | queues of bounded bytes; many partitions in, one ordered stream out |
+//! | `pool` | [`Pool`]: functions with a state, in supervised workers |
+//! | `split` | [`DataShard`]: one run dealt to several trainers |
+//! | `stats` | [`Stats`]: what a run did; progress on a terminal |
 //! | `blocks` | a whole dataset at rest, in memory and on disk |
 //! | `source` | numbers, memory, files; paths; object stores |
 //! | `sink` | files, all or none |
@@ -51,12 +55,12 @@
 //! # Invariants
 //!
 //! 1. Nothing runs before a terminal verb, except that `read_*` looks into files for their columns.
-//! 2. `map`, `flat_map`, `filter`, `map_batches`, `limit`, `repartition`, `split` and every terminal keep the order of rows, whatever the
+//! 2. `map`, `flat_map`, `filter`, `map_batches`, `limit`, `repartition`, `split` `map_batches_with` and every terminal keep the order of rows, whatever the
 //!    number of threads, blocks and batches (`tests/it/random_plans.rs`).
-//! 3. A stream never holds more than its bound in bytes ahead of its consumer, and a limit stops what feeds it
-//!    (`tests/it/engine.rs`).
+//! 3. A stream never holds more than its bound in bytes ahead of its consumer, all of them together no more than their share of the
+//!    budget, and a limit stops what feeds them (`tests/it/engine.rs`, `tests/it/budget.rs`).
 //! 4. An error or a panic of a user function ends the dataset's run with an error that names the function and the rows; it
-//!    ends nothing else.
+//!    ends nothing else. In a pool the batch is tried again first, in a fresh life of the worker (`tests/it/pools.rs`).
 //! 5. A file that is being written is not visible before all files of the write are complete (`tests/it/files.rs`).
 //! 6. Blocking verbs may be called anywhere, also inside a tokio runtime; dropping the last handle on a session ends its threads.
 

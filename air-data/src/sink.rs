@@ -22,9 +22,9 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
-use crate::stats::Progress;
 use crate::session::AbortOnDrop;
 use crate::source::{CsvOptions, FileFormat};
+use crate::stats::Progress;
 
 /// Parts of one file that may be on their way to the store at once.
 const PARTS_AT_ONCE: usize = 4;

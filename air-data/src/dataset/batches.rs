@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use air_core::seed::Seed;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use air_core::seed::Seed;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use rand::seq::SliceRandom;
@@ -307,13 +307,7 @@ mod tests {
     fn options_out_of_range_are_named() {
         let refused = |options: BatchOptions| options.validate().unwrap_err().to_string();
         assert_eq!(refused(BatchOptions::new(0)), "bad setting rows: a batch has at least one row");
-        assert_eq!(
-            refused(BatchOptions::new(1).local_shuffle(0, 0)),
-            "bad setting window_rows: at least 1"
-        );
-        assert_eq!(
-            refused(BatchOptions::new(1).prefetch_bytes(0)),
-            "bad setting prefetch_bytes: at least 1"
-        );
+        assert_eq!(refused(BatchOptions::new(1).local_shuffle(0, 0)), "bad setting window_rows: at least 1");
+        assert_eq!(refused(BatchOptions::new(1).prefetch_bytes(0)), "bad setting prefetch_bytes: at least 1");
     }
 }

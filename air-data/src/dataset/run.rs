@@ -17,7 +17,7 @@ use super::Dataset;
 use super::batches::{BatchOptions, Batches};
 use crate::error::{DataError, Place, Result};
 use crate::exchange::{Room, ordered};
-use crate::plan::number_stages;
+use crate::plan::{check_pools, number_stages};
 use crate::rows::{Reader, Row};
 use crate::stats::{RunGuard, Stats, recorded};
 
@@ -192,6 +192,7 @@ impl Dataset {
         let state = self.session.context().state();
         let physical = state.create_physical_plan(plan).await?;
         number_stages(&physical);
+        check_pools(&physical, &state)?;
         Ok((physical, state.task_ctx()))
     }
 

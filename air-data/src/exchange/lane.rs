@@ -84,7 +84,6 @@ impl<T> Sender<T> {
         let charge = self.shared.account.force(parcel);
         self.shared.push(item, charge)
     }
-
 }
 
 impl<T> Drop for Sender<T> {

@@ -83,7 +83,8 @@ impl Exchange {
         let share = self.room.bytes / self.room.window.min(total).max(1);
         while self.next < total && self.open.len() < window.max(1) {
             let (plan, context, index) = (self.plan.clone(), self.context.clone(), self.next);
-            let (sender, lane) = lane(Account::open(&self.budget, self.room.stage, share, self.watch.clone()));
+            let (sender, lane) =
+                lane(Account::open(&self.budget, self.room.stage, share, self.watch.clone()));
             let task = AbortOnDrop(tokio::spawn(drain(plan, context, index, sender)));
             self.open.push_back(Partition { index, lane, task });
             self.next += 1;

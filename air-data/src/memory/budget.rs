@@ -161,7 +161,12 @@ pub(crate) struct Account {
 
 impl Account {
     /// `stage` is the queue's distance from the consumer, `limit_bytes` what may wait in it at most.
-    pub(crate) fn open(budget: &Budget, stage: usize, limit_bytes: usize, watch: Option<Arc<Watch>>) -> Arc<Self> {
+    pub(crate) fn open(
+        budget: &Budget,
+        stage: usize,
+        limit_bytes: usize,
+        watch: Option<Arc<Watch>>,
+    ) -> Arc<Self> {
         let id = budget.books.lock().open(stage, limit_bytes);
         Arc::new(Self { budget: budget.clone(), id, watch })
     }

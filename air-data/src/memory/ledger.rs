@@ -146,8 +146,8 @@ impl<W> Ledger<W> {
             let before = self.waiting.range(..=(queue.stage, u64::MAX));
             before.into_iter().any(|(_, waiting)| self.has_place(waiting.queue, &waiting.parcel))
         };
-        let fits = queue.items == 0
-            || (self.has_place(id, parcel) && self.has_budget(parcel) && !overtakes());
+        let fits =
+            queue.items == 0 || (self.has_place(id, parcel) && self.has_budget(parcel) && !overtakes());
         if !fits {
             return Waited::Pending;
         }
@@ -232,14 +232,16 @@ impl<W> Ledger<W> {
         self.queues.remove(&id);
     }
 
-    /// Keeps allocations, if the working share of the budget has room for those that are new.
+    /// Keeps allocations, if there is room for those that are new: in half of the working share, the other half being the operators'.
     pub(super) fn keep(&mut self, parts: &[Part]) -> bool {
         let new: usize = parts.iter().filter(|part| !self.is_kept(part.address)).map(|part| part.bytes).sum();
-        if self.kept + self.reserved() + new > self.working_limit() {
+        let working = self.working_limit();
+        if self.kept + new > working / 2 || self.kept + self.reserved() + new > working {
             return false;
         }
         for part in parts {
-            let held = self.held.entry(part.address).or_insert(Held { bytes: part.bytes, queued: 0, kept: 0 });
+            let held =
+                self.held.entry(part.address).or_insert(Held { bytes: part.bytes, queued: 0, kept: 0 });
             if held.kept == 0 {
                 self.kept += held.bytes;
                 self.queued -= if held.queued > 0 { held.bytes } else { 0 };
@@ -274,9 +276,11 @@ impl<W> Ledger<W> {
         self.spillers = self.spillers.saturating_add_signed(more);
     }
 
-    /// What an operator that can spill may reserve in all: its share of what the others leave.
-    pub(super) fn spiller_share(&self) -> usize {
-        self.working_limit().saturating_sub(self.kept + self.rigid) / self.spillers.max(1)
+    /// What an operator that can spill and `holds` so much may still reserve. They have half of what is not kept, and that in even
+    /// shares: a sort that spills merges what it holds first, and needs as much again for that, which it cannot spill.
+    pub(super) fn spiller_room(&self, holds: usize) -> usize {
+        let share = self.working_limit().saturating_sub(self.kept) / 2 / self.spillers.max(1);
+        share.saturating_sub(holds).min(self.rigid_room())
     }
 
     /// What an operator that cannot spill may still reserve.
@@ -324,7 +328,8 @@ impl<W> Ledger<W> {
             queue.bytes += parcel.weight;
         }
         for part in parcel.parts.iter() {
-            let held = self.held.entry(part.address).or_insert(Held { bytes: part.bytes, queued: 0, kept: 0 });
+            let held =
+                self.held.entry(part.address).or_insert(Held { bytes: part.bytes, queued: 0, kept: 0 });
             if held.queued == 0 && held.kept == 0 {
                 self.queued += held.bytes;
             }

@@ -1,7 +1,7 @@
 //! The books against a naive account, and chains of queues that must always come to their end.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -87,7 +87,6 @@ proptest! {
                         }
                     }
                 }
-                Op::Enter(..) => {}
                 Op::Force(queue, parts) => {
                     ledger.force(queues[queue], &parcel(&parts));
                     inside.push((queues[queue], parcel(&parts)));
@@ -129,7 +128,7 @@ proptest! {
                         ledger.unreserve(bytes, false, &mut wakes);
                     }
                 }
-                Op::Leave(_) | Op::Unkeep(_) => {}
+                Op::Enter(..) | Op::Leave(_) | Op::Unkeep(_) => {}
             }
             for queue in wakes.drain(..) {
                 match ledger.check(queues[queue], &mut 0) {
@@ -158,9 +157,15 @@ proptest! {
                 }
             }
         }
-        inside.iter().for_each(|(queue, parcel)| ledger.leave(*queue, parcel, &mut wakes));
-        kept.iter().for_each(|parcel| ledger.unkeep(&parcel.parts, &mut wakes));
-        reserved.iter().for_each(|bytes| ledger.unreserve(*bytes, false, &mut wakes));
+        for (queue, parcel) in &inside {
+            ledger.leave(*queue, parcel, &mut wakes);
+        }
+        for parcel in &kept {
+            ledger.unkeep(&parcel.parts, &mut wakes);
+        }
+        for bytes in &reserved {
+            ledger.unreserve(*bytes, false, &mut wakes);
+        }
         prop_assert_eq!(ledger.in_use(), 0);
     }
 
@@ -180,7 +185,7 @@ proptest! {
             parts: [Part { address: 1 + n, bytes: sizes[n] }].into(),
         };
         let largest = *sizes.iter().max().unwrap();
-        let mut lanes: Vec<std::collections::VecDeque<usize>> = vec![Default::default(); stages];
+        let mut lanes: Vec<VecDeque<usize>> = vec![VecDeque::new(); stages];
         // What each producer has in hand, and whether it waits.
         let mut hands: Vec<Option<(usize, bool)>> = vec![None; stages];
         let (mut next, mut seen, mut idle, mut step) = (0, Vec::new(), 0, 0);
@@ -189,7 +194,7 @@ proptest! {
             let actor = usize::from(picks[step % picks.len()]).wrapping_add(step) % (stages + 1);
             step += 1;
             let mut wakes = Vec::new();
-            let mut take = |lane: usize, ledger: &mut Ledger<usize>, lanes: &mut Vec<std::collections::VecDeque<usize>>| {
+            let mut take = |lane: usize, ledger: &mut Ledger<usize>, lanes: &mut Vec<VecDeque<usize>>| {
                 let taken = lanes[lane].pop_front()?;
                 ledger.leave(queues[lane], &item(taken), &mut wakes);
                 Some(taken)
@@ -217,15 +222,12 @@ proptest! {
                     }
                     Some((held, false)) => {
                         moved = true;
-                        match ledger.enter(queues[actor], &item(held)) {
-                            Waited::In => {
-                                lanes[actor].push_back(held);
-                                hands[actor] = None;
-                            }
-                            _ => {
-                                ledger.wait(queues[actor], item(held), actor);
-                                hands[actor] = Some((held, true));
-                            }
+                        if ledger.enter(queues[actor], &item(held)) == Waited::In {
+                            lanes[actor].push_back(held);
+                            hands[actor] = None;
+                        } else {
+                            ledger.wait(queues[actor], item(held), actor);
+                            hands[actor] = Some((held, true));
                         }
                     }
                     Some((_, true)) => {}

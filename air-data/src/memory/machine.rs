@@ -29,7 +29,9 @@ fn limit_files(groups: &str) -> Vec<String> {
     let mut files = vec!["memory.max".to_owned(), "memory/memory.limit_in_bytes".to_owned()];
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(kinds), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(_), Some(kinds), Some(path)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         let (root, name) = match kinds {
             "" => ("", "memory.max"),
             kinds if kinds.split(',').any(|kind| kind == "memory") => ("memory/", "memory.limit_in_bytes"),
@@ -67,6 +69,9 @@ mod tests {
         let files = limit_files("0::/user.slice/job-1\n");
         assert_eq!(files[2..], ["user.slice/job-1/memory.max", "user.slice/memory.max"]);
         let files = limit_files("5:cpu,memory:/docker/x\n4:pids:/y\n");
-        assert_eq!(files[2..], ["memory/docker/x/memory.limit_in_bytes", "memory/docker/memory.limit_in_bytes"]);
+        assert_eq!(
+            files[2..],
+            ["memory/docker/x/memory.limit_in_bytes", "memory/docker/memory.limit_in_bytes"]
+        );
     }
 }

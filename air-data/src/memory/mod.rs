@@ -14,7 +14,7 @@
 //! 2. Queues together hold at most half of the budget, and nothing enters one while the budget is used up; except that an empty queue
 //!    always takes one item, so that nothing is too large to pass and nobody waits for ever.
 //! 3. Of those who wait for the budget, the one nearest to the consumer comes first, and nobody behind it overtakes it.
-//! 4. Operators and what is kept have at most three quarters of the budget; past that they spill.
+//! 4. Operators and what is kept have at most three quarters of the budget, and what is kept at most half of that; past that they spill.
 
 mod budget;
 mod ledger;
@@ -24,7 +24,7 @@ mod machine;
 mod parcel;
 mod pool;
 
-pub use budget::{Budget, BudgetUse};
 pub(crate) use budget::{Account, Charge, Entering, Kept, Watch};
+pub use budget::{Budget, BudgetUse};
 pub(crate) use parcel::{Parcel, batch_bytes};
 pub(crate) use pool::BudgetPool;

@@ -17,7 +17,7 @@ pub(crate) use closures::Closures;
 pub(crate) use merge::{OrderedMerges, merge};
 pub(crate) use op::{Filter, FlatMap, Map, MapBatches, Op, conform};
 pub(crate) use planner::Planner;
-pub(crate) use pooled::{Pooled, PooledExec, RESTARTS, RETRIES, SKIPPED, WORKERS, Work};
+pub(crate) use pooled::{Pooled, PooledExec, RESTARTS, RETRIES, SKIPPED, WORKERS, Work, check_pools};
 pub(crate) use repartition::Repartition;
 pub(crate) use stages::{number_stages, tally};
 pub(crate) use tally::{BYTES, Tally};

@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError, Result, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{
@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use super::closures_exec::single_file;
 use super::properties;
 use super::tally::Tally;
+use crate::error::DataError;
 use crate::exchange::{Room, lane, ordered};
 use crate::memory::{Account, Budget};
 use crate::pool::{Drive, Pool, Report, SkippedBatch, Stateful, Workers, drive};
@@ -222,8 +223,7 @@ impl ExecutionPlan for PooledExec {
             cautious: false,
             stage: self.tally.stage().saturating_add(1),
         };
-        let account =
-            Account::open(&budget, self.tally.stage(), room.bytes, Some(self.tally.watch.clone()));
+        let account = Account::open(&budget, self.tally.stage(), room.bytes, Some(self.tally.watch.clone()));
         let (sender, receiver) = lane(account);
         self.skipped.lock().clear();
         let partitions = self.input.output_partitioning().partition_count();
@@ -255,6 +255,31 @@ impl ExecutionPlan for PooledExec {
         let stream = self.tally.count(stream.flatten());
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
+}
+
+/// Checks that all pools of a plan can have what they hold at the same time: those that wait for each other's share would wait for ever.
+pub(crate) fn check_pools(plan: &Arc<dyn ExecutionPlan>, state: &SessionState) -> crate::error::Result<()> {
+    let (mut cpu, mut gpu) = (0.0, 0.0);
+    plan.apply(|node| {
+        if let Some(pooled) = node.downcast_ref::<PooledExec>() {
+            let pool = &pooled.work.pool;
+            cpu += pool.resources.cpu * pool.min as f64;
+            gpu += pool.resources.gpu * pool.min as f64;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if cpu == 0.0 && gpu == 0.0 {
+        return Ok(());
+    }
+    let Some(workers) = state.config().get_extension::<Workers>() else { return Ok(()) };
+    let total = workers.runtime()?.resources().total;
+    for (kind, asked, exists) in [("cpu", cpu, total.cpu), ("gpu", gpu, total.gpu)] {
+        if asked > exists {
+            let reason = format!("its workers hold {asked} {kind} at the same time, and there is {exists}");
+            return Err(DataError::Config { field: "pool", reason });
+        }
+    }
+    Ok(())
 }
 
 /// Counts into an operator's metrics.

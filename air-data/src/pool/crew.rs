@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use air_core::{
-    AskError, Backoff, BoxError, Cx, Exit, Handle, Mailbox, Message, RuntimeHandle, Spec, Supervisor,
-    SupervisorSpec, Worker,
+    AskError, Backoff, BoxError, CoreError, Cx, Exit, Handle, Mailbox, Message, RuntimeHandle, Spec,
+    Supervisor, SupervisorSpec, Worker,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -163,6 +163,9 @@ impl Board {
     }
 }
 
+/// Workers replaced without a batch done in between: by then their runtime has ended.
+const MAX_IN_VAIN: usize = 64;
+
 /// A pool's workers; dropping it ends them.
 pub(super) struct Crew {
     supervisor: Supervisor,
@@ -173,6 +176,9 @@ pub(super) struct Crew {
     pub(super) board: Arc<Board>,
     /// All work is done: the workers end in order.
     finished: bool,
+    replaced: u64,
+    /// Replaced since a batch was done.
+    in_vain: usize,
 }
 
 impl Crew {
@@ -184,9 +190,9 @@ impl Crew {
         schema: SchemaRef,
     ) -> Result<Self> {
         // How many failures are too many is for the pool to say, not for the supervisor.
-        let spec = SupervisorSpec::new("map_batches")
-            .intensity(usize::MAX, Duration::from_secs(10))
-            .backoff(Backoff { first: Duration::from_millis(1), max: Duration::from_secs(1), ..Backoff::default() });
+        let spec = SupervisorSpec::new("map_batches").intensity(usize::MAX, Duration::from_secs(10)).backoff(
+            Backoff { first: Duration::from_millis(1), max: Duration::from_secs(1), ..Backoff::default() },
+        );
         let supervisor = runtime.supervisor(spec).map_err(DataError::Workers)?;
         let mut crew = Self {
             supervisor,
@@ -196,6 +202,8 @@ impl Crew {
             workers: Vec::new(),
             board: Arc::default(),
             finished: false,
+            replaced: 0,
+            in_vain: 0,
         };
         crew.grow(crew.pool.min)?;
         Ok(crew)
@@ -207,34 +215,59 @@ impl Crew {
 
     pub(super) fn grow(&mut self, by: usize) -> Result<()> {
         for _ in 0..by {
-            let rank = self.workers.len();
-            let mut spec = Spec::new(format!("map_batches/{rank}")).capacity(4);
-            if self.pool.resources != air_core::resource::Resources::new() {
-                spec = spec.resources(self.pool.resources.clone());
-            }
-            if let Some(limit) = self.pool.stall {
-                spec = spec.stall(limit);
-            }
-            let (board, stateful, schema) = (self.board.clone(), self.stateful.clone(), self.schema.clone());
-            let factory = move |cx: &mut Cx<PoolWorker>| {
-                let context = WorkerContext {
-                    rank,
-                    generation: cx.generation(),
-                    devices: cx.devices().to_vec(),
-                };
-                board.begin(rank);
-                let built = catch_unwind(AssertUnwindSafe(|| stateful.start(&context)))
-                    .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_message(&*panic)).into()));
-                board.end(rank, built.as_ref().err().map(|error| air_core::cli::Chain(&**error).to_string()));
-                Ok(PoolWorker { live: built?, schema: schema.clone() })
-            };
-            self.workers.push(self.supervisor.spawn(spec, factory).map_err(DataError::Workers)?);
+            let worker = self.hire(self.workers.len())?;
+            self.workers.push(worker);
         }
         Ok(())
     }
 
+    /// Puts another worker in the place of one that has ended for good: it was killed.
+    pub(super) fn replace(&mut self, rank: usize) -> Result<()> {
+        if self.workers[rank].ended().is_none() {
+            // Another of its batches has come back before.
+            return Ok(());
+        }
+        self.in_vain += 1;
+        if self.in_vain > MAX_IN_VAIN {
+            return Err(DataError::Workers(CoreError::Stopped));
+        }
+        let worker = self.hire(rank)?;
+        self.workers[rank] = worker;
+        self.replaced += 1;
+        Ok(())
+    }
+
+    /// A batch is done: workers do live.
+    pub(super) fn works(&mut self) {
+        self.in_vain = 0;
+    }
+
+    fn hire(&self, rank: usize) -> Result<Mailbox<PoolWorker>> {
+        let mut spec = Spec::new(format!("map_batches/{rank}")).capacity(4);
+        if self.pool.resources != air_core::resource::Resources::new() {
+            spec = spec.resources(self.pool.resources.clone());
+        }
+        if let Some(limit) = self.pool.stall {
+            spec = spec.stall(limit);
+        }
+        let (board, stateful, schema) = (self.board.clone(), self.stateful.clone(), self.schema.clone());
+        let factory = move |cx: &mut Cx<PoolWorker>| {
+            let context = WorkerContext { rank, generation: cx.generation(), devices: cx.devices().to_vec() };
+            board.begin(rank);
+            let built = catch_unwind(AssertUnwindSafe(|| stateful.start(&context)))
+                .unwrap_or_else(|panic| Err(format!("panicked: {}", panic_message(&*panic)).into()));
+            board.end(rank, built.as_ref().err().map(|error| air_core::cli::Chain(&**error).to_string()));
+            Ok(PoolWorker { live: built?, schema: schema.clone() })
+        };
+        self.supervisor.spawn(spec, factory).map_err(DataError::Workers)
+    }
+
     /// Has a worker do a batch.
-    pub(super) fn ask(&self, rank: usize, batch: RecordBatch) -> impl Future<Output = Answer> + Send + 'static {
+    pub(super) fn ask(
+        &self,
+        rank: usize,
+        batch: RecordBatch,
+    ) -> impl Future<Output = Answer> + Send + 'static {
         let worker = self.workers.get(rank).cloned();
         async move {
             let Some(worker) = worker else { return Answer::Gone };
@@ -251,7 +284,7 @@ impl Crew {
 
     /// How often workers were started again.
     pub(super) fn restarts(&self) -> u64 {
-        self.workers.iter().map(Mailbox::restarts).sum()
+        self.replaced + self.workers.iter().map(Mailbox::restarts).sum::<u64>()
     }
 
     pub(super) fn finish(&mut self) {

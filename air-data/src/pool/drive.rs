@@ -98,7 +98,8 @@ async fn run(
     input: BoxStream<'static, datafusion::common::Result<(usize, RecordBatch)>>,
     lane: &mut Sender<datafusion::common::Result<RecordBatch>>,
 ) -> Result<()> {
-    let mut input = cut(input, Rebatch::new(drive.schema_in.clone(), drive.pool.batch_size, drive.files.clone()));
+    let mut input =
+        cut(input, Rebatch::new(drive.schema_in.clone(), drive.pool.batch_size, drive.files.clone()));
     let crew =
         Crew::start(&drive.runtime, drive.pool.clone(), drive.stateful.clone(), drive.schema_out.clone())?;
     let mut running = Running {
@@ -210,14 +211,20 @@ impl Running {
             Answer::Made(made) => {
                 self.drive.report.made(made.took);
                 self.pace.took(made.took);
+                self.crew.works();
                 let parcel = Parcel::of(&made.batch);
                 self.waiting_bytes += parcel.weight();
                 let result = (made.batch.num_rows() > 0).then(|| (made.batch, self.account.force(parcel)));
                 self.turns.done(task.number, result);
                 return Ok(());
             }
-            // The worker never looked at it, and never will: its runtime has ended.
-            Answer::Gone => return Err(no_worker(&task.placed)),
+            // It was killed before it looked at it: that is no try. Without a runtime there is no other.
+            Answer::Gone => {
+                let rank = task.rank;
+                self.crew.replace(rank)?;
+                self.give(Task { attempts: task.attempts - 1, ..task }, rank);
+                return Ok(());
+            }
             Answer::Failed(failure) => failure,
         };
         match self.tolerance.failed(task.attempts) {
@@ -251,36 +258,30 @@ impl Running {
     }
 }
 
-fn no_worker(placed: &Placed) -> DataError {
-    DataError::Batch {
-        op: "map_batches".to_owned(),
-        places: placed.places.clone(),
-        attempts: 0,
-        source: "its workers have ended".into(),
-    }
-}
-
 /// The input in the batches of the pool.
 fn cut(
     input: BoxStream<'static, datafusion::common::Result<(usize, RecordBatch)>>,
     rebatch: Rebatch,
 ) -> impl Stream<Item = Result<Placed>> + Unpin {
-    let unfold = futures::stream::try_unfold((input, rebatch, false), |(mut input, mut rebatch, mut ended)| async move {
-        loop {
-            if let Some(placed) = rebatch.full()? {
-                return Ok(Some((placed, (input, rebatch, ended))));
-            }
-            if ended {
-                return Ok(rebatch.rest()?.map(|placed| (placed, (input, rebatch, ended))));
-            }
-            match input.next().await {
-                Some(item) => {
-                    let (partition, batch) = item?;
-                    rebatch.push(partition, batch);
+    let unfold = futures::stream::try_unfold(
+        (input, rebatch, false),
+        |(mut input, mut rebatch, mut ended)| async move {
+            loop {
+                if let Some(placed) = rebatch.full()? {
+                    return Ok(Some((placed, (input, rebatch, ended))));
                 }
-                None => ended = true,
+                if ended {
+                    return Ok(rebatch.rest()?.map(|placed| (placed, (input, rebatch, ended))));
+                }
+                match input.next().await {
+                    Some(item) => {
+                        let (partition, batch) = item?;
+                        rebatch.push(partition, batch);
+                    }
+                    None => ended = true,
+                }
             }
-        }
-    });
+        },
+    );
     Box::pin(unfold)
 }

@@ -26,6 +26,6 @@ mod rebatch;
 mod runtime;
 
 pub(crate) use drive::{Drive, Report, drive};
-pub use options::{Pool, SkippedBatch, WorkerContext};
 pub(crate) use options::{Live, Stateful};
+pub use options::{Pool, SkippedBatch, WorkerContext};
 pub(crate) use runtime::Workers;

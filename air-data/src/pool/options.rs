@@ -123,9 +123,10 @@ impl Pool {
 
 impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.min == self.max {
-            true => write!(f, "workers={}", self.min)?,
-            false => write!(f, "workers={}..={}", self.min, self.max)?,
+        if self.min == self.max {
+            write!(f, "workers={}", self.min)?;
+        } else {
+            write!(f, "workers={}..={}", self.min, self.max)?;
         }
         if let Some(rows) = self.batch_size {
             write!(f, ", batch_size={rows}")?;

@@ -45,7 +45,10 @@ impl Run {
             stage: 2,
         };
         let blocks = self.blocks.get_or_init(|| async {
-            Blocks::collect(plan, context, room, None).await.map(Arc::new).map_err(|e| DataError::from(e).shared())
+            Blocks::collect(plan, context, room, None)
+                .await
+                .map(Arc::new)
+                .map_err(|e| DataError::from(e).shared())
         });
         blocks.await.clone().map_err(|error| DataError::Shared(error).into())
     }

@@ -27,7 +27,12 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// The batches must have `schema`. Few rows make one block; many make at most `parallelism`.
-    pub(crate) fn new(schema: SchemaRef, batches: Vec<RecordBatch>, parallelism: usize, budget: &Budget) -> Self {
+    pub(crate) fn new(
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        parallelism: usize,
+        budget: &Budget,
+    ) -> Self {
         let lent = budget.lend(&batches);
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let blocks = rows.div_ceil(BLOCK_ROWS).clamp(1, parallelism.max(1));
@@ -91,7 +96,8 @@ mod tests {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3_000_000));
         let batch = RecordBatch::try_from_iter([("id", column)]).unwrap();
         let budget = Budget::new(1 << 30);
-        let memory = Memory::new(batch.schema(), vec![batch.slice(0, 10), batch.slice(10, 2_999_990)], 2, &budget);
+        let memory =
+            Memory::new(batch.schema(), vec![batch.slice(0, 10), batch.slice(10, 2_999_990)], 2, &budget);
         assert_eq!(memory.rows(0), Some(1_500_000));
         assert_eq!(memory.rows(1), Some(1_500_000));
         let small = Memory::new(batch.schema(), vec![batch.slice(0, 10)], 2, &budget);

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use futures::StreamExt;
 use futures::future::{Either, select, select_all};
 use futures::stream::BoxStream;
-use futures::StreamExt;
 
 use super::equal::Equal;
 use crate::error::{DataError, Result};
@@ -74,11 +74,7 @@ impl Dealer {
                     Either::Right(_) => {
                         let still = self.hungry_but(rank);
                         if let (Some(waits), Some(_)) = (still, starving) {
-                            return Err(DataError::SplitStalled {
-                                rank,
-                                waits,
-                                limit: self.wait_limit,
-                            });
+                            return Err(DataError::SplitStalled { rank, waits, limit: self.wait_limit });
                         }
                         starving = still;
                     }
@@ -93,7 +89,8 @@ impl Dealer {
     }
 
     fn hungry_but(&self, rank: usize) -> Option<usize> {
-        let others = self.seats.iter().enumerate().filter(|(other, seat)| *other != rank && seat.lane.is_some());
+        let others =
+            self.seats.iter().enumerate().filter(|(other, seat)| *other != rank && seat.lane.is_some());
         others.into_iter().find(|(_, seat)| seat.hungry.load(Ordering::Relaxed)).map(|(other, _)| other)
     }
 
@@ -109,7 +106,8 @@ impl Dealer {
                 .collect();
             order.sort_unstable();
             let ranks: Vec<usize> = order.into_iter().map(|(_, _, rank)| rank).collect();
-            let entering = ranks.iter().filter_map(|rank| self.seats[*rank].lane.as_ref()?.enter(parcel.clone()).into());
+            let entering =
+                ranks.iter().filter_map(|rank| self.seats[*rank].lane.as_ref()?.enter(parcel.clone()).into());
             let entering: Vec<_> = entering.collect();
             if entering.is_empty() {
                 return;

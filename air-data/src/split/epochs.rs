@@ -57,13 +57,12 @@ impl Epochs {
     pub(super) fn begin(&self, rank: usize) -> Result<(Entry, Arc<AbortOnDrop<()>>)> {
         let epoch = blocking(|| self.turn(rank))?;
         let mut state = self.state.lock();
-        let open = match state.open.get(&epoch) {
-            Some(open) => open.clone(),
-            None => {
-                let open = Arc::new(self.start(&state.begun)?);
-                state.open.insert(epoch, open.clone());
-                open
-            }
+        let open = if let Some(open) = state.open.get(&epoch) {
+            open.clone()
+        } else {
+            let open = Arc::new(self.start(&state.begun)?);
+            state.open.insert(epoch, open.clone());
+            open
         };
         state.begun[rank] = Some(epoch + 1);
         // An epoch that all have begun, or left, is theirs alone.
@@ -124,10 +123,8 @@ impl Epochs {
             seats.push(Seat { lane: is_there.then_some(sender), hungry: hungry.clone(), rows: 0 });
             entries.push(is_there.then_some(Entry { lane: receiver, hungry }));
         }
-        let equal = match self.options.equal {
-            true => Some(Equal::new(self.dataset.schema()?, self.ranks)),
-            false => None,
-        };
+        let schema = self.dataset.schema()?;
+        let equal = self.options.equal.then(|| Equal::new(schema, self.ranks));
         let dealer = Dealer { seats, wait_limit: self.options.wait_limit, equal };
         let dataset = self.dataset.clone();
         let rows = session.block_on(async move { Ok(dataset.stream().await?.boxed()) })?;

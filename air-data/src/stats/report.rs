@@ -130,7 +130,9 @@ impl fmt::Display for OperatorStats {
         }
         let Some(pool) = &self.pool else { return Ok(()) };
         write!(f, ", {} workers", pool.workers)?;
-        for (count, what) in [(pool.restarts, "restarts"), (pool.retries, "retries"), (pool.skipped, "left out")] {
+        for (count, what) in
+            [(pool.restarts, "restarts"), (pool.retries, "retries"), (pool.skipped, "left out")]
+        {
             if count > 0 {
                 write!(f, ", {count} {what}")?;
             }

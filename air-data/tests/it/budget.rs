@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use air_data::{Budget, BatchOptions, RunState, Session, SessionConfig, col, lit};
+use air_data::{BatchOptions, Budget, RunState, Session, SessionConfig, col, lit};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 
@@ -28,7 +28,11 @@ fn sessions_without_a_limit_share_the_process_s_budget() {
     let before = two.budget().usage().kept_bytes;
     assert_eq!(kept.count().unwrap(), 100_000);
     assert!(two.budget().usage().kept_bytes >= before + 800_000);
-    assert_eq!(with_budget(1 << 20).budget().usage().in_use_bytes, 0, "a limit of its own is a budget of its own");
+    assert_eq!(
+        with_budget(1 << 20).budget().usage().in_use_bytes,
+        0,
+        "a limit of its own is a budget of its own"
+    );
 }
 
 #[test]
@@ -40,7 +44,8 @@ fn what_is_kept_is_counted_and_given_back() {
     let usage = session.budget().usage();
     assert!((800_000..1_700_000).contains(&usage.kept_bytes), "{usage:?}");
     // Slices of what is kept wait in queues, and cost nothing.
-    let mut batches = kept.batches(100).unwrap();
+    // Of a size that is cut, and never put together, from what is kept.
+    let mut batches = kept.batches(16).unwrap();
     assert!(batches.next().unwrap().is_ok());
     assert_eq!(session.budget().usage().kept_bytes, usage.kept_bytes);
     assert_eq!(session.budget().usage().queued_bytes, 0);
@@ -90,7 +95,10 @@ fn a_sort_and_an_aggregation_several_times_the_budget_spill_and_are_right() {
     let session = with_budget(2 << 20);
     // 8 bytes a row and a key: four times the budget.
     let rows = 1_000_000_i64;
-    let ds = session.range(rows as u64).unwrap().with_column("key", (col("id") * lit(7919_i64)) % lit(999_983_i64));
+    let ds = session
+        .range(rows as u64)
+        .unwrap()
+        .with_column("key", (col("id") * lit(7919_i64)) % lit(999_983_i64));
     session.register("t", &ds).unwrap();
     let sorted = session.sql("select key, id from t order by key, id").unwrap();
     let (mut seen, mut last) = (0_i64, (-1, -1));
@@ -124,7 +132,12 @@ fn a_sort_and_an_aggregation_several_times_the_budget_spill_and_are_right() {
 #[test]
 fn a_run_says_what_its_operators_did() {
     let session = session();
-    let ds = session.range(10_000).unwrap().map(|x: i64| Ok(2 * x)).filter(|x: &i64| Ok(x % 4 == 0)).repartition(3);
+    let ds = session
+        .range(10_000)
+        .unwrap()
+        .map(|x: i64| Ok(2 * x))
+        .filter(|x: &i64| Ok(x % 4 == 0))
+        .repartition(3);
     assert!(ds.stats().is_none(), "nothing has run");
     let mut batches = ds.batches_with(BatchOptions::new(100).drop_last()).unwrap();
     assert_eq!(batches.next().unwrap().unwrap().num_rows(), 100);
@@ -152,7 +165,9 @@ fn a_run_says_what_its_operators_did() {
     assert_eq!(other.stats().unwrap().rows, 2);
     let failing = ds.map(|x: i64| if x > 8 { Err("no".into()) } else { Ok(x) });
     assert!(failing.count().is_err());
-    assert!(matches!(failing.stats().unwrap().state, RunState::Failed(error) if error.contains("map failed")));
+    assert!(
+        matches!(failing.stats().unwrap().state, RunState::Failed(error) if error.contains("map failed"))
+    );
 }
 
 #[test]

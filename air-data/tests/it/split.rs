@@ -124,7 +124,8 @@ fn a_rank_that_waits_in_vain_is_told_for_whom() {
 
 #[test]
 fn an_error_reaches_every_rank() {
-    let ds = session().range(1000).unwrap().map(|x: i64| if x == 500 { Err("not 500".into()) } else { Ok(x) });
+    let ds =
+        session().range(1000).unwrap().map(|x: i64| if x == 500 { Err("not 500".into()) } else { Ok(x) });
     let shards = ds.streaming_split(2, SplitOptions::equal()).unwrap();
     let errors = together(shards, |mut shard| {
         shard.batches(BatchOptions::new(10)).unwrap().find_map(Result::err).map(|error| told(&error))
@@ -158,8 +159,5 @@ fn options_out_of_range_are_named() {
     let ds = session().range(10).unwrap();
     let refused = |ranks, options| told(&ds.streaming_split(ranks, options).unwrap_err());
     assert_eq!(refused(0, SplitOptions::equal()), "bad setting ranks: between 1 and 4096, not 0");
-    assert_eq!(
-        refused(1, SplitOptions::equal().prefetch_bytes(0)),
-        "bad setting prefetch_bytes: at least 1"
-    );
+    assert_eq!(refused(1, SplitOptions::equal().prefetch_bytes(0)), "bad setting prefetch_bytes: at least 1");
 }
