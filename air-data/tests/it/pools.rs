@@ -327,7 +327,10 @@ fn pools_out_of_range_are_refused() {
     let refused =
         |pool: Pool| told(&ds.map_batches_with(pool, |_| Ok(()), |(), b| Ok(b)).count().unwrap_err());
     assert_eq!(refused(Pool::fixed(0)), "bad setting pool: between 1 and 1024 workers, not 0..=0");
-    assert_eq!(refused(Pool::growing(3..=2)), "bad setting pool: between 1 and 1024 workers, not 3..=2");
+    assert_eq!(
+        refused(Pool::growing(1..=1025)),
+        "bad setting pool: between 1 and 1024 workers, not 1..=1025"
+    );
     assert_eq!(refused(Pool::fixed(1).batch_size(0)), "bad setting batch_size: a batch has at least one row");
     assert!(refused(Pool::fixed(1).num_gpus(1.5)).starts_with("bad setting pool: cannot ask for 1.5 gpu"));
 }
