@@ -191,7 +191,7 @@ impl Crew {
     ) -> Result<Self> {
         // How many failures are too many is for the pool to say, not for the supervisor.
         let spec = SupervisorSpec::new("map_batches").intensity(usize::MAX, Duration::from_secs(10)).backoff(
-            Backoff { first: Duration::from_millis(1), max: Duration::from_secs(1), ..Backoff::default() },
+            Backoff { first: Duration::from_millis(1), max: Duration::from_millis(50), ..Backoff::default() },
         );
         let supervisor = runtime.supervisor(spec).map_err(DataError::Workers)?;
         let mut crew = Self {

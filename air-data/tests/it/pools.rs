@@ -1,11 +1,11 @@
 //! Worker pools: order, states, retries, failures, and what is left when they are gone.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use air_core::resource::Resources;
-use air_core::{Runtime, RuntimeConfig};
+use air_core::{Clock, Runtime, RuntimeConfig};
 use air_data::{DataError, Dataset, Pool, RunState, Session, SessionConfig};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -173,33 +173,65 @@ fn a_batch_that_fails_for_good_is_told_with_file_rows_and_cause() {
     assert!(matches!(error.root(), DataError::Batch { .. }), "{error:?}");
 }
 
-#[test]
-fn a_hung_worker_is_replaced_and_told() {
-    let hangs = Arc::new(AtomicU64::new(0));
-    let (counter, (stay, stayed)) = (hangs.clone(), std::sync::mpsc::channel::<()>());
+/// A pool whose first worker hangs over the rows 10..20, in a runtime whose time passes only once it does.
+fn hanging(retries: u32) -> air_data::Result<Vec<i64>> {
+    let (clock, time) = Clock::manual();
+    let runtime = Runtime::with(RuntimeConfig::default().clock(clock)).unwrap();
+    let config = SessionConfig { parallelism: 2, progress: false, ..SessionConfig::default() };
+    let session = Session::with_runtime(config, runtime.handle()).unwrap();
+    let (hang, hung) = std::sync::mpsc::channel();
+    let (stay, stayed) = std::sync::mpsc::channel::<()>();
     let stayed = Mutex::new(stayed);
-    let build = move |retries| {
-        let (counter, stayed) = (counter, stayed);
-        session().range(30).unwrap().map_batches_with(
-            Pool::fixed(1).batch_size(10).stall(Duration::from_millis(50)).retries(retries),
-            |worker| Ok(worker.generation),
-            move |life, input| {
-                if numbers(&input)[0] == 10 && *life == 1 {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                    let _ = stayed.lock().unwrap().recv();
-                }
-                Ok(input)
-            },
-        )
-    };
-    let ds = build(0);
-    let error = ds.count().unwrap_err();
-    assert_eq!(
-        told(&error),
-        "map_batches failed on rows 10..20 of block 0 after 1 try\n  caused by: worker map_batches/0 stalled: one message took longer than 50ms"
+    let ds = session.range(30).unwrap().map_batches_with(
+        Pool::fixed(1).batch_size(10).stall(Duration::from_secs(5)).retries(retries),
+        |worker| Ok(worker.generation),
+        move |life, input| {
+            if numbers(&input)[0] == 10 && *life == 1 {
+                hang.send(())?;
+                let _ = stayed.lock().unwrap().recv();
+            }
+            Ok(input)
+        },
     );
-    assert_eq!(hangs.load(Ordering::Relaxed), 1);
+    let over = AtomicBool::new(false);
+    let result = std::thread::scope(|scope| {
+        let (over, time) = (&over, &time);
+        scope.spawn(move || {
+            hung.recv().unwrap();
+            while !over.load(Ordering::Relaxed) {
+                time.advance(Duration::from_secs(5));
+                std::thread::yield_now();
+            }
+        });
+        let result = ds.take_all::<i64>();
+        over.store(true, Ordering::Relaxed);
+        result
+    });
+    // Lets the thread that was left behind go, so that the runtime can end.
     drop(stay);
+    result
+}
+
+#[test]
+fn a_hung_worker_is_told() {
+    assert_eq!(
+        told(&hanging(0).unwrap_err()),
+        "map_batches failed on rows 10..20 of block 0 after 1 try\n  caused by: worker map_batches/0 stalled: one message took longer than 5s"
+    );
+}
+
+#[test]
+fn a_runtime_that_ends_ends_the_run() {
+    let runtime = Runtime::start().unwrap();
+    let config = SessionConfig { parallelism: 2, progress: false, ..SessionConfig::default() };
+    let session = Session::with_runtime(config, runtime.handle()).unwrap();
+    let ds = session.range(1 << 40).unwrap().map_batches_with(Pool::fixed(2), |_| Ok(()), |(), b| Ok(b));
+    let mut batches = ds.batches(1000).unwrap();
+    assert!(batches.next().unwrap().is_ok());
+    drop(runtime);
+    let error = batches.find_map(Result::err).unwrap();
+    assert!(matches!(error.root(), DataError::Workers(_) | DataError::Batch { .. }), "{error:?}");
+    assert!(told(&ds.count().unwrap_err()).starts_with("cannot start workers"));
 }
 
 #[test]
@@ -299,18 +331,21 @@ fn a_pool_may_return_other_columns_and_says_which_when_it_does_not() {
 
 #[test]
 fn an_early_end_ends_the_workers() {
-    let dropped = Arc::new(AtomicUsize::new(0));
+    let alive = Arc::new(AtomicUsize::new(0));
     struct Held(Arc<AtomicUsize>);
     impl Drop for Held {
         fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
-    let counter = dropped.clone();
+    let counter = alive.clone();
     let own = session();
     let ds = own.range(1 << 40).unwrap().map_batches_with(
         Pool::fixed(3).batch_size(100),
-        move |_| Ok(Held(counter.clone())),
+        move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Ok(Held(counter.clone()))
+        },
         |_, input| Ok(input),
     );
     let mut batches = ds.batches(100).unwrap();
@@ -318,7 +353,7 @@ fn an_early_end_ends_the_workers() {
     drop(batches);
     // Joins the threads of the session, and of its workers.
     drop((ds, own));
-    assert_eq!(dropped.load(Ordering::Relaxed), 3);
+    assert_eq!(alive.load(Ordering::Relaxed), 0);
 }
 
 #[test]
