@@ -162,14 +162,25 @@ async fn shape(
     mut lane: Sender<Result<Vec<RecordBatch>>>,
 ) {
     loop {
-        let (batches, last) = match stream.next().await {
-            Some(item) => (item.and_then(|batch| shaper.push(batch)), false),
-            None => (shaper.finish(), true),
+        let (batches, whole, last) = match stream.next().await {
+            Some(Ok(batch)) => {
+                let whole = shaper.mixer.is_none().then(|| Parcel::of(&batch));
+                (shaper.push(batch), whole, false)
+            }
+            Some(Err(error)) => (Err(error), None, true),
+            None => (shaper.finish(), None, true),
         };
         match batches {
             Ok(batches) => {
-                for group in batches.chunks(GROUP) {
-                    if !lane.send(Ok(group.to_vec()), Parcel::of_all(group)).await {
+                for (number, group) in batches.chunks(GROUP).enumerate() {
+                    let parcel = match &whole {
+                        // All but the first are slices of what came in.
+                        Some(whole) if batches.len() > 1 => {
+                            Parcel::of_slices(group, group.first().filter(|_| number == 0), whole)
+                        }
+                        _ => Parcel::of_all(group),
+                    };
+                    if !lane.send(Ok(group.to_vec()), parcel).await {
                         return;
                     }
                 }

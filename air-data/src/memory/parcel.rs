@@ -33,8 +33,17 @@ impl Parcel {
             weight += column_bytes(column);
             collect(&column.to_data(), &mut parts);
         }
-        parts.sort_unstable_by_key(|part| (part.address, std::cmp::Reverse(part.bytes)));
-        parts.dedup_by_key(|part| part.address);
+        distinct(&mut parts);
+        Self { weight, parts: parts.into() }
+    }
+
+    /// Several batches: the first, which may have memory of its own, if it is given, and slices of `whole`. It looks at two batches, not
+    /// at all of them.
+    pub(crate) fn of_slices(batches: &[RecordBatch], first: Option<&RecordBatch>, whole: &Self) -> Self {
+        let weight = batches.iter().map(batch_bytes).sum();
+        let Some(first) = first.map(Self::of) else { return Self { weight, parts: whole.parts.clone() } };
+        let mut parts: Vec<Part> = whole.parts.iter().chain(first.parts.iter()).copied().collect();
+        distinct(&mut parts);
         Self { weight, parts: parts.into() }
     }
 
@@ -42,6 +51,11 @@ impl Parcel {
     pub(crate) fn weight(&self) -> usize {
         self.weight
     }
+}
+
+fn distinct(parts: &mut Vec<Part>) {
+    parts.sort_unstable_by_key(|part| (part.address, std::cmp::Reverse(part.bytes)));
+    parts.dedup_by_key(|part| part.address);
 }
 
 fn collect(data: &ArrayData, parts: &mut Vec<Part>) {
@@ -116,6 +130,17 @@ mod tests {
         // One for the numbers; offsets, letters and nulls of the text.
         assert_eq!(Parcel::of(&batch).parts.len(), 4);
         assert_eq!(Parcel::of_all(&[batch.clone(), batch]).parts.len(), 4);
+    }
+
+    #[test]
+    fn slices_of_one_batch_are_looked_at_once() {
+        let (before, whole) = (batch(7), batch(1000));
+        let batches = [before.clone(), whole.slice(0, 10), whole.slice(10, 30)];
+        let long = Parcel::of_all(&batches);
+        let short = Parcel::of_slices(&batches, Some(&before), &Parcel::of(&whole));
+        assert_eq!((short.weight, &short.parts), (long.weight, &long.parts));
+        let rest = Parcel::of_slices(&batches[1..], None, &Parcel::of(&whole));
+        assert_eq!((rest.weight, rest.parts), (320, Parcel::of(&whole).parts));
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn a_stream_larger_than_the_budget_waits_instead_of_spilling() {
 fn a_sort_and_an_aggregation_several_times_the_budget_spill_and_are_right() {
     let session = with_budget(2 << 20);
     // 8 bytes a row and a key: four times the budget.
-    let rows = 1_000_000_i64;
+    let rows = 600_000_i64;
     let ds = session
         .range(rows as u64)
         .unwrap()
@@ -117,7 +117,7 @@ fn a_sort_and_an_aggregation_several_times_the_budget_spill_and_are_right() {
     assert_eq!(seen, rows);
     let stats = sorted.stats().unwrap();
     let spilled: u64 = stats.operators.iter().map(|operator| operator.spilled_bytes).sum();
-    assert!(spilled > 8 << 20, "{stats}");
+    assert!(spilled > 6 << 20, "{stats}");
     assert!(stats.budget.peak_bytes <= (2 << 20) * 5 / 4 + (1 << 18), "{stats}");
 
     let groups = session.sql("select key, count(*) as n from t group by key").unwrap();
@@ -127,7 +127,7 @@ fn a_sort_and_an_aggregation_several_times_the_budget_spill_and_are_right() {
         keys += batch.num_rows();
         count += batch.column(1).as_primitive::<Int64Type>().values().iter().sum::<i64>();
     }
-    assert_eq!((keys, count), (999_983, rows));
+    assert_eq!((keys, count), (rows as usize, rows));
 }
 
 #[test]
@@ -164,6 +164,9 @@ fn a_run_says_what_its_operators_did() {
     assert!(other.stats().is_none());
     assert_eq!(other.take::<i64>(2).unwrap(), [0, 4]);
     assert_eq!(other.stats().unwrap().rows, 2);
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(other.write_csv(dir.path().join("out").to_str().unwrap()).unwrap().len(), 3);
+    assert_eq!(other.stats().map(|stats| (stats.state, stats.rows)), Some((RunState::Finished, 5000)));
     let failing = ds.map(|x: i64| if x > 8 { Err("no".into()) } else { Ok(x) });
     assert!(failing.count().is_err());
     assert!(
