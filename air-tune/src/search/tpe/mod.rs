@@ -7,7 +7,8 @@
 
 mod parzen;
 
-use std::collections::HashSet;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashSet};
 
 use air_core::seed::Seed;
 use parzen::Parzen;
@@ -19,6 +20,10 @@ use super::{Mode, Outcome, Searcher};
 use crate::TrialId;
 use crate::error::{Result, TuneError};
 use crate::space::{Assignment, Space};
+
+/// Trials that are learned from: when there are twice as many, the oldest are forgotten, except the best and those that run. So a trial costs the same
+/// however many went before.
+const REMEMBERED: usize = 1_000;
 
 /// Settings of [`Tpe`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,8 +81,8 @@ pub struct Tpe {
     mode: Mode,
     trials: u64,
     seed: Seed,
-    past: Vec<Past>,
-    /// Bits of the rows in `past`: what was proposed is not proposed again while there is anything else.
+    past: BTreeMap<TrialId, Past>,
+    /// Bits of all rows, where they can be counted: what was proposed is not proposed again while there is anything else.
     known: HashSet<Vec<u64>>,
 }
 
@@ -88,6 +93,9 @@ struct Past {
     /// Smaller is better; the first number tells complete trials (0) from stopped (1), running (2) and failed (3) ones.
     rank: (u8, f64),
 }
+
+/// The rank of a trial that has not ended.
+const RUNNING: (u8, f64) = (2, 0.0);
 
 impl Tpe {
     /// Searches `space` with `trials` trials.
@@ -102,24 +110,48 @@ impl Tpe {
             mode,
             trials,
             seed,
-            past: Vec::new(),
+            past: BTreeMap::new(),
             known: HashSet::new(),
         })
     }
 
     fn remember(&mut self, trial: TrialId, point: &Assignment) {
-        debug_assert_eq!(trial, self.past.len() as TrialId, "trials are asked in order");
         let row = self.axes.encode(point);
-        self.known.insert(bits(&row));
-        self.past.push(Past { row, rank: (2, 0.0) });
+        if self.is_countable() {
+            self.known.insert(bits(&row));
+        }
+        self.past.insert(trial, Past { row, rank: RUNNING });
+        if self.past.len() >= 2 * REMEMBERED {
+            let mut ended: Vec<((u8, f64), TrialId)> = self
+                .past
+                .iter()
+                .filter(|(_, past)| past.rank.0 < RUNNING.0)
+                .map(|(trial, past)| (past.rank, *trial))
+                .collect();
+            ended.sort_by(|(a, _), (b, _)| order(*a, *b));
+            let best: HashSet<TrialId> =
+                ended.iter().take(self.config.good_most).map(|(_, trial)| *trial).collect();
+            let newest = trial.saturating_sub(REMEMBERED as u64);
+            self.past.retain(|trial, past| *trial > newest || best.contains(trial) || past.rank == RUNNING);
+        }
+    }
+
+    /// Whether every value is one of few.
+    fn is_countable(&self) -> bool {
+        (0..self.axes.len())
+            .all(|at| self.axes.axis(at).listed().is_some() || self.axes.axis(at).cells().is_some())
     }
 
     /// The numbers of one group for a trial.
     fn draw(&self, group: &[usize], seed: Seed) -> Vec<f64> {
         let mut rng = seed.child("group", group[0] as u64).rng();
-        let mut seen: Vec<(usize, &Past)> =
-            self.past.iter().enumerate().filter(|(_, past)| !past.row[group[0]].is_nan()).collect();
-        let told = seen.iter().filter(|(_, past)| past.rank.0 < 2).count();
+        let mut seen: Vec<(TrialId, &Past)> = self
+            .past
+            .iter()
+            .filter(|(_, past)| !past.row[group[0]].is_nan())
+            .map(|(trial, past)| (*trial, past))
+            .collect();
+        let told = seen.iter().filter(|(_, past)| past.rank.0 < RUNNING.0).count();
         if (told as u64) < self.config.startup_trials {
             return group
                 .iter()
@@ -129,7 +161,7 @@ impl Tpe {
                 })
                 .collect();
         }
-        seen.sort_by(|(_, a), (_, b)| a.rank.0.cmp(&b.rank.0).then(a.rank.1.total_cmp(&b.rank.1)));
+        seen.sort_by(|(_, a), (_, b)| order(a.rank, b.rank));
         let good = ((self.config.good_share * told as f64).ceil() as usize).clamp(1, self.config.good_most);
         let (good, rest) = seen.split_at(good);
         let (good, rest) = (self.density(group, good), self.density(group, rest));
@@ -150,9 +182,9 @@ impl Tpe {
         best.map(|(_, point)| point).unwrap_or_default()
     }
 
-    fn density(&self, group: &[usize], trials: &[(usize, &Past)]) -> Parzen {
+    fn density(&self, group: &[usize], trials: &[(TrialId, &Past)]) -> Parzen {
         let mut trials: Vec<_> = trials.iter().collect();
-        trials.sort_by_key(|(at, _)| *at);
+        trials.sort_by_key(|(trial, _)| *trial);
         let rows: Vec<(&[f64], f64)> = trials
             .iter()
             .zip(recency(trials.len()))
@@ -163,9 +195,7 @@ impl Tpe {
 
     /// Whether a trial had just this point, where the group is all there is and every value is one of few.
     fn is_known(&self, group: &[usize], point: &[f64]) -> bool {
-        let countable =
-            |at: &usize| self.axes.axis(*at).listed().is_some() || self.axes.axis(*at).cells().is_some();
-        if group.len() < self.axes.len() || !group.iter().all(countable) {
+        if group.len() < self.axes.len() || !self.is_countable() {
             return false;
         }
         let point = self.axes.point(|_| point.to_vec());
@@ -191,7 +221,7 @@ impl Searcher for Tpe {
             Outcome::Stopped(value) => (1, signed(value)),
             Outcome::Failed => (3, 0.0),
         };
-        if let Some(past) = self.past.get_mut(trial as usize) {
+        if let Some(past) = self.past.get_mut(&trial) {
             past.rank = rank;
         }
     }
@@ -203,6 +233,11 @@ impl Searcher for Tpe {
     fn total(&self) -> Option<u64> {
         Some(self.trials)
     }
+}
+
+/// Complete trials before stopped, running and failed ones; of these the best first.
+fn order(a: (u8, f64), b: (u8, f64)) -> Ordering {
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
 }
 
 /// Weights by age, oldest first: the newest 25 count fully, older ones less the older they are.
@@ -291,6 +326,26 @@ mod tests {
             search.tell(trial, if x < 0.5 { Outcome::Failed } else { Outcome::Complete(1.0) });
         }
         assert!(late <= 15, "{late} of the last 50 trials failed");
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_is_learned_from() {
+        let space = Space::new().with("x", uniform(0.0, 1.0));
+        let config = TpeConfig { candidates: 1, ..TpeConfig::default() };
+        let mut search = Tpe::new(&space, Mode::Min, u64::MAX, config, Seed::new(0)).unwrap();
+        let mut values = Vec::new();
+        for trial in 0..2_500 {
+            let x = search.ask(trial).unwrap().get("x").unwrap().as_f64().unwrap();
+            // Trial 7 runs for ever; early ones are the best.
+            if trial != 7 {
+                values.push((x + trial as f64, trial));
+                search.tell(trial, Outcome::Complete(x + trial as f64));
+            }
+            assert!(search.past.len() < 2 * REMEMBERED);
+        }
+        values.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        assert!(values[..25].iter().chain([&(0.0, 7)]).all(|(_, trial)| search.past.contains_key(trial)));
+        assert!(!search.past.contains_key(&600) && search.past.contains_key(&1_600));
     }
 
     #[test]
