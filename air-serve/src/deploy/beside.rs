@@ -180,24 +180,26 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         mut job: Job<I, O>,
     ) -> LocalBoxFuture<'static, ()> {
         let (core, slot, start) = (Arc::clone(self), Arc::clone(slot), Arc::clone(start));
+        let Some(input) = job.input.take().filter(|_| !job.reply.is_closed()) else {
+            core.metrics.cancelled();
+            return Box::pin(std::future::ready(()));
+        };
+        let (began, since, deadline) = (core.now(), job.since, job.deadline);
+        core.metrics.waited(began.saturating_sub(since));
+        job.trace(&core.name, &slot.name, 1, began);
+        let caller = Arc::new(Caller {
+            deployment: Arc::clone(&core.name),
+            deadline,
+            priority: job.priority,
+            along: job.along.clone(),
+            trace: job.traced.as_ref().map(|traced| traced.trace().clone()),
+        });
+        if !job.again {
+            job.input = core.spare.as_ref().map(|spare| spare(&input));
+        }
+        // Before it is first looked at: another one may block the thread until then.
+        slot.flying.lock().insert(number, job);
         Box::pin(async move {
-            let Some(input) = job.input.take().filter(|_| !job.reply.is_closed()) else {
-                return core.metrics.cancelled();
-            };
-            let (began, since, deadline) = (core.now(), job.since, job.deadline);
-            core.metrics.waited(began.saturating_sub(since));
-            job.trace(&core.name, &slot.name, 1, began);
-            let caller = Arc::new(Caller {
-                deployment: Arc::clone(&core.name),
-                deadline,
-                priority: job.priority,
-                along: job.along.clone(),
-                trace: job.traced.as_ref().map(|traced| traced.trace().clone()),
-            });
-            if !job.again {
-                job.input = core.spare.as_ref().map(|spare| spare(&input));
-            }
-            slot.flying.lock().insert(number, job);
             let work = Box::pin(async move { start(input).await });
             let work = OnBehalf::of_flight(caller, work);
             let work = Polled { core: &core, work: slot.work(), future: Some(work) };
