@@ -95,7 +95,7 @@ fn trees() {
     refused(&ints(node(), "nodes_truenodeids", |it| it[1] = 5), "there is no leaf 5 of 5");
     refused(&ints(node(), "nodes_featureids", |it| it[0] = -1), "feature -1 is out of range");
     refused(
-        &ints(node(), "nodes_trueleafs", |it| drop(it.pop())),
+        &ints(node(), "nodes_trueleafs", |it| it.truncate(it.len() - 1)),
         "nodes_trueleafs has 3 entries for 4 nodes",
     );
     refused(&ints(node(), "leaf_targetids", |it| it[0] = 1), "a leaf is of target 1 of 1");
@@ -116,29 +116,35 @@ fn machines() {
     refused(&without(node(), "classlabels_ints"), "it has no class labels");
     refused(&text(node(), "kernel_type", "COSINE"), "unknown kernel_type COSINE");
     refused(
-        &floats(node(), "kernel_params", |it| drop(it.pop())),
+        &floats(node(), "kernel_params", |it| it.truncate(it.len() - 1)),
         "kernel_params has 2 numbers, expected gamma, coef0 and degree",
     );
     refused(&without(node(), "kernel_params"), "kernel_params has 0 numbers");
     refused(&text(node(), "post_transform", "LOG"), "unknown post_transform LOG");
     refused(
-        &ints(node(), "vectors_per_class", |it| drop(it.pop())),
+        &ints(node(), "vectors_per_class", |it| it.truncate(it.len() - 1)),
         "vectors_per_class has 2 entries for 3 classes",
     );
     refused(&ints(node(), "vectors_per_class", |it| it[0] = -1), "vectors_per_class has -1");
-    refused(&ints(node(), "vectors_per_class", |it| it[0] = i64::MAX), "numbers, expected");
+    refused(&ints(node(), "vectors_per_class", |it| it[0] = i64::MAX), "support vectors, which are too many");
     refused(
-        &floats(node(), "coefficients", |it| drop(it.pop())),
+        &floats(node(), "coefficients", |it| it.truncate(it.len() - 1)),
         &format!("coefficients has {} numbers, expected {}", 2 * vectors - 1, 2 * vectors),
     );
     refused(&floats(node(), "rho", |it| it.push(1.0)), "rho has 4 numbers, expected 3");
-    refused(&floats(node(), "support_vectors", |it| drop(it.pop())), &format!("are not {vectors} vectors"));
     refused(
-        &floats(good("svc_rbf_names"), "prob_b", |it| drop(it.pop())),
+        &floats(node(), "support_vectors", |it| it.truncate(it.len() - 1)),
+        &format!("are not {vectors} vectors"),
+    );
+    refused(
+        &floats(good("svc_rbf_names"), "prob_b", |it| it.truncate(it.len() - 1)),
         "prob_b has 2 numbers, expected 3",
     );
     refused(&text(good("svc_two"), "post_transform", "PROBIT"), "not defined for one score of two classes");
-    refused(&floats(good("svm_linear"), "coefficients", |it| drop(it.pop())), "which are not 3 vectors");
+    refused(
+        &floats(good("svm_linear"), "coefficients", |it| it.truncate(it.len() - 1)),
+        "which are not 3 vectors",
+    );
     refused(&without(good("svm_linear"), "rho"), "it has no rho");
 
     let node = || good("svr_rbf");
@@ -146,5 +152,5 @@ fn machines() {
     refused(&int(node(), "n_supports", 3), "for 3 support vectors");
     refused(&floats(node(), "rho", |it| it.push(1.0)), "rho has 2 numbers, expected one");
     refused(&text(node(), "post_transform", "LOGISTIC"), "the post_transform LOGISTIC is not supported");
-    refused(&floats(node(), "support_vectors", |it| drop(it.pop())), "vectors");
+    refused(&floats(node(), "support_vectors", |it| it.truncate(it.len() - 1)), "vectors");
 }
