@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::context::{self, Terms};
-use super::core::{Core, Reply};
+use super::core::Reply;
 use super::switch::Switch;
 use crate::error::CallError;
 
@@ -84,16 +84,6 @@ impl<I: Send + 'static, O: Send + 'static> DeploymentHandle<I, O> {
     /// Starts a call on other terms than the handle's.
     pub(crate) fn call_on(&self, input: I, terms: &Terms) -> Call<O> {
         Call::new(self.switch.submit(input, terms))
-    }
-
-    /// Starts a call on these terms whose input is made for the version that is to answer it, which comes with it.
-    pub(crate) fn call_fitting<E: From<CallError>>(
-        &self,
-        terms: &Terms,
-        input: impl FnMut(&Core<I, O>) -> Result<I, E>,
-    ) -> Result<(Arc<Core<I, O>>, Call<O>), E> {
-        let (core, submitted) = self.switch.submit_fitting(terms, input)?;
-        Ok((core, Call::new(submitted)))
     }
 
     /// Starts a call. Awaiting it gives the answer; dropping it takes the request out of the queue, so that the model never sees it.

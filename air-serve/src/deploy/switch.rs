@@ -26,6 +26,12 @@ impl<I, O> Split<I, O> {
     }
 }
 
+/// A request, and the version that it was made for and that has taken it.
+pub(crate) struct Taken<I, O> {
+    pub by: Arc<Core<I, O>>,
+    pub submitted: Submitted<O>,
+}
+
 /// What all handles of a deployment point at, before it runs too.
 pub(crate) struct Switch<I, O> {
     name: Arc<str>,
@@ -80,7 +86,7 @@ impl<I: Send + 'static, O: Send + 'static> Switch<I, O> {
         &self,
         terms: &Terms,
         mut input: impl FnMut(&Core<I, O>) -> Result<I, E>,
-    ) -> Result<(Arc<Core<I, O>>, Submitted<O>), E> {
+    ) -> Result<Taken<I, O>, E> {
         if let (None, Some(other)) = (&*self.split.load(), self.other.get()) {
             return other.submit_fitting(terms, input);
         }
@@ -96,7 +102,7 @@ impl<I: Send + 'static, O: Send + 'static> Switch<I, O> {
                 (Err(unfit), Some(other)) => (other, input(other).map_err(|_| unfit)?),
             };
             if let Ok(submitted) = core.submit(made, terms) {
-                return Ok((Arc::clone(core), submitted));
+                return Ok(Taken { by: Arc::clone(core), submitted });
             }
             if self.split.load().as_ref().is_some_and(|then| Arc::ptr_eq(now, then)) {
                 return Err(CallError::Closed { deployment: Arc::clone(&self.name) }.into());

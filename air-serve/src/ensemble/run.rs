@@ -62,13 +62,11 @@ impl JsonLine {
     }
 
     pub(crate) fn call(&self, input: Value) -> BoxFuture<'static, Result<Value, CallError>> {
-        match self.to.get() {
-            Some(to) => to.call(input),
-            None => {
-                let error = CallError::NotRunning { deployment: Arc::clone(&self.name) };
-                Box::pin(std::future::ready(Err(error)))
-            }
+        if let Some(to) = self.to.get() {
+            return to.call(input);
         }
+        let error = CallError::NotRunning { deployment: Arc::clone(&self.name) };
+        Box::pin(std::future::ready(Err(error)))
     }
 }
 

@@ -109,10 +109,16 @@ pub(crate) struct Through<I, O> {
     pub first: Reach<I, O>,
 }
 
+/// A call, and how its version is reached.
+struct Started<I, O> {
+    way: Arc<dyn Way<I, O>>,
+    call: Call<O>,
+}
+
 impl<I: Send + 'static, O: Send + 'static> Through<I, O> {
     /// Submits a request to the version that it is read for.
-    fn begin(&self, request: &Inference, whole: bool) -> Result<(Arc<dyn Way<I, O>>, Call<O>), Fault> {
-        let (core, call) = self.handle.call_fitting(&request.terms(), |core| {
+    fn begin(&self, request: &Inference, whole: bool) -> Result<Started<I, O>, Fault> {
+        let taken = self.handle.switch().submit_fitting(&request.terms(), |core| {
             let way = self.way(core.reach.as_ref());
             if whole && !way.is_whole() {
                 let message = "the answers of this model are streams: use ModelStreamInfer, over gRPC";
@@ -121,7 +127,8 @@ impl<I: Send + 'static, O: Send + 'static> Through<I, O> {
             check_outputs(way.signature(), &request.outputs)?;
             Ok(way.decode(way.signature().arrange(request.inputs.clone())?)?)
         })?;
-        Ok((Arc::clone(self.way(core.reach.as_ref())), call))
+        let way = Arc::clone(self.way(taken.by.reach.as_ref()));
+        Ok(Started { way, call: Call::new(taken.submitted) })
     }
 
     fn way<'a>(&'a self, of: Option<&'a Reach<I, O>>) -> &'a Arc<dyn Way<I, O>> {
@@ -136,12 +143,12 @@ impl<I: Send + 'static, O: Send + 'static> Target for Through<I, O> {
     }
 
     fn call(&self, request: &Inference) -> Result<Begun<Outcome>, Fault> {
-        let (way, call) = self.begin(request, true)?;
+        let Started { way, call } = self.begin(request, true)?;
         Ok(Begun { by: Arc::clone(&way) as _, answers: way.whole(call) })
     }
 
     fn stream(&self, request: &Inference) -> Result<Begun<Answers>, Fault> {
-        let (way, call) = self.begin(request, false)?;
+        let Started { way, call } = self.begin(request, false)?;
         Ok(Begun { by: Arc::clone(&way) as _, answers: way.each(call) })
     }
 }

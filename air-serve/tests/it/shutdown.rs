@@ -73,8 +73,8 @@ fn logged(run: impl FnOnce()) -> String {
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, run);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    text
+    let text = log.0.lock().unwrap().clone();
+    String::from_utf8(text).unwrap()
 }
 
 #[test]

@@ -40,7 +40,7 @@ mod otlp {
         #[prost(bytes = "vec", tag = "1")]
         pub trace_id: Vec<u8>,
         #[prost(bytes = "vec", tag = "2")]
-        pub span_id: Vec<u8>,
+        pub id: Vec<u8>,
         #[prost(bytes = "vec", tag = "4")]
         pub parent_span_id: Vec<u8>,
         #[prost(string, tag = "5")]
@@ -203,7 +203,7 @@ fn named<'a>(spans: &[&'a otlp::Span], name: &str) -> &'a otlp::Span {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_composed_request_is_one_trace_with_its_waiting_and_its_executions() {
         ("execute inner", outer),
     ] {
         let span = named(&spans, name);
-        assert_eq!(span.parent_span_id, parent.span_id, "{name}");
+        assert_eq!(span.parent_span_id, parent.id, "{name}");
         assert_eq!((span.kind, span.end >= span.start), (1, true), "{name}");
         let (_, deployment) = name.split_once(' ').unwrap();
         assert_eq!(of(&span.attributes, "air.serve.deployment"), Some(&text(deployment)));
@@ -268,7 +268,7 @@ fn a_composed_request_is_one_trace_with_its_waiting_and_its_executions() {
     assert_eq!(of(&inner.attributes, "air.serve.replica"), Some(&text("inner#0")));
     assert_eq!(of(&inner.attributes, "air.serve.batch_items"), Some(&otlp::Kind::Number(1)));
     // What a model is told to send along is the span of its execution.
-    let header = |span: &otlp::Span| format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id));
+    let header = |span: &otlp::Span| format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.id));
     assert_eq!(told, (header(outer), header(inner)));
 }
 
@@ -312,7 +312,7 @@ fn each_request_of_a_batch_has_an_execution_in_its_own_trace() {
         assert_eq!(of_it.len(), 3, "{of_it:?}");
         let (request, execute) = (named(&of_it, "POST /model"), named(&of_it, "execute model"));
         let queue = named(&of_it, "queue model");
-        assert_eq!((&queue.parent_span_id, &execute.parent_span_id), (&request.span_id, &request.span_id));
+        assert_eq!((&queue.parent_span_id, &execute.parent_span_id), (&request.id, &request.id));
         assert_eq!(of(&execute.attributes, "air.serve.batch_items"), Some(&otlp::Kind::Number(size)));
         assert_eq!(of(&execute.attributes, "error.type").is_some(), failed);
         assert_eq!(execute.status.as_ref().map_or(0, |status| status.code), if failed { 2 } else { 0 });

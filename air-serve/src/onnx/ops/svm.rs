@@ -83,24 +83,24 @@ impl Vectors {
             return Err(format!("expected {} features, got {columns}", self.features));
         }
         let flat = x.to_f32()?.iter().map(|&x| f64::from(x)).collect();
-        Ok(Rows { flat, rows, columns })
+        Ok(Rows { flat, count: rows, columns })
     }
 }
 
 /// Rows of features.
 pub(super) struct Rows {
     flat: Vec<f64>,
-    rows: usize,
+    count: usize,
     columns: usize,
 }
 
 impl Rows {
     pub(super) fn len(&self) -> usize {
-        self.rows
+        self.count
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &[f64]> {
-        (0..self.rows).map(|row| &self.flat[row * self.columns..(row + 1) * self.columns])
+        (0..self.count).map(|row| &self.flat[row * self.columns..(row + 1) * self.columns])
     }
 }
 
