@@ -102,7 +102,9 @@ impl Parzen {
             }
         }
         let most = room.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        most + room.iter().map(|log| (log - most).exp()).sum::<f64>().ln()
+        // What is below the largest by more than this is lost in rounding, and most kernels are.
+        let near = room.iter().map(|log| log - most).filter(|below| *below > -40.0);
+        most + near.map(f64::exp).sum::<f64>().ln()
     }
 }
 
@@ -128,7 +130,7 @@ impl Dim {
         if let Some(cells) = axis.cells().filter(|cells| *cells <= COUNTED) {
             let bounds: Vec<(f64, f64)> = (0..cells).map(|cell| axis.cell(cell)).collect();
             let row = |(middle, width)| {
-                let mass = within(middle, width, 0.0, 1.0);
+                let mass = mass(middle, width);
                 let log = move |(low, high): &(f64, f64)| {
                     (within(middle, width, *low, *high) / mass).max(1e-300).ln()
                 };
@@ -137,9 +139,8 @@ impl Dim {
             let logs = kernels.flat_map(row).collect();
             return Dim::Cells { middles, widths, cells: cells as usize, logs };
         }
-        let log_scale = kernels
-            .map(|(middle, width)| -(within(middle, width, 0.0, 1.0) * width * (2.0 * PI).sqrt()).ln())
-            .collect();
+        let log_scale =
+            kernels.map(|(middle, width)| -(mass(middle, width) * width * (2.0 * PI).sqrt()).ln()).collect();
         let narrow = widths.iter().map(|width| -0.5 / (width * width)).collect();
         Dim::Smooth { middles, widths, narrow, log_scale }
     }
@@ -173,6 +174,15 @@ fn pick(weights: &[f64], rng: &mut impl Rng) -> usize {
         left < 0.0
     });
     picked.unwrap_or(weights.len() - 1)
+}
+
+/// A Gaussian's probability of the unit interval, in which its middle lies.
+fn mass(middle: f64, width: f64) -> f64 {
+    // Nine widths away there is nothing that a number could show.
+    let beyond = |distance: f64| {
+        if distance > 9.0 * width { 0.0 } else { 0.5 * libm::erfc(distance / (width * SQRT_2)) }
+    };
+    1.0 - beyond(middle) - beyond(1.0 - middle)
 }
 
 /// A Gaussian's probability of `low..high`.
