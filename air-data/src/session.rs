@@ -12,13 +12,16 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::functions::datetime::planner::DatetimeFunctionPlanner;
+use datafusion::functions::unicode::planner::UnicodeFunctionPlanner;
+use datafusion::logical_expr::planner::ExprPlanner;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
-use crate::plan::{OrderedMerges, Planner};
+use crate::plan::{OrderedMerges, Planner, rules};
 use crate::source::Stores;
 
 /// Settings of a [`Session`].
@@ -137,10 +140,18 @@ impl Session {
             let limit = usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX);
             env = env.with_memory_pool(Arc::new(FairSpillPool::new(limit)));
         }
-        let state = SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(engine_settings(&config, parallelism))
             .with_runtime_env(env.build_arc().map_err(DataError::from)?)
-            .with_default_features()
+            .with_default_features();
+        if let Some(planners) = state.expr_planners() {
+            planners.extend(syntax());
+        }
+        if config.memory_limit_bytes > 0 {
+            let memory = usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX);
+            state = state.with_physical_optimizer_rules(rules(memory));
+        }
+        let state = state
             .with_query_planner(Arc::new(Planner))
             .with_physical_optimizer_rule(Arc::new(OrderedMerges {
                 window: parallelism + 1,
@@ -275,6 +286,11 @@ fn stopped() -> DataError {
     DataFusionError::Execution("the session has ended".to_owned()).into()
 }
 
+/// What `extract(year from d)`, `substring(s from 1)` and the like mean: the functions are there, only this lies behind features of the engine.
+fn syntax() -> [Arc<dyn ExprPlanner>; 2] {
+    [Arc::new(DatetimeFunctionPlanner), Arc::new(UnicodeFunctionPlanner)]
+}
+
 /// DataFusion's settings under ours.
 fn engine_settings(config: &SessionConfig, parallelism: usize) -> datafusion::prelude::SessionConfig {
     let mut settings = datafusion::prelude::SessionConfig::new()
@@ -289,5 +305,11 @@ fn engine_settings(config: &SessionConfig, parallelism: usize) -> datafusion::pr
     // A view keeps its whole buffer alive: bytes would be counted again and again.
     options.execution.parquet.schema_force_view_types = false;
     options.sql_parser.map_string_types_to_utf8view = false;
+    if config.memory_limit_bytes > 0 {
+        // A sort sets this much aside in each partition for its merge, which a small budget has not got.
+        let limit = usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX);
+        let aside = &mut options.execution.sort_spill_reservation_bytes;
+        *aside = (*aside).min(limit / (8 * parallelism));
+    }
     settings
 }

@@ -2,13 +2,20 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod cli;
+mod columns;
 mod engine;
 mod errors;
 mod files;
+mod groups;
 mod http;
+mod joins;
+mod order;
 mod quickstart;
 mod random_plans;
+mod random_verbs;
 mod real;
+mod sources;
+mod splits;
 mod tensors;
 
 use std::path::PathBuf;
