@@ -39,6 +39,7 @@
 //! |---|---|
 //! | `dataset` | [`Dataset`]: making one, transforming it (`transform` rows, `columns`, `order`, `combine`, `join`, `group`, `split`), looking into it, running it, writing it |
 //! | [`expr`], [`agg`] | expressions over columns and sort keys; aggregates |
+//! | [`preprocess`] | what is learnt from a dataset and done to others: scalers, encoders, imputers |
 //! | `session` | [`Session`]: the engine as a value; threads, memory, settings |
 //! | `rows` | between Arrow batches and Rust values |
 //! | `plan` | our operators in DataFusion's plan: closures, blocks, the ordered merge, zip, mix, groups; joins that can spill |
@@ -72,6 +73,7 @@ mod error;
 mod exchange;
 pub mod expr;
 mod plan;
+pub mod preprocess;
 mod progress;
 mod rows;
 mod session;

@@ -10,6 +10,7 @@ mod groups;
 mod http;
 mod joins;
 mod order;
+mod preprocess;
 mod quickstart;
 mod random_plans;
 mod random_verbs;
