@@ -32,6 +32,11 @@ pub mod functions {
     pub use datafusion::functions::expr_fn::*;
 }
 
+/// The engine's functions of many rows, beyond those of [`agg`](crate::agg): an expression of one is an [`Aggregate`](crate::Aggregate), too.
+pub mod aggregates {
+    pub use datafusion::functions_aggregate::expr_fn::*;
+}
+
 /// Functions of a row and its neighbours; [`ExprFunctionExt`](super::ExprFunctionExt) says which those are: `.partition_by(..)`,
 /// `.order_by(..)`, `.window_frame(..)`, and at the end `.build()`.
 pub mod window {

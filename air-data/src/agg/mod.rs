@@ -146,10 +146,10 @@ impl Aggregate {
 }
 
 impl From<Expr> for Aggregate {
-    /// Any aggregate expression of the engine; the name is what it reads like.
+    /// Any aggregate expression, see [`aggregates`](crate::expr::aggregates); the name is its alias, or what it reads like.
     fn from(value: Expr) -> Self {
         let name = value.qualified_name().1;
-        Self { kind: Kind::Custom, value: Some(value), name }
+        Self { kind: Kind::Custom, value: Some(value.unalias()), name }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source_as_provider;
+use datafusion::datasource::{ViewTable, source_as_provider};
 use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt;
 
@@ -82,6 +82,8 @@ fn visit(plan: &LogicalPlan, f: &mut impl FnMut(&FileList)) -> Result<()> {
                 f(&files.list);
             } else if let Some(kept) = table.downcast_ref::<Materialized>() {
                 visit(kept.run.plan(), f)?;
+            } else if let Some(view) = table.downcast_ref::<ViewTable>() {
+                visit(view.logical_plan(), f)?;
             }
         }
         Ok(TreeNodeRecursion::Continue)

@@ -116,6 +116,9 @@ fn a_dataset_is_looked_into() {
     assert_eq!(ds.input_files().unwrap(), [super::example("iris.csv")]);
     let derived = ds.materialize().union([&ds]).filter_expr(col("variety").eq(lit("Setosa")));
     assert_eq!(derived.input_files().unwrap(), [super::example("iris.csv")]);
+    ds.session().register("flowers", &derived).unwrap();
+    let query = ds.session().sql("select count(*) from flowers").unwrap();
+    assert_eq!(query.input_files().unwrap(), [super::example("iris.csv")]);
     assert!(ds.to_string().starts_with("sepal.length: Float64 (nullable)\nsepal.width"), "{ds}");
     assert_eq!(session().range(5).unwrap().to_string(), "id: Int64");
     // Ten numbers of eight bytes.

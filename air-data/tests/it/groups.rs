@@ -189,6 +189,10 @@ fn verbs_of_groups_and_of_the_whole() {
     assert_eq!(ds.unique::<String>("variety").unwrap(), ["Setosa", "Versicolor", "Virginica"]);
     assert_eq!(ds.select(["variety"]).distinct().count().unwrap(), 3);
     assert_eq!(ds.sum::<f64>(col("sepal.length") * lit(0.0)).unwrap(), 0.0);
+    let corr = air_data::expr::aggregates::corr(col("sepal.length"), col("petal.length")).alias("r");
+    let corr = ds.aggregate([corr]);
+    assert_eq!(corr.columns().unwrap(), ["r"]);
+    close(corr.take::<f64>(1).unwrap()[0], 0.871_753_775_886_583);
 }
 
 #[test]
