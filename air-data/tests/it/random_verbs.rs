@@ -39,6 +39,8 @@ enum Step {
     Limit(usize),
     Above(i64),
     Compute,
+    Negate,
+    KeepEven,
     UnionSelf,
     Distinct,
     JoinLeft,
@@ -63,6 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
         (0..60_usize).prop_map(Step::Limit),
         (-9..9_i64).prop_map(Step::Above),
         Just(Step::Compute),
+        Just(Step::Negate),
+        Just(Step::KeepEven),
         Just(Step::UnionSelf),
         Just(Step::Distinct),
         Just(Step::JoinLeft),
@@ -140,6 +144,10 @@ fn naive(known: Known, step: &Step) -> Known {
         Step::Limit(n) => same(rows.into_iter().take(n).collect()),
         Step::Above(n) => same(rows.into_iter().filter(|row| row.x > n).collect()),
         Step::Compute => same(rows.into_iter().map(|row| Rec { x: row.x + row.id % 7, ..row }).collect()),
+        Step::Negate => {
+            same(rows.into_iter().map(|row| Rec { x: -row.x, k: row.k.map(|k| 5 - k), ..row }).collect())
+        }
+        Step::KeepEven => same(rows.into_iter().filter(|row| row.x % 2 == 0).collect()),
         Step::UnionSelf => same([rows.clone(), rows].concat()),
         Step::MixSelf => unordered([rows.clone(), rows].concat()),
         Step::Distinct => unordered(rows.into_iter().collect::<BTreeSet<_>>().into_iter().collect()),
@@ -197,6 +205,8 @@ fn ours(ds: &Dataset, right: &Dataset, step: &Step) -> Dataset {
         Step::Limit(n) => ds.limit(n),
         Step::Above(n) => ds.filter_expr(col("x").gt(lit(n))),
         Step::Compute => ds.with_column("x", col("x") + col("id") % lit(7_i64)),
+        Step::Negate => ds.map(|row: Rec| Ok(Rec { x: -row.x, k: row.k.map(|k| 5 - k), ..row })),
+        Step::KeepEven => ds.filter(|row: &Rec| Ok(row.x % 2 == 0)),
         Step::UnionSelf => ds.union([&ds.select(["x", "s", "id", "k"])]),
         Step::MixSelf => Dataset::mix([(ds, 2.0), (ds, 0.5)], MixUntil::AllEnd).unwrap(),
         Step::Distinct => ds.distinct(),
