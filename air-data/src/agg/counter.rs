@@ -99,7 +99,7 @@ struct Counts {
     value: DataType,
     converter: RowConverter,
     parser: RowParser,
-    counts: HashMap<Box<[u8]>, i64>,
+    seen: HashMap<Box<[u8]>, i64>,
     bytes: usize,
 }
 
@@ -107,21 +107,21 @@ impl Counts {
     fn new(counting: Counting, value: DataType) -> Result<Self> {
         let converter = RowConverter::new(vec![SortField::new(value.clone())])?;
         let parser = converter.parser();
-        Ok(Self { counting, value, converter, parser, counts: HashMap::new(), bytes: 0 })
+        Ok(Self { counting, value, converter, parser, seen: HashMap::new(), bytes: 0 })
     }
 
     fn add(&mut self, values: &ArrayRef, counts: Option<&Int64Array>) -> Result<()> {
         let rows = self.converter.convert_columns(std::slice::from_ref(values))?;
         for (index, row) in rows.iter().enumerate().filter(|(index, _)| values.is_valid(*index)) {
             let count = counts.map_or(1, |counts| counts.value(index));
-            if let Some(sum) = self.counts.get_mut(row.as_ref()) {
+            if let Some(sum) = self.seen.get_mut(row.as_ref()) {
                 *sum += count;
                 continue;
             }
             self.bytes += row.as_ref().len();
-            self.counts.insert(row.as_ref().into(), count);
+            self.seen.insert(row.as_ref().into(), count);
             if let Some(room) = self.counting.room()
-                && self.counts.len() >= 2 * room
+                && self.seen.len() >= 2 * room
             {
                 self.shrink(room);
             }
@@ -131,14 +131,14 @@ impl Counts {
 
     /// Takes from every count what the most frequent of those that have no room have, which leaves nothing of these.
     fn shrink(&mut self, room: usize) {
-        let mut counts: Vec<i64> = self.counts.values().copied().collect();
+        let mut counts: Vec<i64> = self.seen.values().copied().collect();
         let (_, over, _) = counts.select_nth_unstable_by(room, |a, b| b.cmp(a));
         let over = *over;
-        self.counts.retain(|_, count| {
+        self.seen.retain(|_, count| {
             *count -= over;
             *count > 0
         });
-        self.bytes = self.counts.keys().map(|key| key.len()).sum();
+        self.bytes = self.seen.keys().map(|key| key.len()).sum();
     }
 
     fn arrays<'a>(&self, entries: impl Iterator<Item = (&'a [u8], i64)>) -> Result<(ArrayRef, ArrayRef)> {
@@ -171,18 +171,18 @@ impl Accumulator for Counts {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let (values, counts) = self.arrays(self.counts.iter().map(|(key, count)| (&key[..], *count)))?;
+        let (values, counts) = self.arrays(self.seen.iter().map(|(key, count)| (&key[..], *count)))?;
         let item = |element| Arc::new(Field::new("item", element, true));
         Ok(vec![list(item(self.value.clone()), values), list(item(DataType::Int64), counts)])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let mut entries: Vec<(&[u8], i64)> =
-            self.counts.iter().map(|(key, count)| (&key[..], *count)).collect();
+            self.seen.iter().map(|(key, count)| (&key[..], *count)).collect();
         match self.counting {
             Counting::Values => entries.sort_unstable(),
             Counting::All | Counting::Top(_) => {
-                entries.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)))
+                entries.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
             }
         }
         if let Counting::Top(k) = self.counting {
@@ -200,7 +200,7 @@ impl Accumulator for Counts {
 
     fn size(&self) -> usize {
         let entry = size_of::<(Box<[u8]>, i64)>() + 8;
-        size_of::<Self>() + self.bytes + self.counts.capacity() * entry + self.converter.size()
+        size_of::<Self>() + self.bytes + self.seen.capacity() * entry + self.converter.size()
     }
 }
 
@@ -234,7 +234,7 @@ mod tests {
             let values: ArrayRef =
                 Arc::new(Int64Array::from_iter_values((0..rows).skip(index).step_by(4).map(value)));
             part.update_batch(&[values]).unwrap();
-            assert!(part.counts.len() < 2048, "{}", part.counts.len());
+            assert!(part.seen.len() < 2048, "{}", part.seen.len());
         }
         let mut all = Counts::new(Counting::Top(2), DataType::Int64).unwrap();
         for part in &mut parts {

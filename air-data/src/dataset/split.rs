@@ -27,8 +27,9 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Config`] for indices that go down.
     pub fn split_at_indices(&self, indices: &[u64]) -> Result<Vec<Self>> {
-        if let Some(pair) = indices.windows(2).find(|pair| pair[0] > pair[1]) {
-            let reason = format!("they must not go down, as from {} to {}", pair[0], pair[1]);
+        let pairs = indices.iter().zip(indices.iter().skip(1));
+        if let Some((from, to)) = pairs.into_iter().find(|(from, to)| from > to) {
+            let reason = format!("they must not go down, as from {from} to {to}");
             return Err(DataError::Config { field: "indices", reason });
         }
         let starts = std::iter::once(0).chain(indices.iter().copied());
@@ -43,7 +44,7 @@ impl Dataset {
     /// [`DataError::Config`] for fractions that are not above 0, or together not below 1.
     pub fn split_proportionately(&self, fractions: &[f64]) -> Result<Vec<Self>> {
         let bad = |reason: String| DataError::Config { field: "fractions", reason };
-        if let Some(fraction) = fractions.iter().find(|fraction| !(**fraction > 0.0)) {
+        if let Some(fraction) = fractions.iter().find(|fraction| fraction.is_nan() || **fraction <= 0.0) {
             return Err(bad(format!("each above 0, not {fraction}")));
         }
         let mut ends = Vec::with_capacity(fractions.len() + 1);

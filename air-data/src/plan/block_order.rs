@@ -36,10 +36,8 @@ impl fmt::Display for BlockOrder {
 
 impl Operator for BlockOrder {
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        match inputs {
-            [only] => Ok(only.clone()),
-            _ => internal_err!("one input"),
-        }
+        let [only] = inputs else { return internal_err!("one input") };
+        Ok(only.clone())
     }
 
     fn partitions(&self, inputs: &[usize]) -> usize {

@@ -17,6 +17,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
+use datafusion_datasource::file_groups::FileGroup;
 
 use crate::source::SourceExec;
 
@@ -83,7 +84,7 @@ impl PhysicalOptimizerRule for SpillableJoins {
 fn at_most(plan: &Arc<dyn ExecutionPlan>) -> Option<usize> {
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
         let files = scan.data_source().downcast_ref::<FileScanConfig>()?;
-        let files = files.file_groups.iter().flat_map(|group| group.files());
+        let files = files.file_groups.iter().flat_map(FileGroup::files);
         let bytes: u64 = files.map(|file| file.object_meta.size).sum();
         return usize::try_from(bytes).ok()?.checked_mul(FROM_FILE);
     }

@@ -76,10 +76,8 @@ impl fmt::Display for KeepOrder {
 
 impl Operator for KeepOrder {
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        match inputs {
-            [only] => Ok(only.clone()),
-            _ => internal_err!("one input"),
-        }
+        let [only] = inputs else { return internal_err!("one input") };
+        Ok(only.clone())
     }
 
     fn partitions(&self, inputs: &[usize]) -> usize {

@@ -43,10 +43,8 @@ impl fmt::Display for Mix {
 
 impl Operator for Mix {
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
-        match inputs.first() {
-            Some(first) => Ok(first.clone()),
-            None => internal_err!("a mix needs an input"),
-        }
+        let Some(first) = inputs.first() else { return internal_err!("a mix needs an input") };
+        Ok(first.clone())
     }
 
     fn partitions(&self, _: &[usize]) -> usize {

@@ -101,19 +101,16 @@ impl Preprocessor for SimpleImputer {
         let row = dataset.aggregate(aggregates).to_batch()?;
         let fills = self.columns.iter().zip(row.columns()).map(|(name, found)| {
             let none = || failed(OP, name, "it has no values to be fitted to");
-            let value = match found.as_list_opt::<i32>() {
-                Some(counts) => {
-                    let counts = counts.value(0);
-                    let values = counts.as_struct().column(0);
-                    if values.is_empty() {
-                        return Err(none());
-                    }
-                    FillValue::Text(array_value_to_string(values, 0)?)
+            let value = if let Some(counts) = found.as_list_opt::<i32>() {
+                let counts = counts.value(0);
+                let values = counts.as_struct().column(0);
+                if values.is_empty() {
+                    return Err(none());
                 }
-                None => {
-                    let number = found.as_primitive::<Float64Type>().iter().next().flatten();
-                    FillValue::Number(number.filter(|number| number.is_finite()).ok_or_else(none)?)
-                }
+                FillValue::Text(array_value_to_string(values, 0)?)
+            } else {
+                let number = found.as_primitive::<Float64Type>().iter().next().flatten();
+                FillValue::Number(number.filter(|number| number.is_finite()).ok_or_else(none)?)
             };
             Ok(Fill { column: name.clone(), value })
         });

@@ -196,13 +196,12 @@ fn failed(name: &str, column: &str, reason: impl Into<String>) -> DataError {
 
 /// Where a column is, and what it holds.
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<(usize, &'a ArrayRef)> {
-    match batch.schema_ref().column_with_name(name) {
-        Some((index, _)) => Ok((index, batch.column(index))),
-        None => {
-            let known = batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
-            Err(DataError::unknown_column(name, known))
-        }
-    }
+    let schema = batch.schema_ref();
+    let Some((index, _)) = schema.column_with_name(name) else {
+        let known = schema.fields().iter().map(|field| field.name().clone()).collect();
+        return Err(DataError::unknown_column(name, known));
+    };
+    Ok((index, batch.column(index)))
 }
 
 /// A column as `f64`, without a detour when it is.

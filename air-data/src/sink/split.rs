@@ -63,10 +63,8 @@ impl Layout {
         let pieces = members.into_iter().map(|rows| {
             let first = rows[0] as usize;
             let directories = self.keys.iter().zip(&keys).map(|(index, key)| {
-                let value = match key.is_null(first) {
-                    true => NULL.to_owned(),
-                    false => array_value_to_string(key, first)?,
-                };
+                let value =
+                    if key.is_null(first) { NULL.to_owned() } else { array_value_to_string(key, first)? };
                 Ok(format!("{}={value}", batch.schema_ref().field(*index).name()))
             });
             let directories = directories.collect::<std::result::Result<Vec<_>, BoxError>>()?;

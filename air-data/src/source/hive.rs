@@ -32,7 +32,8 @@ pub(super) fn keys<'a>(
         let values: Vec<Option<String>> = files
             .clone()
             .map(|directories| {
-                let value = pairs(directories).filter(|(key, _)| *key == name).map(|(_, value)| value).last();
+                let value =
+                    pairs(directories).filter(|(key, _)| *key == name).map(|(_, value)| value).next_back();
                 value.filter(|value| value != NULL)
             })
             .collect();

@@ -80,9 +80,10 @@ impl FileList {
     /// Tells the columns that lie in paths, beside those of `schema`, which the files have.
     pub(super) fn keys(&mut self, schema: &Schema, options: &ReadOptions) -> Result<Vec<FieldRef>> {
         let taken = |name: &str| schema.column_with_name(name).is_some();
-        let mut found = match options.hive {
-            true => hive::keys(self.files.iter().map(|file| &file.directories[..]), taken),
-            false => hive::Keys { fields: Vec::new(), values: vec![Vec::new(); self.files.len()] },
+        let mut found = if options.hive {
+            hive::keys(self.files.iter().map(|file| &file.directories[..]), taken)
+        } else {
+            hive::Keys { fields: Vec::new(), values: vec![Vec::new(); self.files.len()] }
         };
         if let Some(name) = &options.include_paths {
             if taken(name) || found.fields.iter().any(|field| field.name() == name) {
@@ -105,9 +106,12 @@ impl FileList {
             let columns = filter.column_refs();
             !columns.is_empty() && !filter.is_volatile() && columns.iter().all(|column| known(&column.name))
         };
-        let support = |filter: &&Expr| match exact(filter) {
-            true => TableProviderFilterPushDown::Exact,
-            false => TableProviderFilterPushDown::Unsupported,
+        let support = |filter: &&Expr| {
+            if exact(filter) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
         };
         filters.iter().map(support).collect()
     }

@@ -149,7 +149,8 @@ pub(super) fn decode(bytes: Bytes, field: &Field) -> Result<ArrayRef, BoxError> 
         return Err(format!("{have} bytes of values, where the shape {:?} needs {need}", header.shape).into());
     }
     let flat: ArrayRef = if header.kind == DataType::Boolean {
-        Arc::new(BooleanArray::from_iter(bytes[header.start..].iter().map(|byte| Some(*byte != 0))))
+        let flags = bytes[header.start..].iter().map(|byte| Some(*byte != 0));
+        Arc::new(flags.collect::<BooleanArray>())
     } else {
         // Not copied, unless the values lie askew in memory.
         let data = ArrayData::builder(header.kind.clone())

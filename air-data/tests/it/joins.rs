@@ -67,8 +67,7 @@ fn naive(kind: JoinKind) -> Vec<Joined> {
         let alone = (r.a, Some(r.c.clone()), None, Some(r.v));
         match kind {
             JoinKind::RightSemi if met => rows.push(alone),
-            JoinKind::RightAnti if !met => rows.push(alone),
-            JoinKind::Right | JoinKind::Full if !met => rows.push(alone),
+            JoinKind::RightAnti | JoinKind::Right | JoinKind::Full if !met => rows.push(alone),
             _ => {}
         }
     }

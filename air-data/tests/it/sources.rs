@@ -128,7 +128,8 @@ fn other_endings_can_be_asked_for() {
 #[test]
 fn files_that_cannot_be_read_are_skipped_and_listed_where_asked() {
     let dir = tempfile::tempdir().unwrap();
-    let good: String = (0..20_000).map(|i| format!("{{\"x\": {i}}}\n")).collect();
+    let mut good = String::new();
+    good.extend((0..20_000).map(|i| format!("{{\"x\": {i}}}\n")));
     put(&dir, "d/1.jsonl", &good);
     let early = put(&dir, "d/2.jsonl", "not json\n");
     // Beyond what is looked at for the columns.
