@@ -157,6 +157,13 @@ impl Runtime {
         Ok(Self { system, pool, handle })
     }
 
+    /// Ends the runtime as dropping it does, with another [`shutdown_grace`](RuntimeConfig::shutdown_grace) than it was started with: what is left of
+    /// a deadline, say.
+    pub fn shutdown_within(mut self, grace: Duration) {
+        self.system.set_grace(grace);
+        self.pool.set_grace(grace);
+    }
+
     /// A handle with the same verbs, for use inside workers. It does not keep the runtime alive.
     pub fn handle(&self) -> RuntimeHandle {
         self.handle.clone()

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use air_data::{Session, SessionConfig};
+use air_data::{BatchOptions, DataShard, Pool, Session, SessionConfig, SplitOptions};
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 use divan::{Bencher, black_box};
@@ -55,6 +55,32 @@ fn by_hand(bencher: Bencher) {
 fn map_batches(bencher: Bencher) {
     let ds = session().from_batches(vec![table()]).unwrap().map_batches(|batch| Ok(work(&batch)));
     bencher.bench_local(|| ds.batches(8192).unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>());
+}
+
+/// The same work in a pool of two workers: what handing batches over costs.
+#[divan::bench]
+fn map_batches_with(bencher: Bencher) {
+    let pool = Pool::fixed(2);
+    let ds = session().from_batches(vec![table()]).unwrap();
+    let ds = ds.map_batches_with(pool, |_| Ok(()), |(), batch| Ok(work(&batch)));
+    bencher.bench_local(|| ds.batches(8192).unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>());
+}
+
+/// The same work, dealt to two trainers.
+#[divan::bench]
+fn streaming_split(bencher: Bencher) {
+    let ds = session().from_batches(vec![table()]).unwrap().map_batches(|batch| Ok(work(&batch)));
+    bencher.bench_local(|| {
+        let shards = ds.streaming_split(2, SplitOptions::equal()).unwrap();
+        std::thread::scope(|scope| {
+            let read = |mut shard: DataShard| {
+                let batches = shard.batches(BatchOptions::new(4096)).unwrap();
+                batches.map(|batch| batch.unwrap().num_rows()).sum::<usize>()
+            };
+            let threads: Vec<_> = shards.into_iter().map(|shard| scope.spawn(move || read(shard))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        })
+    });
 }
 
 #[divan::bench]

@@ -9,12 +9,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SpillFile, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{Stream, StreamExt};
 
-use crate::exchange::{Room, batch_bytes, ordered};
+use crate::exchange::{Room, ordered};
+use crate::memory::{Budget, Kept, Watch};
 use crate::session::blocking;
 
 /// The rows of a dataset in their order, to be read by any range. Dropping it frees the memory and removes the spill file.
@@ -25,7 +25,7 @@ pub(crate) struct Blocks {
     rows: u64,
     /// Keeps the spill file in place.
     spill: Option<Arc<dyn SpillFile>>,
-    _memory: MemoryReservation,
+    _kept: Vec<Kept>,
 }
 
 impl std::fmt::Debug for Blocks {
@@ -55,11 +55,12 @@ impl Blocks {
         plan: Arc<dyn ExecutionPlan>,
         context: Arc<TaskContext>,
         room: Room,
+        watch: Option<Arc<Watch>>,
     ) -> Result<Self> {
         let partitions =
             datafusion::physical_plan::ExecutionPlanProperties::output_partitioning(&plan).partition_count();
         let mut builder = BlocksBuilder::new(plan.schema(), partitions, &context);
-        let mut stream = std::pin::pin!(ordered(plan, context.clone(), room));
+        let mut stream = std::pin::pin!(ordered(plan, context.clone(), room, watch));
         while let Some(item) = stream.next().await {
             let (partition, batch) = item?;
             builder.push(partition, batch, &context)?;
@@ -131,7 +132,8 @@ struct BlocksBuilder {
     entries: Vec<Entry>,
     partitions: Vec<Range<u64>>,
     rows: u64,
-    memory: MemoryReservation,
+    budget: Budget,
+    kept: Vec<Kept>,
     spill: Option<Spill>,
 }
 
@@ -144,9 +146,9 @@ struct Spill {
 
 impl BlocksBuilder {
     fn new(schema: SchemaRef, partitions: usize, context: &TaskContext) -> Self {
-        let memory =
-            MemoryConsumer::new("air-data blocks").with_can_spill(true).register(context.memory_pool());
-        Self { schema, entries: Vec::new(), partitions: vec![0..0; partitions], rows: 0, memory, spill: None }
+        let budget = Budget::of(context);
+        let partitions = vec![0..0; partitions];
+        Self { schema, entries: Vec::new(), partitions, rows: 0, budget, kept: Vec::new(), spill: None }
     }
 
     fn push(&mut self, partition: usize, batch: RecordBatch, context: &TaskContext) -> Result<()> {
@@ -162,8 +164,14 @@ impl BlocksBuilder {
             None => return Err(internal_datafusion_err!("no partition {partition}")),
         }
         // Once one batch went to disk all later ones do, so that the order on disk is the order of rows.
-        let fits = self.spill.is_none() && self.memory.try_grow(batch_bytes(&batch)).is_ok();
-        let at = if fits { At::Memory(batch) } else { blocking(|| self.spill(&batch, context))? };
+        let kept = if self.spill.is_none() { self.budget.keep(&batch) } else { None };
+        let at = match kept {
+            Some(kept) => {
+                self.kept.push(kept);
+                At::Memory(batch)
+            }
+            None => blocking(|| self.spill(&batch, context))?,
+        };
         self.entries.push(Entry { rows, at });
         Ok(())
     }
@@ -208,7 +216,7 @@ impl BlocksBuilder {
             partitions: self.partitions,
             rows: self.rows,
             spill,
-            _memory: self.memory,
+            _kept: self.kept,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use air_core::BoxError;
 use datafusion::common::{DataFusionError, SchemaError};
+use serde::{Deserialize, Serialize};
 
 /// The result of a verb of this crate.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -146,6 +147,41 @@ pub enum DataError {
         /// The panic's message.
         message: String,
     },
+    /// A batch of a worker pool failed as often as it may.
+    #[error("{op} failed on {} after {}", list(places), tries(*attempts))]
+    Batch {
+        /// The operator.
+        op: String,
+        /// Where the batch's rows came from.
+        places: Vec<Place>,
+        /// How often it was tried, each time in a fresh life of a worker.
+        attempts: u32,
+        /// The function's own error, or how the worker ended: that it panicked, hung or was killed.
+        source: BoxError,
+    },
+    /// The workers of a pool do not start.
+    #[error("the workers of {op} do not start")]
+    WorkerStart {
+        /// The operator.
+        op: String,
+        /// What building the state came to the last time.
+        source: BoxError,
+    },
+    /// The runtime has no workers to give: it has ended, or they ask for more than the machine has.
+    #[error("cannot start workers")]
+    Workers(#[source] air_core::CoreError),
+    /// A rank of a streaming split waited for another one that takes nothing.
+    #[error(
+        "rank {waits} of a streaming split has waited for {limit:?} because rank {rank} takes no batches: read all ranks at the same time, or drop those that are not read"
+    )]
+    SplitStalled {
+        /// The rank that takes nothing.
+        rank: usize,
+        /// The rank that waits.
+        waits: usize,
+        /// How long it waited.
+        limit: std::time::Duration,
+    },
     /// A row cannot be read as the type a function takes, or the other way round.
     #[error("{op} cannot convert between rows and {type_name} on {place}")]
     Row {
@@ -197,7 +233,7 @@ pub enum DataError {
 }
 
 /// Where in a dataset something happened.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The file that the rows came from, where one partition reads one file.
     pub file: Option<String>,
@@ -309,6 +345,20 @@ fn carried(error: &DataFusionError) -> Option<Arc<DataError>> {
 
 /// As many columns are listed in a message.
 const COLUMNS_SHOWN: usize = 30;
+/// Places that are written out; there may be thousands.
+const PLACES: usize = 4;
+
+fn list(places: &[Place]) -> String {
+    let shown: Vec<String> = places.iter().take(PLACES).map(ToString::to_string).collect();
+    match places.len().saturating_sub(PLACES) {
+        0 => shown.join(" and "),
+        more => format!("{} and {more} more places", shown.join(", ")),
+    }
+}
+
+fn tries(attempts: u32) -> String {
+    if attempts == 1 { "1 try".to_owned() } else { format!("{attempts} tries") }
+}
 
 fn unknown_column(column: &str, known: &[String], nearest: Option<&String>) -> String {
     let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean '{nearest}'?"));

@@ -42,8 +42,12 @@
 //! | [`preprocess`] | what is learnt from a dataset and done to others: scalers, encoders, imputers |
 //! | `session` | [`Session`]: the engine as a value; threads, memory, settings |
 //! | `rows` | between Arrow batches and Rust values |
-//! | `plan` | our operators in DataFusion's plan: closures, blocks, the ordered merge, zip, mix, groups; joins that can spill |
-//! | `exchange` | many partitions in, one ordered stream out, bounded in bytes |
+//! | `plan` | our operators in DataFusion's plan: closures, pools, blocks, the ordered merge, zip, mix, groups; joins that can spill |
+//! | `memory` | [`Budget`]: what may wait, be kept and be worked on, counted once |
+//! | `exchange` | queues of bounded bytes; many partitions in, one ordered stream out |
+//! | `pool` | [`Pool`]: functions with a state, in supervised workers |
+//! | `split` | [`DataShard`]: one run dealt to several trainers |
+//! | `stats` | [`Stats`]: what a run did; progress on a terminal |
 //! | `blocks` | a whole dataset at rest, in memory and on disk |
 //! | `source` | numbers, memory, files of every format; paths and the columns in them; shares of a run; object stores |
 //! | `sink` | files, all or none; directories by columns |
@@ -53,13 +57,13 @@
 //! # Invariants
 //!
 //! 1. Nothing runs before a terminal verb, except that `read_*` looks into files for their columns.
-//! 2. `map`, `flat_map`, `filter`, `map_batches`, `limit`, `repartition`, `union`, `zip`, `random_sample`, the splits, verbs of columns and every
+//! 2. `map`, `flat_map`, `filter`, `map_batches`, `map_batches_with`, `limit`, `repartition`, `union`, `zip`, `random_sample`, the splits, verbs of columns and every
 //!    terminal keep the order of rows, whatever the number of threads, blocks and batches; `sort` and `map_groups` make one; joins, groups and
 //!    `distinct` promise none (`tests/it/random_plans.rs`, `random_verbs.rs`).
-//! 3. A stream never holds more than its bound in bytes ahead of its consumer, and a limit stops what feeds it
-//!    (`tests/it/engine.rs`).
+//! 3. A stream never holds more than its bound in bytes ahead of its consumer, all of them together no more than their share of the
+//!    budget, and a limit stops what feeds them (`tests/it/engine.rs`, `tests/it/budget.rs`).
 //! 4. An error or a panic of a user function ends the dataset's run with an error that names the function and the rows; it
-//!    ends nothing else.
+//!    ends nothing else. In a pool the batch is tried again first, in a fresh life of the worker (`tests/it/pools.rs`).
 //! 5. A file that is being written is not visible before all files of the write are complete; a new local directory appears with all of them
 //!    (`tests/it/files.rs`, `sources.rs`).
 //! 6. What is random depends on its seed and the order of rows alone (`tests/it/order.rs`).
@@ -72,24 +76,34 @@ mod dataset;
 mod error;
 mod exchange;
 pub mod expr;
+mod memory;
 mod plan;
+mod pool;
 pub mod preprocess;
-mod progress;
 mod rows;
 mod session;
 mod sink;
 mod source;
+mod split;
+mod stats;
 mod tensors;
 
 pub use agg::Aggregate;
-pub use dataset::{Batches, ColumnSummary, Dataset, GroupBy, IntoJoinKey, Join, JoinKind, Summary};
+pub use dataset::{
+    BatchOptions, Batches, ColumnSummary, Dataset, GroupBy, IntoJoinKey, Join, JoinKind, LocalShuffle,
+    Summary,
+};
 pub use error::{DataError, Place, Result};
 pub use expr::{Expr, IntoExpr, SortKey, asc, col, desc, lit};
+pub use memory::{Budget, BudgetUse};
 pub use plan::MixUntil;
+pub use pool::{Pool, SkippedBatch, WorkerContext};
 pub use rows::Row;
 pub use session::{Session, SessionConfig};
 pub use sink::{ParquetCompression, WriteMode, WriteOptions};
 pub use source::{CsvOptions, FileErrors, FileFormat, IntoPaths, ReadOptions, SkippedFile};
+pub use split::{DataShard, SplitOptions};
+pub use stats::{OperatorStats, PoolStats, RunState, Stats};
 pub use tensors::{TensorBatches, TensorSpec};
 
 use arrow::array::RecordBatch;

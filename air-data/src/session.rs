@@ -6,10 +6,10 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use air_core::RuntimeHandle;
 use datafusion::common::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::functions::datetime::planner::DatetimeFunctionPlanner;
@@ -21,7 +21,9 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
+use crate::memory::{Budget, BudgetPool};
 use crate::plan::{OrderedMerges, Planner, rules};
+use crate::pool::Workers;
 use crate::source::Stores;
 
 /// Settings of a [`Session`].
@@ -32,7 +34,8 @@ pub struct SessionConfig {
     pub parallelism: usize,
     /// Threads that wait for remote storage.
     pub io_threads: usize,
-    /// Memory that sorts, joins, aggregations and repartitions may hold before they spill, in bytes; 0 means no limit.
+    /// The memory budget in bytes: queues wait, and sorts, joins, aggregations and `repartition` spill, rather than go past it. 0 means
+    /// the process's own, [`Budget::shared`], which is half of the memory there is.
     pub memory_limit_bytes: u64,
     /// Where to spill; the system's temporary directory when absent.
     pub spill_dir: Option<PathBuf>,
@@ -97,6 +100,7 @@ pub struct Session {
 struct Inner {
     config: SessionConfig,
     parallelism: usize,
+    budget: Budget,
     context: SessionContext,
     stores: Arc<Stores>,
     compute: Option<Runtime>,
@@ -115,9 +119,22 @@ impl Session {
     /// # Errors
     /// [`DataError::Config`] for a setting out of range, [`DataError::Engine`] where threads or the spill directory cannot be had.
     pub fn new(config: SessionConfig) -> Result<Self> {
+        Self::start(config, None)
+    }
+
+    /// Starts an engine whose worker pools live in a runtime that is there already, and share its processors and GPUs with the other
+    /// workers in it. Otherwise an engine starts a runtime of its own with its first pool.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn with_runtime(config: SessionConfig, runtime: RuntimeHandle) -> Result<Self> {
+        Self::start(config, Some(runtime))
+    }
+
+    fn start(config: SessionConfig, runtime: Option<RuntimeHandle>) -> Result<Self> {
         config.validate()?;
         let parallelism = config.threads();
-        let runtime = |threads, name: &str| {
+        let threads = |threads, name: &str| {
             Builder::new_multi_thread()
                 .worker_threads(threads)
                 .thread_name(name)
@@ -125,23 +142,26 @@ impl Session {
                 .build()
                 .map_err(|e| DataError::Engine(Box::new(e.into())))
         };
-        let compute = runtime(parallelism, &config.thread_name)?;
-        let io = runtime(config.io_threads, &format!("{}-io", config.thread_name))?;
+        let compute = threads(parallelism, &config.thread_name)?;
+        let io = threads(config.io_threads, &format!("{}-io", config.thread_name))?;
         let stores = Arc::new(Stores::new(io.handle().clone()));
 
         let mut disk = DiskManagerBuilder::default();
         if let Some(dir) = &config.spill_dir {
             disk = disk.with_mode(DiskManagerMode::Directories(vec![dir.clone()]));
         }
-        let mut env = RuntimeEnvBuilder::new()
+        let budget = match config.memory_limit_bytes {
+            0 => Budget::shared(),
+            bytes => Budget::new(bytes),
+        };
+        let env = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(BudgetPool::new(budget.clone())))
             .with_disk_manager_builder(disk)
             .with_object_store_registry(stores.clone());
-        if config.memory_limit_bytes > 0 {
-            let limit = usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX);
-            env = env.with_memory_pool(Arc::new(FairSpillPool::new(limit)));
-        }
+        let workers = Arc::new(Workers::new(runtime, config.prefetch_bytes));
+        let settings = engine_settings(&config, parallelism, &budget).with_extension(workers);
         let mut state = SessionStateBuilder::new()
-            .with_config(engine_settings(&config, parallelism))
+            .with_config(settings)
             .with_runtime_env(env.build_arc().map_err(DataError::from)?)
             .with_default_features();
         if let Some(planners) = state.expr_planners() {
@@ -163,6 +183,7 @@ impl Session {
             inner: Arc::new(Inner {
                 config,
                 parallelism,
+                budget,
                 context,
                 stores,
                 compute: Some(compute),
@@ -196,6 +217,11 @@ impl Session {
     /// DataFusion's own context, for what this crate does not wrap: functions, catalogs, settings.
     pub fn context(&self) -> &SessionContext {
         &self.inner.context
+    }
+
+    /// The memory budget that its datasets draw on, and how much of it is in use.
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
     }
 
     pub(crate) fn stores(&self) -> &Arc<Stores> {
@@ -292,7 +318,11 @@ fn syntax() -> [Arc<dyn ExprPlanner>; 2] {
 }
 
 /// DataFusion's settings under ours.
-fn engine_settings(config: &SessionConfig, parallelism: usize) -> datafusion::prelude::SessionConfig {
+fn engine_settings(
+    config: &SessionConfig,
+    parallelism: usize,
+    budget: &Budget,
+) -> datafusion::prelude::SessionConfig {
     let mut settings = datafusion::prelude::SessionConfig::new()
         .with_target_partitions(parallelism)
         .with_batch_size(config.batch_rows)
@@ -305,11 +335,9 @@ fn engine_settings(config: &SessionConfig, parallelism: usize) -> datafusion::pr
     // A view keeps its whole buffer alive: bytes would be counted again and again.
     options.execution.parquet.schema_force_view_types = false;
     options.sql_parser.map_string_types_to_utf8view = false;
-    if config.memory_limit_bytes > 0 {
-        // A sort sets this much aside in each partition for its merge, which a small budget has not got.
-        let limit = usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX);
-        let aside = &mut options.execution.sort_spill_reservation_bytes;
-        *aside = (*aside).min(limit / (8 * parallelism));
-    }
+    // A sort sets this much aside in each partition for its merge, which a small budget has not got.
+    let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
+    let aside = &mut options.execution.sort_spill_reservation_bytes;
+    *aside = (*aside).min(limit / (4 * parallelism));
     settings
 }

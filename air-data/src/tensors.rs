@@ -7,13 +7,13 @@ use air_core::BoxError;
 use air_core::data::{Batch, BatchSource};
 use air_core::seed::Seed;
 use air_core::tensor::Tensor;
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float32Type, Int64Type, SchemaRef};
-use rand::seq::SliceRandom;
 
-use crate::dataset::{Batches, Cutter, Dataset};
+use crate::dataset::{BatchOptions, Batches, Dataset, LocalShuffle};
 use crate::error::{DataError, Result};
+use crate::split::DataShard;
 
 /// What the tensors of a batch are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,76 +116,59 @@ impl Dataset {
     /// [`DataError::Config`] for a spec out of range, [`DataError::UnknownColumn`] for a column that does not exist; the first
     /// mistake made in describing the dataset.
     pub fn batch_source(&self, spec: TensorSpec) -> Result<TensorBatches> {
-        spec.validate()?;
-        let schema = self.schema()?;
-        let features = spec.columns(&schema)?;
-        let label = spec.label.as_ref().map(|name| place(&schema, name)).transpose()?;
-        let classes =
-            spec.classes.iter().enumerate().map(|(index, class)| (class.clone(), index as u32)).collect();
-        let maker = Maker { features, label, classes, schema: schema.clone() };
-        Ok(TensorBatches { dataset: self.clone(), spec, maker, epoch: 0, running: None })
+        TensorBatches::over(Origin::Dataset(self.clone()), &self.schema()?, spec)
     }
+}
+
+impl DataShard {
+    /// The shard as batches of tensors, as [`Dataset::batch_source`] has it; each epoch is the rank's next.
+    ///
+    /// # Errors
+    /// As [`Dataset::batch_source`].
+    pub fn batch_source(self, spec: TensorSpec) -> Result<TensorBatches> {
+        let schema = self.schema()?;
+        TensorBatches::over(Origin::Shard(self), &schema, spec)
+    }
+}
+
+/// Where the rows come from.
+#[derive(Debug)]
+enum Origin {
+    Dataset(Dataset),
+    Shard(DataShard),
 }
 
 /// A dataset's batches as tensors, epoch after epoch.
 #[derive(Debug)]
 pub struct TensorBatches {
-    dataset: Dataset,
+    origin: Origin,
     spec: TensorSpec,
     maker: Maker,
     epoch: u64,
-    running: Option<Running>,
-}
-
-/// One epoch under way.
-#[derive(Debug)]
-struct Running {
-    batches: Batches,
-    shuffled: Option<Shuffled>,
-}
-
-#[derive(Debug)]
-struct Shuffled {
-    seed: Seed,
-    windows: u64,
-    cutter: Cutter,
-    ended: bool,
+    running: Option<Batches>,
 }
 
 impl TensorBatches {
-    fn start(&self) -> Result<Running> {
-        match self.spec.shuffle {
-            None => Ok(Running { batches: self.dataset.batches(self.spec.rows)?, shuffled: None }),
-            Some(seed) => {
-                let window = self.spec.shuffle_rows.max(self.spec.rows);
-                let seed = Seed::new(seed).child("epoch", self.epoch);
-                let cutter = Cutter::new(self.maker.schema.clone(), self.spec.rows);
-                let shuffled = Shuffled { seed, windows: 0, cutter, ended: false };
-                Ok(Running { batches: self.dataset.batches(window)?, shuffled: Some(shuffled) })
-            }
-        }
+    fn over(origin: Origin, schema: &SchemaRef, spec: TensorSpec) -> Result<Self> {
+        spec.validate()?;
+        let features = spec.columns(schema)?;
+        let label = spec.label.as_ref().map(|name| place(schema, name)).transpose()?;
+        let classes =
+            spec.classes.iter().enumerate().map(|(index, class)| (class.clone(), index as u32)).collect();
+        let maker = Maker { features, label, classes };
+        Ok(Self { origin, spec, maker, epoch: 0, running: None })
     }
-}
 
-impl Running {
-    fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(shuffled) = &mut self.shuffled else { return self.batches.next().transpose() };
-        loop {
-            if let Some(batch) = shuffled.cutter.full()? {
-                return Ok(Some(batch));
-            }
-            if shuffled.ended {
-                return shuffled.cutter.rest();
-            }
-            match self.batches.next().transpose()? {
-                Some(window) => {
-                    let mut order: Vec<u32> = (0..window.num_rows() as u32).collect();
-                    order.shuffle(&mut shuffled.seed.child("window", shuffled.windows).rng());
-                    shuffled.windows += 1;
-                    shuffled.cutter.push(take_record_batch(&window, &UInt32Array::from(order))?);
-                }
-                None => shuffled.ended = true,
-            }
+    fn start(&mut self) -> Result<Batches> {
+        let shuffle = self.spec.shuffle.map(|seed| LocalShuffle {
+            seed: Seed::new(seed).child("epoch", self.epoch),
+            window_rows: self.spec.shuffle_rows,
+        });
+        let options =
+            BatchOptions { drop_last: self.spec.drop_last, shuffle, ..BatchOptions::new(self.spec.rows) };
+        match &mut self.origin {
+            Origin::Dataset(dataset) => dataset.batches_with(options),
+            Origin::Shard(shard) => shard.batches(options),
         }
     }
 }
@@ -196,8 +179,7 @@ impl BatchSource for TensorBatches {
             self.running = Some(self.start()?);
         }
         let Some(running) = &mut self.running else { return Ok(None) };
-        match running.next()? {
-            Some(batch) if self.spec.drop_last && batch.num_rows() < self.spec.rows => Ok(None),
+        match running.next().transpose()? {
             Some(batch) => self.maker.make(&batch).map(Some),
             None => Ok(None),
         }
@@ -216,7 +198,6 @@ struct Maker {
     features: Vec<usize>,
     label: Option<usize>,
     classes: HashMap<String, u32>,
-    schema: SchemaRef,
 }
 
 impl Maker {

@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 
 use crate::admin::Source;
 use crate::deploy::{
-    Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Line, Outcome, Running,
+    Controller, Deployment, DeploymentConfig, DeploymentHandle, Erased, Ground, Line, MirrorTo, Outcome,
+    Running,
 };
-use crate::ensemble::CallJson;
+use crate::ensemble::{CallJson, JsonLine};
 use crate::error::ServeError;
-use crate::http::{Answer as _, HttpConfig, Respond, Route, valid_path};
+use crate::http::{Answer as _, HttpConfig, Mirrored, Respond, Route, valid_path};
 use crate::llm::Llm;
-use crate::metrics::Metrics;
 use crate::model::Model;
 use crate::v2::Served;
 
@@ -49,7 +49,7 @@ pub(crate) struct Part {
 /// From the handle of a deployment to calls of it by JSON.
 pub(crate) type MakeJson = fn(&dyn Any) -> Option<Arc<dyn CallJson>>;
 
-pub(crate) type MakeRoute = Box<dyn Fn(&dyn Running, &Metrics) -> Result<Route, ServeError> + Send>;
+pub(crate) type MakeRoute = Box<dyn Fn(&dyn Running, &Ground) -> Result<Route, ServeError> + Send>;
 
 pub(crate) type MakeServed = Box<dyn Fn(&Arc<dyn Running>) -> Result<Served, ServeError> + Send>;
 
@@ -84,7 +84,7 @@ impl Part {
         let served = deployment.reach.clone().map(|reach| -> MakeServed {
             Box::new(move |running| {
                 let handle = handle_of::<M::In, M::Out>(&**running)?;
-                Ok(Served::new(Arc::clone(running), handle, &reach))
+                Ok(Served::new(Arc::clone(running), handle, reach.clone()))
             })
         });
         let (name, llm) = (Arc::clone(&deployment.name), deployment.llm.clone());
@@ -134,13 +134,34 @@ impl App {
     {
         let path = path.into();
         let at = path.clone();
-        let route: MakeRoute = Box::new(move |running, metrics| {
+        let route: MakeRoute = Box::new(move |running, ground| {
             let handle = handle_of::<M::In, M::Out>(running)?;
             let deployment = running.name().to_string();
-            Ok(Route { deployment, endpoint: M::Out::endpoint(handle).0, metrics: metrics.route(&at)? })
+            Ok(Route {
+                deployment,
+                endpoint: M::Out::endpoint(handle).0,
+                metrics: ground.metrics.route(&at)?,
+            })
         });
         let json = Some(json_of::<M::In, M::Out> as _);
         self.parts.push(Part { path: Some(path), route: Some(route), json, ..Part::new(deployment) });
+        self
+    }
+
+    /// Copies a share of the JSON requests of the route that was added last for another deployment.
+    pub(crate) fn mirrored(mut self, to: &str, share: f64) -> Self {
+        if let Some(part) = self.parts.last_mut() {
+            let line = JsonLine::new(to);
+            part.uses.push(Arc::clone(&line) as _);
+            part.route = part.route.take().map(|make| -> MakeRoute {
+                Box::new(move |running, ground| {
+                    let route = make(running, ground)?;
+                    let mirror = MirrorTo::by_json(&line, share);
+                    let mirror = mirror.start(running.name(), &ground.runtime, &ground.metrics)?;
+                    Ok(Route { endpoint: Box::new(Mirrored { inner: route.endpoint, mirror }), ..route })
+                })
+            });
+        }
         self
     }
 

@@ -1,6 +1,6 @@
 //! The deployments of a running server, and the routes to them: what a deploy changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -127,7 +127,7 @@ impl Deployments {
         let (table, served, llms) = match table {
             Ok(ready) => ready,
             Err(error) => {
-                self.end(new);
+                self.end(new, None);
                 return Err(error);
             }
         };
@@ -145,7 +145,7 @@ impl Deployments {
                 || models.iter().any(|model| Arc::strong_count(model) > 1)
                 || llms.iter().any(|model| Arc::strong_count(model) > 1)
         });
-        self.end(gone);
+        self.end(gone, None);
         Ok(())
     }
 
@@ -191,14 +191,14 @@ impl Deployments {
     fn routes(&self, routes: &[(Arc<str>, String, crate::app::MakeRoute)]) -> Result<RouteTable, ServeError> {
         let mut table = HashMap::new();
         for (name, path, make) in routes {
-            let route = make(&*self.get(name)?, &self.ground.metrics)?;
+            let route = make(&*self.get(name)?, &self.ground)?;
             table.insert(path.clone(), Arc::new(route));
         }
         Ok(RouteTable { routes: table })
     }
 
     /// Ends deployments; what they have let in is answered. Each ends before those that it calls.
-    fn end(&self, deployments: Vec<Arc<dyn Running>>) {
+    fn end(&self, deployments: Vec<Arc<dyn Running>>, until: Option<Instant>) {
         let uses = self.uses.lock().clone();
         let of = |running: &Arc<dyn Running>| uses.get(running.name()).cloned().unwrap_or_default();
         let all: Vec<_> = deployments.iter().map(|it| (Arc::clone(it.name()), of(it))).collect();
@@ -206,8 +206,11 @@ impl Deployments {
             let wave = deployments.iter().filter(|running| wave.contains(running.name()));
             let ending: Vec<_> = wave.map(|running| (running.close(), running)).collect();
             for (outcome, running) in ending {
-                if !outcome.wait_for(running.grace() + PATIENCE) {
-                    tracing::warn!(deployment = %running.name(), "it has not ended within its limit");
+                let own = running.grace() + PATIENCE;
+                let left =
+                    until.map_or(own, |until| own.min(until.saturating_duration_since(Instant::now())));
+                if !outcome.wait_for(left) {
+                    running.give_up("it had not finished when the time to end was over");
                 }
                 self.running.lock().retain(|other| !Arc::ptr_eq(other, running));
                 self.uses.lock().remove(running.name());
@@ -215,13 +218,15 @@ impl Deployments {
         }
     }
 
-    /// Ends everything.
-    pub(crate) fn close(&self) {
+    /// Ends everything; what has not ended by then is given up.
+    pub(crate) fn close(&self, until: Instant) {
         self.closing.store(true, Ordering::Relaxed);
+        let mut all: Vec<_> =
+            self.catalog.of_repository().iter().map(|it| Arc::clone(it.running())).collect();
         self.catalog.clear();
         self.llms.declare(Vec::new());
-        let all = self.running.lock().clone();
-        self.end(all);
+        all.extend(self.running.lock().iter().cloned());
+        self.end(all, Some(until));
     }
 
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
@@ -235,18 +240,27 @@ impl Deployments {
         let at = last.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let deleting = self.closing.load(Ordering::Relaxed);
         let application = ApplicationStatus::of(deployments, last.failure.clone(), deleting, at);
-        ServeStatus { applications: [("default".to_owned(), application)].into() }
+        let mut applications = BTreeMap::from([("default".to_owned(), application)]);
+        let models = self.catalog.of_repository();
+        if let Some(at) = models.iter().map(|model| model.since()).max() {
+            let at = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            let models = models.iter().map(|model| (model.name.to_string(), model.running().status()));
+            let application = ApplicationStatus::of(models.collect(), None, deleting, at);
+            applications.insert("repository".to_owned(), application);
+        }
+        ServeStatus { applications }
     }
 
     /// The OpenAPI document of what is served now.
     pub(crate) fn openapi(&self, has_repository: bool) -> Value {
         let (table, models) = (self.table.load_full(), self.catalog.all());
+        let signed: Vec<_> = models.iter().map(|model| (&*model.name, model.signed())).collect();
         let routes = table.routes.iter();
         let mut routes: Vec<(&str, &str, &[&str])> = routes
             .map(|(path, route)| (path.as_str(), route.deployment.as_str(), route.endpoint.content_types()))
             .collect();
         routes.sort_unstable();
-        let models = models.iter().map(|model| (&*model.name, model.signature())).collect();
+        let models = signed.iter().map(|(name, signed)| (*name, signed.signature())).collect();
         openapi::document(&Described { routes, models, has_repository, has_llms: !self.llms.is_empty() })
     }
 

@@ -138,7 +138,7 @@ pub enum CallError {
     TooLate {
         /// The deployment.
         deployment: Arc<str>,
-        /// How long it would wait for its answer, from the measured time of a batch.
+        /// How long it would wait for its answer, from the measured time of a batch and how much later than foretold answers have been.
         wait: Duration,
         /// How long it may take.
         limit: Duration,
@@ -197,6 +197,12 @@ pub enum CallError {
         /// The deployment.
         deployment: Arc<str>,
     },
+    /// The version that the request was made for is gone, and the one that serves takes other tensors; the model never saw it.
+    #[error("deployment `{deployment}` was updated and takes other tensors now: send the request again")]
+    Replaced {
+        /// The deployment.
+        deployment: Arc<str>,
+    },
     /// The handle is of a deployment that does not run.
     #[error("deployment `{deployment}` does not run: deploy it before its handle is called")]
     NotRunning {
@@ -232,6 +238,7 @@ impl CallError {
             CallError::Busy { .. }
             | CallError::TooLate { .. }
             | CallError::Closed { .. }
+            | CallError::Replaced { .. }
             | CallError::NotRunning { .. } => 503,
             CallError::Timeout { .. } | CallError::Circular { .. } | CallError::Idle { .. } => 504,
             CallError::Cancelled => 499,

@@ -67,14 +67,17 @@
 //!    an async one with one, many times side by side.
 //! 4. A replica that panics, hangs or answers a batch with the wrong number of answers fails the requests of that batch, which are told its name
 //!    and why, and is replaced; nobody else notices. Where requests may run twice they are tried again instead.
-//!    A request of an async model fails alone; one that hangs there ends with its deadline.
+//!    A request of an async model fails alone; one that blocks its thread costs all of them their replica, one that waits for ever ends with its
+//!    deadline.
 //! 5. Decisions (when to dispatch, when to send callers away and for how long, where to run, how many replicas there should be, which
 //!    version gets what) are pure types.
 //! 6. Nothing a client sends makes the server allocate more than the body limit for it, panic, or wait for ever.
 //! 7. A stream's items come in order and none is lost; its end is explicit, and comes whatever becomes of its replica. A sequence whose reader
 //!    is gone is not stepped again; one whose reader is slow holds up no other, and no more than its buffer.
 //! 8. A call that is made on behalf of a request never outlives it.
-//! 9. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that.
+//! 9. No update, rollback or change of size fails a request: what is new gets requests when it is ready, and what is old ends after that. One of
+//!    protocol V2 is answered by a version that it was checked against.
+//! 10. The end of a server takes no longer than it may, whatever hangs.
 
 mod admin;
 mod app;
@@ -107,7 +110,8 @@ pub use app::App;
 pub use async_model::{Async, AsyncModel, EachAsync, each_async};
 pub use auth::{AuthConfig, KeyConfig, KeyHash, Scope};
 pub use config::{
-    ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, Registry, ServeConfig,
+    ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, MirrorConfig, Registry,
+    ServeConfig,
 };
 pub use deploy::{
     ApplicationState, ApplicationStatus, AutoscalingConfig, Call, Deployment, DeploymentConfig,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::deploy::Running;
 use crate::error::ServeError;
-use crate::http::AnyBody;
+use crate::http::{AnyBody, Body, Refusal};
 
 /// A model that cannot be.
 #[derive(Clone)]
@@ -38,6 +38,10 @@ impl Models {
 
 pub(crate) fn owns(_path: &str) -> bool {
     false
+}
+
+pub(crate) fn refused(refusal: Refusal) -> Response<Body> {
+    refusal.into_response()
 }
 
 pub(crate) async fn answer(_models: &Models, _head: Parts, _body: Bytes) -> Response<AnyBody> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use air_core::{Runtime, RuntimeConfig};
 use serde_json::Value;
@@ -73,7 +74,7 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
         status: Arc::new(move || deployments.status()),
     };
     let other = server.metrics.route("other")?;
-    let llm = server.metrics.route("/v1")?;
+    let llm = Arc::new(server.metrics.route("/v1")?);
     let policy = http::Policy::new(&app.http)?;
     let mut own = http::router(own);
     if let Some(source) = app.source {
@@ -85,6 +86,9 @@ pub fn run_with(app: App, runtime: RuntimeConfig) -> Result<Server, ServeError> 
     server.threads = Some(Threads::start(listeners, &front, &server.metrics, &phase_seen)?);
     Ok(server)
 }
+
+/// For what ends by itself, when the time for it is over.
+const LAST: Duration = Duration::from_millis(500);
 
 /// A running server. Dropping it, like [`Server::shutdown`], finishes what is under way and then ends.
 pub struct Server {
@@ -145,6 +149,9 @@ impl Server {
     /// Fresh replicas are started before old ones end; each must have built its model, taken its `user_config` and passed its
     /// [warm-up](Deployment::warm_up) before it gets requests, and then gets its share of them. The old version finishes what it is at, and hands over what waits. Of
     /// the version that runs (see [`Deployment::version`]) only what can change in place does.
+    ///
+    /// It may take other [tensors](Deployment::tensors) by protocol V2: a request is checked against the version that answers it. One that does not say
+    /// what it takes takes what the version before does.
     ///
     /// # Errors
     /// [`ServeError::RolledBack`] if replicas of the new version failed more than `max_constructor_retry_count` times: then the old version
@@ -217,18 +224,23 @@ impl Server {
         Ok(())
     }
 
-    /// Takes no new connection, finishes the requests under way, ends the replicas and joins every thread.
+    /// Takes no new connection, finishes the requests under way, ends the replicas and joins every thread. What has not ended within
+    /// `http.graceful_shutdown_timeout_s` is given up and logged; a replica that is known to hang is not waited for at all.
     pub fn shutdown(mut self) {
         self.stop();
     }
 
+    /// All that takes time has until then, and together: requests under way, replicas, threads.
     fn stop(&mut self) {
+        let end = Instant::now() + self.http.grace();
         self.phase.send_replace(Phase::Draining);
-        if let Some(mut threads) = self.threads.take() {
-            threads.join();
+        if let Some(threads) = self.threads.take() {
+            threads.join(end + LAST);
         }
-        self.deployments.close();
-        self.runtime = None;
+        self.deployments.close(end.max(Instant::now() + LAST));
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_within(end.saturating_duration_since(Instant::now()).max(LAST));
+        }
     }
 
     /// Why the server should get no traffic, for the readiness page.

@@ -2,6 +2,7 @@
 
 use air_tune::log::LogConfig;
 use air_tune::schedule::AshaConfig;
+use air_tune::search::SearchConfig;
 use air_tune::space::{Space, uniform};
 use air_tune::{ResultGrid, RunConfig, TuneConfig, Tuner};
 use divan::Bencher;
@@ -28,7 +29,7 @@ fn fit(run: RunConfig, tune: TuneConfig, reports: u32) -> ResultGrid {
 }
 
 fn trivial() -> TuneConfig {
-    TuneConfig { num_samples: 1000, ..TuneConfig::default() }
+    TuneConfig { num_samples: 1000, search: SearchConfig::Variants, ..TuneConfig::default() }
 }
 
 fn stored(bencher: Bencher, log: LogConfig, tune: TuneConfig, reports: u32) {

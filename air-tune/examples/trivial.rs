@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use air_tune::search::SearchConfig;
 use air_tune::space::{Space, uniform};
 use air_tune::{RunConfig, TuneConfig, Tuner};
 
@@ -19,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let _ = trial.report(&[("loss", config.f64("x")?)])?;
         Ok(())
     })
-    .tune_config(TuneConfig { num_samples, ..TuneConfig::default() })
+    .tune_config(TuneConfig { num_samples, search: SearchConfig::Variants, ..TuneConfig::default() })
     .run_config(RunConfig { dir: Some(folder.path().join("trivial")), ..RunConfig::default() })
     .quiet();
 

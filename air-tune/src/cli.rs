@@ -16,7 +16,7 @@ use crate::error::TuneError;
 use crate::log::{Callback, Event};
 use crate::result::{ResultGrid, TrialResult};
 use crate::schedule::{AshaConfig, SchedulerConfig};
-use crate::search::Mode;
+use crate::search::{CmaConfig, GpConfig, Mode, SearchConfig, TpeConfig};
 use crate::space::{Domain, Space, parse_param};
 use crate::trial::Trainable;
 use crate::tuner::{FailureConfig, RunConfig, TuneConfig, Tuner};
@@ -64,6 +64,9 @@ struct RunArgs {
     /// How many trials; with grids, how often their combinations are gone through [default: 10, or 1 if all parameters are grids]
     #[arg(long, value_name = "N")]
     trials: Option<u64>,
+    /// Who proposes parameters
+    #[arg(long, value_enum, default_value = "auto")]
+    search: SearchArg,
     /// Which trials are stopped early
     #[arg(long, value_enum, default_value = "fifo")]
     scheduler: SchedulerArg,
@@ -124,6 +127,20 @@ struct ResumeArgs {
 enum ModeArg {
     Min,
     Max,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SearchArg {
+    /// Grids are gone through; without one, tpe
+    Auto,
+    /// Grids, and the rest at random
+    Random,
+    /// Tree-structured Parzen estimator: learns where good trials are
+    Tpe,
+    /// CMA-ES with restarts: for many numbers and hundreds of trials
+    Cma,
+    /// Gaussian process: for few and dear trials
+    Gp,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -196,6 +213,13 @@ fn search(args: RunArgs) -> Result<(), CliError> {
         },
         num_samples: args.trials.unwrap_or(if all_listed { 1 } else { 10 }),
         max_concurrent_trials: args.max_concurrent,
+        search: match args.search {
+            SearchArg::Auto => SearchConfig::Auto,
+            SearchArg::Random => SearchConfig::Variants,
+            SearchArg::Tpe => TpeConfig::default().into(),
+            SearchArg::Cma => CmaConfig::default().into(),
+            SearchArg::Gp => GpConfig::default().into(),
+        },
         scheduler: match args.scheduler {
             SchedulerArg::Fifo => SchedulerConfig::Fifo,
             SchedulerArg::Asha => asha.into(),

@@ -21,7 +21,7 @@
 //!
 //! # Map
 //! - [`space`]: what to search: domains, nested and conditional parameters, their text form.
-//! - [`search`]: searchers propose configurations; [`schedule`]: schedulers stop the hopeless early. Both are pure traits, and [`testing`]
+//! - [`search`]: searchers propose configurations (grid, random, TPE, CMA-ES, Gaussian process); [`schedule`]: schedulers stop the hopeless early. Both are pure traits, and [`testing`]
 //!   holds the suites that every implementation passes.
 //! - [`Tuner`] with [`TuneConfig`] and [`RunConfig`] runs an experiment; [`Trial`] is what the code in a trial sees; [`ResultGrid`] is what
 //!   comes out.
@@ -30,8 +30,8 @@
 //!
 //! # Invariants
 //! 1. What a callback is told has been committed: a trial shown as finished is never lost nor run again, whenever the process dies.
-//! 2. One seed, one search: configurations depend on the seed, the trial's number and the parameter's path only. An interrupted experiment
-//!    goes on with the configurations it would have had.
+//! 2. One seed, one search: configurations depend on the seed, the trial's number, the parameter's path and, with searchers that learn, on what had
+//!    ended by then, in which order. An interrupted experiment goes on with the configurations it would have had.
 //! 3. Searchers, schedulers and the controller have no clock, thread, I/O or hidden randomness; a resumption replays them.
 //! 4. A trial that errs, panics or is killed is recorded with its cause; its slot goes on.
 //! 5. Memory per trial is bounded: configuration, last report, outcome. Reports are in the store, not in memory.

@@ -14,7 +14,7 @@ use crate::error::{Result, TuneError};
 use crate::log::{Callback, LogConfig, Progress, csv};
 use crate::result::ResultGrid;
 use crate::schedule::{Scheduler, SchedulerConfig};
-use crate::search::{BasicVariants, Mode, Searcher};
+use crate::search::{Mode, SearchConfig, Searcher};
 use crate::slots::{self, Slot};
 use crate::space::Space;
 use crate::storage::writer::{Sink, Writer};
@@ -37,6 +37,8 @@ pub struct TuneConfig {
     pub num_samples: u64,
     /// Most trials at once; the number of CPUs if not given.
     pub max_concurrent_trials: Option<usize>,
+    /// Who proposes configurations.
+    pub search: SearchConfig,
     /// Which trials are stopped early.
     pub scheduler: SchedulerConfig,
     /// All randomness of the search follows from it.
@@ -52,6 +54,7 @@ impl Default for TuneConfig {
             mode: Mode::Min,
             num_samples: 1,
             max_concurrent_trials: None,
+            search: SearchConfig::Auto,
             scheduler: SchedulerConfig::Fifo,
             seed: 0,
             time_budget: None,
@@ -77,6 +80,7 @@ impl TuneConfig {
                 format!("must be between 1 and {MAX_CONCURRENT}"),
             ));
         }
+        self.search.validate()?;
         self.scheduler.build(self.mode).map(|_| ())
     }
 }
@@ -191,7 +195,7 @@ impl Tuner {
         self
     }
 
-    /// Searches with `searcher` in place of grid and random search.
+    /// Searches with `searcher` in place of [`TuneConfig::search`].
     pub fn searcher(mut self, searcher: impl Searcher + 'static) -> Self {
         self.searcher = Some(Box::new(searcher));
         self
@@ -241,7 +245,7 @@ impl Tuner {
         let searcher = match self.searcher.take() {
             Some(searcher) => searcher,
             None => {
-                Box::new(BasicVariants::new(&self.meta.space, tune.num_samples, seed.child("search", 0))?)
+                tune.search.build(&self.meta.space, tune.mode, tune.num_samples, seed.child("search", 0))?
             }
         };
         let scheduler = match self.scheduler.take() {

@@ -70,6 +70,8 @@ struct Sequence {
 }
 
 const STEP: Duration = Duration::from_millis(1);
+/// Between the first requests of two clients.
+const APART: Duration = Duration::from_micros(3_300);
 
 impl Generate for Device {
     type In = u64;
@@ -123,6 +125,7 @@ struct Client {
 struct Seen {
     first: Vec<u64>,
     begin: Vec<u64>,
+    first_arrival: Vec<u64>,
     arrival: Vec<u64>,
     reads: u64,
 }
@@ -159,6 +162,7 @@ impl Client {
             if item.n == 0 {
                 seen.first.push(at - self.asked);
                 seen.begin.push(item.begun.saturating_sub(self.asked));
+                seen.first_arrival.push(at.saturating_sub(item.sent));
             }
             self.expected += 1;
             seen.arrival.push(at.saturating_sub(item.sent));
@@ -178,24 +182,29 @@ fn drive(
     let mut poll = Poll::new()?;
     let mut open = HashMap::new();
     let mut seen = Seen::default();
-    let (cpu, start) = (cpu_of(pid), Instant::now());
     for token in 0..clients {
         let stream = TcpStream::connect(addr)?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(token), Interest::READABLE)?;
-        let mut client = Client { stream, asked: 0, expected: 0, streams, unread: Vec::new() };
-        client.ask(items)?;
-        open.insert(Token(token), client);
-        // So that they do not all begin with one step.
-        std::thread::sleep(Duration::from_micros(3_300));
+        open.insert(Token(token), Client { stream, asked: 0, expected: 0, streams, unread: Vec::new() });
     }
+    let (before, own, start) = (Cost::of(pid), Cost::of(Some(std::process::id())), Instant::now());
+    let mut begun = 0;
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 64 << 10];
     while !open.is_empty() {
-        poll.poll(&mut events, Some(Duration::from_secs(10)))?;
-        if events.is_empty() {
+        // One after the other, so that they do not all begin with one step; those that have begun are read meanwhile.
+        while begun < clients && start.elapsed() >= APART * begun as u32 {
+            if let Some(client) = open.get_mut(&Token(begun)) {
+                client.ask(items)?;
+            }
+            begun += 1;
+        }
+        let limit = if begun < clients { APART } else { Duration::from_secs(10) };
+        poll.poll(&mut events, Some(limit))?;
+        if events.is_empty() && begun == clients {
             return Err("nothing came for 10 seconds".into());
         }
         for event in &events {
@@ -233,9 +242,13 @@ fn drive(
     println!("{:.2} items a read", total as f64 / seen.reads as f64);
     show("request to first item", &mut seen.first);
     show("request to its begin", &mut seen.begin);
+    show("first item sent to arrived", &mut seen.first_arrival);
     show("item sent to arrived", &mut seen.arrival);
-    if let (Some(before), Some(after)) = (cpu, cpu_of(pid)) {
-        println!("server CPU: {:.2} us an item", (after - before) * 1e6 / total as f64);
+    if let Some(spent) = before.and_then(|before| Some(Cost::of(pid)?.since(before))) {
+        println!("server: {}", spent.shown(total));
+    }
+    if let Some(spent) = own.and_then(|own| Some(Cost::of(Some(std::process::id()))?.since(own))) {
+        println!("clients: {}", spent.shown(total));
     }
     Ok(())
 }
@@ -252,12 +265,35 @@ fn show(what: &str, nanos: &mut [u64]) {
     );
 }
 
-/// Seconds of CPU that a process has had.
-fn cpu_of(pid: Option<u32>) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid?)).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    Some(ticks / 100.0)
+/// What a process has had of the cores, and how long its threads were ready to run and had none: with clients and server on the same cores, that is
+/// part of every delay.
+#[derive(Clone, Copy)]
+struct Cost {
+    ran: u64,
+    waited: u64,
+}
+
+impl Cost {
+    /// Of all threads that there are now.
+    fn of(pid: Option<u32>) -> Option<Self> {
+        let mut cost = Cost { ran: 0, waited: 0 };
+        for thread in std::fs::read_dir(format!("/proc/{}/task", pid?)).ok()? {
+            let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            let mut fields = text.split_whitespace().map_while(|field| field.parse::<u64>().ok());
+            cost.ran += fields.next()?;
+            cost.waited += fields.next()?;
+        }
+        Some(cost)
+    }
+
+    fn since(self, before: Self) -> Self {
+        Cost { ran: self.ran.saturating_sub(before.ran), waited: self.waited.saturating_sub(before.waited) }
+    }
+
+    fn shown(self, items: usize) -> String {
+        let each = |nanos: u64| nanos as f64 / 1e3 / items as f64;
+        format!("{:.2} us of CPU an item, {:.2} us waiting for a core", each(self.ran), each(self.waited))
+    }
 }
 
 fn main() -> Result<(), BoxError> {

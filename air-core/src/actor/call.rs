@@ -346,7 +346,7 @@ impl<W: Takes<M, How>, M: Message, How: 'static> Run<W> for Call<M, How> {
     }
 
     fn undelivered(&self, reason: Reason) -> bool {
-        self.letter.undelivered(reason)
+        self.letter.undelivered(reason) || !M::MATTERS
     }
 
     fn message_type(&self) -> &'static str {

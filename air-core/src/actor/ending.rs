@@ -45,6 +45,12 @@ impl<W: Worker> Mailbox<W> {
         self.shared.kill();
     }
 
+    /// [`kill`](Self::kill)s a worker that is known not to return: if a handler is running, its thread is left behind now and not after a
+    /// limit, so that nothing waits for it. Where it returns after all the thread ends.
+    pub fn abandon(&self) {
+        self.shared.abandon();
+    }
+
     /// Waits until there will be no further life, and says why.
     pub async fn wait_ended(&self) -> Exit {
         self.shared.gone().await

@@ -237,16 +237,23 @@ impl Member {
         }
     }
 
-    /// Leaves the present life behind with its thread; supervisors, who run no user code, pass it on to theirs.
-    pub(super) fn abandon(&mut self, limit: Duration, core: &Core) -> Option<Exit> {
+    /// Passes it on to those under a supervisor that they are to be left behind; supervisors run no user code. Says whether it is one.
+    pub(super) fn abandon_all(&self, limit: Duration) -> bool {
         match &self.kind {
             Kind::Supervisor(supervisor, _) => {
                 supervisor.do_send(Order::AbandonAll(limit));
-                None
+                true
             }
+            Kind::Worker(_) => false,
+        }
+    }
+
+    /// Leaves a worker's present life behind with its thread.
+    pub(super) fn abandon(&mut self, exit: &Exit, core: &Core) {
+        match &self.kind {
+            Kind::Supervisor(..) => {}
             Kind::Worker(worker) => {
-                let exit = Exit::Stalled { limit };
-                worker.abandon(&exit);
+                worker.abandon(exit);
                 if let Some(place) = self.place.take() {
                     place.abandon();
                 }
@@ -258,7 +265,6 @@ impl Member {
                     devices: self.lease.as_ref().map_or_else(Vec::new, Share::devices),
                 };
                 core.left_behind(left, self.stay.clone());
-                Some(exit)
             }
         }
     }

@@ -9,6 +9,10 @@ use crate::BoxError;
 pub trait Message: Send + 'static {
     /// What the worker answers.
     type Reply: Send + 'static;
+
+    /// Whether it is worth a word that one was told to a worker that ended before it was handled: then it is a dead letter, in the log and in the
+    /// counts. False for a mere hint, which is nothing to a worker that is gone.
+    const MATTERS: bool = true;
 }
 
 /// State owned by one thread and reached only through its mailbox.

@@ -39,6 +39,8 @@ pub(super) enum Order {
     },
     /// The worker of this number was killed.
     Kill(u64),
+    /// The same, and its thread is not to be waited for.
+    Abandon(u64),
     /// Stop everyone; [`Order::Revive`] starts them again.
     Halt,
     Revive,

@@ -168,10 +168,19 @@ impl<W: Worker> Shared<W> {
 
     /// Ends the worker for good without waiting for it. Its supervisor waits for the thread, and leaves it behind if it must.
     pub(super) fn kill(&self) {
+        self.end_now(Order::Kill(self.number));
+    }
+
+    /// The same, and its supervisor does not wait for the thread either.
+    pub(super) fn abandon(&self) {
+        self.end_now(Order::Abandon(self.number));
+    }
+
+    fn end_now(&self, order: Order) {
         self.close(&Exit::Killed);
         self.abort_current(&Exit::Killed);
         if let Some(supervisor) = self.supervisor.upgrade() {
-            supervisor.do_send(Order::Kill(self.number));
+            supervisor.do_send(order);
         }
     }
 

@@ -85,12 +85,14 @@ impl SupervisorActor {
         self.decide(child, &Exit::Normal, false, ctx);
     }
 
-    /// A worker was killed: its mailbox is closed already, and its life ends when it sees that.
-    fn killed(&mut self, number: u64, ctx: &mut Context<Self>) {
+    /// A worker was killed: its mailbox is closed already, and its life ends when it sees that; or is left behind, if it is known that it will not.
+    fn killed(&mut self, number: u64, returns: bool, ctx: &mut Context<Self>) {
         let is_it = |(_, member): &(&ChildId, &mut Member)| member.is_number(number);
         let Some((&child, member)) = self.members.iter_mut().find(is_it) else { return };
-        if member.is_running() {
-            return member.overdue_after(self.spec.stop_limit, ctx.address(), &self.core);
+        match (member.is_running(), returns) {
+            (true, true) => return member.overdue_after(self.spec.stop_limit, ctx.address(), &self.core),
+            (true, false) => return self.abandon(child, Exit::Killed, ctx),
+            _ => {}
         }
         member.call_off();
         if matches!(self.phase, Phase::Live) {
@@ -259,18 +261,25 @@ impl SupervisorActor {
     }
 
     /// Leaves a life behind with its thread.
-    fn abandon(&mut self, child: ChildId, limit: Duration, ctx: &mut Context<Self>) {
+    fn abandon(&mut self, child: ChildId, exit: Exit, ctx: &mut Context<Self>) {
         let Some(member) = self.members.get_mut(&child) else { return };
-        let Some(exit) = member.abandon(limit, &self.core) else { return };
+        member.abandon(&exit, &self.core);
         tracing::error!(worker = %member.name(), "worker has not returned and is left behind with its thread");
         self.core.abandoned();
         self.core.note(&member.name(), EventKind::Abandoned { generation: member.generation() });
         self.ended(child, exit, ctx);
     }
 
+    /// A life has not returned within the limit.
+    fn overdue(&mut self, child: ChildId, limit: Duration, ctx: &mut Context<Self>) {
+        if !self.members.get(&child).is_none_or(|member| member.abandon_all(limit)) {
+            self.abandon(child, Exit::Stalled { limit }, ctx);
+        }
+    }
+
     fn abandon_all(&mut self, limit: Duration, ctx: &mut Context<Self>) {
         for child in self.running() {
-            self.abandon(child, limit, ctx);
+            self.overdue(child, limit, ctx);
         }
     }
 
@@ -310,7 +319,7 @@ impl Handler<Order> for SupervisorActor {
             }
             Order::Overdue { child, generation, limit } => {
                 if self.is_present(child, generation) {
-                    self.abandon(child, limit, ctx);
+                    self.overdue(child, limit, ctx);
                 }
             }
             Order::StartDue { child, ticket } => {
@@ -319,7 +328,8 @@ impl Handler<Order> for SupervisorActor {
                     self.start(child, ctx);
                 }
             }
-            Order::Kill(number) => self.killed(number, ctx),
+            Order::Kill(number) => self.killed(number, true, ctx),
+            Order::Abandon(number) => self.killed(number, false, ctx),
             Order::Halt => {
                 if matches!(self.phase, Phase::Live) {
                     self.cause = None;

@@ -96,6 +96,11 @@ impl System {
     pub(crate) fn handle(&self) -> &SystemHandle {
         &self.handle
     }
+
+    /// Changes how long workers may take to end.
+    pub(crate) fn set_grace(&mut self, grace: Duration) {
+        self.grace = grace;
+    }
 }
 
 impl Drop for System {

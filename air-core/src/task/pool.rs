@@ -116,6 +116,11 @@ impl Pool {
         &self.shared
     }
 
+    /// Changes how long tasks may take to end.
+    pub(crate) fn set_grace(&mut self, grace: Duration) {
+        self.grace = grace;
+    }
+
     /// Lets no task begin from now on; those that have not are ended.
     pub(crate) fn close(&self) {
         let shared = &self.shared;

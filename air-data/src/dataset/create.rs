@@ -81,7 +81,7 @@ impl Session {
     }
 
     fn in_memory(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Dataset> {
-        let memory = Memory::new(schema, batches, self.parallelism());
+        let memory = Memory::new(schema, batches, self.parallelism(), self.budget());
         Ok(Dataset::new(self.clone(), scan(Arc::new(SourceTable(Arc::new(memory))))?))
     }
 

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 
 use super::Dataset;
 use crate::error::Result;
-use crate::exchange::batch_bytes;
+use crate::memory::batch_bytes;
 use crate::source::{Documents, FileList, Files, Materialized, SkippedFile};
 
 impl Dataset {

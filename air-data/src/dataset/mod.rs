@@ -4,18 +4,20 @@ mod batches;
 mod columns;
 mod combine;
 mod create;
+mod cutter;
 mod group;
 mod inspect;
 mod join;
 mod order;
+mod pooled;
 mod run;
 mod split;
 mod summary;
 mod transform;
 mod write;
 
-pub use batches::Batches;
-pub(crate) use batches::Cutter;
+pub use batches::{BatchOptions, Batches, LocalShuffle};
+pub(crate) use cutter::Cutter;
 pub use group::GroupBy;
 pub use join::{IntoJoinKey, Join, JoinKind};
 pub use summary::{ColumnSummary, Summary};
@@ -26,6 +28,7 @@ use datafusion::logical_expr::LogicalPlan;
 
 use crate::error::{DataError, Result};
 use crate::session::Session;
+use crate::stats::LastRun;
 
 /// A lazy table: the description of how its rows come about.
 ///
@@ -37,6 +40,7 @@ use crate::session::Session;
 pub struct Dataset {
     session: Session,
     plan: std::result::Result<LogicalPlan, Arc<DataError>>,
+    last_run: LastRun,
 }
 
 impl std::fmt::Debug for Dataset {
@@ -66,12 +70,12 @@ impl std::fmt::Display for Dataset {
 
 impl Dataset {
     pub(crate) fn new(session: Session, plan: LogicalPlan) -> Self {
-        Self { session, plan: Ok(plan) }
+        Self { session, plan: Ok(plan), last_run: LastRun::default() }
     }
 
     /// What is left of it after a mistake.
     pub(crate) fn failed(&self, error: DataError) -> Self {
-        Self { session: self.session.clone(), plan: Err(error.shared()) }
+        self.then(|_| Err(error))
     }
 
     /// The engine that it runs on.
@@ -90,6 +94,12 @@ impl Dataset {
     /// A dataset with one more step on top.
     fn then(&self, step: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>) -> Self {
         let plan = self.logical_plan().cloned().and_then(step);
-        Self { session: self.session.clone(), plan: plan.map_err(DataError::shared) }
+        let plan = plan.map_err(DataError::shared);
+        Self { session: self.session.clone(), plan, last_run: LastRun::default() }
+    }
+
+    /// [`then`](Self::then), for a step that only this dataset's own verb takes: its run is this dataset's.
+    fn within(&self, step: impl FnOnce(LogicalPlan) -> Result<LogicalPlan>) -> Self {
+        Self { last_run: self.last_run.clone(), ..self.then(step) }
     }
 }

@@ -14,10 +14,12 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 
 use super::Dataset;
-use super::batches::{Batches, Cutter};
+use super::batches::{BatchOptions, Batches};
 use crate::error::{DataError, Place, Result};
-use crate::exchange::{Incoming, Room, ordered};
+use crate::exchange::{Room, ordered};
+use crate::plan::{check_pools, number_stages};
 use crate::rows::{Reader, Row};
+use crate::stats::{RunGuard, Stats, recorded};
 
 impl Dataset {
     /// The columns, with their types. It runs nothing.
@@ -33,7 +35,8 @@ impl Dataset {
     /// # Errors
     /// Whatever goes wrong in running the dataset; [`DataError::Row`] for rows that are no `T`.
     pub fn take<T: DeserializeOwned>(&self, rows: usize) -> Result<Vec<T>> {
-        values("take", &self.limit(rows).collect()?)
+        let first = Self { last_run: self.last_run.clone(), ..self.limit(rows) };
+        values("take", &first.collect()?)
     }
 
     /// All rows, as values of `T`.
@@ -90,7 +93,7 @@ impl Dataset {
     }
 
     async fn count_rows(&self) -> Result<u64> {
-        let counted = self.then(|plan| {
+        let counted = self.within(|plan| {
             let none: [datafusion::logical_expr::Expr; 0] = [];
             Ok(LogicalPlanBuilder::from(plan).aggregate(none, [count_all()])?.build()?)
         });
@@ -125,24 +128,24 @@ impl Dataset {
     /// The rows in batches of `rows` rows, the last one smaller where the number does not divide.
     ///
     /// # Errors
-    /// [`DataError::Config`] for batches of no rows; the first mistake made in describing the dataset. What goes wrong later
-    /// comes out of the iterator, once, as its last item.
+    /// As [`Dataset::batches_with`].
     pub fn batches(&self, rows: usize) -> Result<Batches> {
-        if rows == 0 {
-            return Err(DataError::Config {
-                field: "rows",
-                reason: "a batch has at least one row".to_owned(),
-            });
-        }
-        let this = self.clone();
-        let bytes = self.session.config().prefetch_bytes;
+        self.batches_with(BatchOptions::new(rows))
+    }
+
+    /// The rows in batches, made ahead on the session's threads: without the last one where it is smaller, mixed within windows, or
+    /// with a prefetch of its own.
+    ///
+    /// # Errors
+    /// [`DataError::Config`] for an option out of range; the first mistake made in describing the dataset. What goes wrong later
+    /// comes out of the iterator, once, as its last item.
+    pub fn batches_with(&self, options: BatchOptions) -> Result<Batches> {
+        options.validate()?;
         let schema = self.schema()?;
-        let incoming = self.session.block_on(async move {
-            let (plan, context) = this.physical().await?;
-            let stream = ordered(plan, context, this.room()).map(|item| item.map(|(_, batch)| batch));
-            Ok(Incoming::spawn(stream.boxed(), bytes, this.session.clone()))
-        })?;
-        Ok(Batches { incoming, cutter: Cutter::new(schema, rows), done: false })
+        let this = self.clone();
+        let stream = self.session.block_on(async move { this.stream().await })?;
+        let bytes = options.prefetch_bytes.unwrap_or(self.session.config().prefetch_bytes);
+        Batches::shaped(&self.session, stream.boxed(), schema, &options, bytes)
     }
 
     /// The plan: as described, as optimized, and as it runs.
@@ -165,6 +168,12 @@ impl Dataset {
         })
     }
 
+    /// What the last run of this dataset did, or has done so far: rows, bytes, time and queues of each operator, the memory budget, and
+    /// the batches that worker pools left out. `None` before any verb has run it. Clones share it; what is derived from it has its own.
+    pub fn stats(&self) -> Option<Stats> {
+        self.last_run.stats()
+    }
+
     /// How many blocks the dataset has when it runs.
     ///
     /// # Errors
@@ -182,6 +191,8 @@ impl Dataset {
         let plan: &LogicalPlan = self.logical_plan()?;
         let state = self.session.context().state();
         let physical = state.create_physical_plan(plan).await?;
+        number_stages(&physical);
+        check_pools(&physical, &state)?;
         Ok((physical, state.task_ctx()))
     }
 
@@ -191,16 +202,24 @@ impl Dataset {
             window: self.session.parallelism() + 1,
             bytes: self.session.config().prefetch_bytes,
             cautious: false,
+            stage: 1,
         }
     }
 
-    /// All batches in order. It must be polled on the session's threads.
+    /// All batches in order, as a recorded run. It must be polled on the session's threads.
     pub(crate) async fn stream(
         &self,
     ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + 'static + use<>> {
         let (plan, context) = self.physical().await?;
-        Ok(ordered(plan, context, self.room())
-            .map(|item| item.map(|(_, batch)| batch).map_err(DataError::from)))
+        let run = self.last_run.begin(&self.session, &plan);
+        let stream = ordered(plan, context, self.room(), Some(run.watch()))
+            .map(|item| item.map(|(_, batch)| batch).map_err(DataError::from));
+        Ok(recorded(stream.boxed(), run))
+    }
+
+    /// Begins the record of a run that does not go through [`stream`](Self::stream).
+    pub(crate) fn begin_run(&self, plan: &Arc<dyn ExecutionPlan>) -> RunGuard {
+        self.last_run.begin(&self.session, plan)
     }
 }
 

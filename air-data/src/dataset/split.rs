@@ -93,6 +93,6 @@ impl Dataset {
             Ok(run) => scan(Arc::new(Materialized { run: run.clone(), share })),
             Err(_) => self.logical_plan().cloned(),
         };
-        Self { session: self.session.clone(), plan: plan.map_err(DataError::shared) }
+        self.then(|_| plan)
     }
 }

@@ -7,7 +7,6 @@ use url::Url;
 
 use super::Dataset;
 use crate::error::{DataError, Result};
-use crate::progress::Progress;
 use crate::sink::{Target, WriteOptions, write};
 use crate::source::{CsvOptions, FileFormat};
 
@@ -96,9 +95,9 @@ impl Dataset {
         if single && plan.output_partitioning().partition_count() > 1 {
             plan = crate::plan::merge(plan, self.room());
         }
-        let progress = Progress::new("writing", self.session.config().progress);
-        let written = write(plan, context, target, format, options, progress.clone()).await;
-        progress.done();
+        let mut run = self.begin_run(&plan);
+        let written = write(plan, context, target, format, options, run.progress().clone()).await;
+        run.ended(written.as_ref().err());
         written
     }
 }

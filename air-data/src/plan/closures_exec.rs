@@ -12,7 +12,9 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -22,7 +24,9 @@ use futures::{Stream, StreamExt};
 use super::closures::chain;
 use super::op::{Block, FailureKind, Op, OpFailure, conform};
 use super::properties;
+use super::tally::BYTES;
 use crate::error::{DataError, Place};
+use crate::memory::batch_bytes;
 use crate::session::{AbortOnDrop, panic_message};
 
 /// Runs a chain of user functions over each partition, in order, several batches at once.
@@ -120,7 +124,8 @@ impl ExecutionPlan for ClosuresExec {
             file: single_file(&self.input, partition),
         });
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let stream = run(input, chain, width, metrics);
+        let bytes = MetricBuilder::new(&self.metrics).counter(BYTES, partition);
+        let stream = run(input, chain, width, metrics, bytes);
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
     }
 
@@ -135,6 +140,7 @@ fn run(
     chain: Arc<Chain>,
     width: usize,
     metrics: BaselineMetrics,
+    bytes: Count,
 ) -> impl Stream<Item = Result<RecordBatch>> {
     let mut seen = 0_u64;
     let elapsed = metrics.elapsed_compute().clone();
@@ -164,6 +170,7 @@ fn run(
         .filter(move |batch| {
             if let Ok(batch) = batch {
                 metrics.record_output(batch.num_rows());
+                bytes.add(batch_bytes(batch));
             }
             // A filter that keeps nothing makes empty batches, which help nobody downstream.
             futures::future::ready(batch.as_ref().map_or(true, |batch| batch.num_rows() > 0))
@@ -227,7 +234,7 @@ fn describe(failure: OpFailure, op: &str, place: impl Fn(Option<usize>) -> Place
 }
 
 /// The file that a partition reads, when it reads exactly one from its beginning.
-fn single_file(plan: &Arc<dyn ExecutionPlan>, partition: usize) -> Option<String> {
+pub(super) fn single_file(plan: &Arc<dyn ExecutionPlan>, partition: usize) -> Option<String> {
     let scan = plan.downcast_ref::<DataSourceExec>()?;
     let config = scan.data_source().downcast_ref::<FileScanConfig>()?;
     match config.file_groups.get(partition)?.files() {

@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use super::conform;
 use super::node::Operator;
 use crate::error::{DataError, Place};
-use crate::exchange::batch_bytes;
+use crate::memory::batch_bytes;
 use crate::session::{AbortOnDrop, panic_message};
 
 /// What the user gives to be done with a group.

@@ -12,6 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
@@ -19,6 +20,7 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 
 use super::properties;
+use super::tally::Tally;
 use crate::exchange::{Room, ordered};
 
 /// All partitions of its input as one, partition after partition.
@@ -27,13 +29,14 @@ pub(crate) struct OrderedMergeExec {
     input: Arc<dyn ExecutionPlan>,
     fetch: Option<usize>,
     room: Room,
+    pub(crate) tally: Tally,
     properties: Arc<PlanProperties>,
 }
 
 impl OrderedMergeExec {
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>, fetch: Option<usize>, room: Room) -> Self {
         let properties = properties(input.schema(), 1);
-        Self { input, fetch, room, properties }
+        Self { input, fetch, room, tally: Tally::default(), properties }
     }
 }
 
@@ -95,8 +98,11 @@ impl ExecutionPlan for OrderedMergeExec {
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let room = Room { cautious: self.fetch.is_some(), ..self.room };
-        let merged = ordered(self.input.clone(), context, room).map(|item| item.map(|(_, batch)| batch));
+        let stage = self.tally.stage();
+        let room = Room { cautious: self.fetch.is_some(), stage, ..self.room };
+        let watch = Some(self.tally.watch.clone());
+        let merged =
+            ordered(self.input.clone(), context, room, watch).map(|item| item.map(|(_, batch)| batch));
         let mut left = self.fetch.unwrap_or(usize::MAX);
         // The scan ends as soon as nothing is left to take, which drops, and so stops, the partitions under way.
         let limited = merged.scan((), move |(), item| {
@@ -109,7 +115,12 @@ impl ExecutionPlan for OrderedMergeExec {
                 batch
             })))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), limited)))
+        let counted = self.tally.count(limited);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.tally.metrics())
     }
 }
 
@@ -130,7 +141,7 @@ impl PhysicalOptimizerRule for OrderedMerges {
             if input.output_partitioning().partition_count() == 1 && fetch.is_none() {
                 return Ok(Transformed::yes(input));
             }
-            let room = Room { window: self.window, bytes: self.bytes, cautious: false };
+            let room = Room { window: self.window, bytes: self.bytes, cautious: false, stage: 2 };
             Ok(Transformed::yes(Arc::new(OrderedMergeExec::new(input, fetch, room)) as _))
         })
         .data()

@@ -1,7 +1,8 @@
 //! How a dataset becomes a running plan: our operators as nodes of DataFusion's plan.
 //!
 //! User functions are [`Closures`] (logical) and `ClosuresExec` (physical), blocks are dealt anew by [`Repartition`] and
-//! `RepartitionExec`, other operators over whole streams are a [`Node`] each, and wherever DataFusion would merge partitions in any
+//! `RepartitionExec`, other operators over whole streams are a [`Node`] each, worker pools
+//! are [`Pooled`] and [`PooledExec`], and wherever DataFusion would merge partitions in any
 //! order `OrderedMergeExec` keeps their order.
 
 mod block_order;
@@ -16,7 +17,10 @@ mod node;
 mod numbered;
 mod op;
 mod planner;
+mod pooled;
 mod repartition;
+mod stages;
+mod tally;
 mod zip;
 
 pub(crate) use block_order::BlockOrder;
@@ -31,7 +35,10 @@ pub(crate) use node::Node;
 pub(crate) use numbered::{Mixer, Numbered, Numbering};
 pub(crate) use op::{Filter, FlatMap, Map, MapBatches, Op, conform};
 pub(crate) use planner::Planner;
+pub(crate) use pooled::{Pooled, PooledExec, RESTARTS, RETRIES, SKIPPED, WORKERS, Work, check_pools};
 pub(crate) use repartition::Repartition;
+pub(crate) use stages::{number_stages, tally};
+pub(crate) use tally::{BYTES, Tally};
 pub(crate) use zip::Zip;
 
 use std::sync::Arc;

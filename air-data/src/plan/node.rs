@@ -31,7 +31,7 @@ pub(crate) fn rows(
     context: &Arc<TaskContext>,
     room: Room,
 ) -> BoxStream<'static, Result<RecordBatch>> {
-    ordered(input.clone(), context.clone(), room).map(|item| item.map(|(_, batch)| batch)).boxed()
+    ordered(input.clone(), context.clone(), room, None).map(|item| item.map(|(_, batch)| batch)).boxed()
 }
 
 /// An operator over the streams of its inputs.

@@ -13,6 +13,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 use super::closures::Closures;
 use super::closures_exec::ClosuresExec;
 use super::node::{Node, NodeExec};
+use super::pooled::{Pooled, PooledExec};
 use super::repartition::{Repartition, RepartitionExec};
 
 /// DataFusion's planner that knows our nodes too.
@@ -55,6 +56,9 @@ impl ExtensionPlanner for Nodes {
         }
         if let Some(repartition) = node.downcast_ref::<Repartition>() {
             return Ok(Some(Arc::new(RepartitionExec::new(input.clone(), repartition.blocks))));
+        }
+        if let Some(pooled) = node.downcast_ref::<Pooled>() {
+            return Ok(Some(Arc::new(PooledExec::new(input.clone(), pooled.work().clone()))));
         }
         Ok(None)
     }

@@ -9,12 +9,14 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
 use super::properties;
+use super::tally::Tally;
 use crate::blocks::Blocks;
 use crate::error::DataError;
 use crate::exchange::Room;
@@ -69,13 +71,14 @@ pub(crate) struct RepartitionExec {
     input: Arc<dyn ExecutionPlan>,
     blocks: usize,
     collected: Arc<OnceCell<std::result::Result<Arc<Blocks>, Arc<DataError>>>>,
+    pub(crate) tally: Tally,
     properties: Arc<PlanProperties>,
 }
 
 impl RepartitionExec {
     pub(crate) fn new(input: Arc<dyn ExecutionPlan>, blocks: usize) -> Self {
         let properties = properties(input.schema(), blocks);
-        Self { input, blocks, collected: Arc::default(), properties }
+        Self { input, blocks, collected: Arc::default(), tally: Tally::default(), properties }
     }
 }
 
@@ -128,15 +131,17 @@ impl ExecutionPlan for RepartitionExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (input, collected, count) = (self.input.clone(), self.collected.clone(), self.blocks);
+        let (stage, watch) = (self.tally.stage(), self.tally.watch.clone());
         let stream = async move {
             let room = Room {
                 window: context.session_config().target_partitions() + 1,
                 bytes: 64 << 20,
                 cautious: false,
+                stage,
             };
             let blocks = collected
                 .get_or_init(|| async {
-                    Blocks::collect(input, context, room)
+                    Blocks::collect(input, context, room, Some(watch))
                         .await
                         .map(Arc::new)
                         .map_err(|e| DataError::from(e).shared())
@@ -146,7 +151,11 @@ impl ExecutionPlan for RepartitionExec {
             let rows = blocks.part(partition, count);
             Ok::<_, DataFusionError>(blocks.read(rows))
         };
-        let stream = futures::stream::once(stream).try_flatten();
+        let stream = self.tally.count(futures::stream::once(stream).try_flatten());
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.tally.metrics())
     }
 }

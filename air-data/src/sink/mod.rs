@@ -22,9 +22,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
-use crate::progress::Progress;
 use crate::session::AbortOnDrop;
 use crate::source::{CsvOptions, FileFormat};
+use crate::stats::Progress;
 use part::{Part, Written};
 use split::Layout;
 use stage::Stage;

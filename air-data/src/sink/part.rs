@@ -14,8 +14,8 @@ use super::encode::{Encoder, encoder};
 use super::split::Layout;
 use super::{Target, WriteOptions};
 use crate::error::{DataError, Result};
-use crate::progress::Progress;
 use crate::source::FileFormat;
+use crate::stats::Progress;
 
 /// Parts of one file that may be on their way to the store at once.
 const PARTS_AT_ONCE: usize = 4;

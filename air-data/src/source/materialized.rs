@@ -46,9 +46,13 @@ impl Run {
             window: context.session_config().target_partitions() + 1,
             bytes: 64 << 20,
             cautious: false,
+            stage: 2,
         };
         let blocks = self.blocks.get_or_init(|| async {
-            Blocks::collect(plan, context, room).await.map(Arc::new).map_err(|e| DataError::from(e).shared())
+            Blocks::collect(plan, context, room, None)
+                .await
+                .map(Arc::new)
+                .map_err(|e| DataError::from(e).shared())
         });
         blocks.await.clone().map_err(|error| DataError::Shared(error).into())
     }

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::Source;
+use crate::memory::{Budget, Kept};
 
 /// Rows that make it worth a block of their own.
 const BLOCK_ROWS: usize = 1 << 20;
@@ -20,11 +21,19 @@ const BLOCK_ROWS: usize = 1 << 20;
 pub(crate) struct Memory {
     schema: SchemaRef,
     blocks: Vec<Vec<RecordBatch>>,
+    /// The rows lie in memory anyway: queueing them takes none.
+    _lent: Kept,
 }
 
 impl Memory {
     /// The batches must have `schema`. Few rows make one block; many make at most `parallelism`.
-    pub(crate) fn new(schema: SchemaRef, batches: Vec<RecordBatch>, parallelism: usize) -> Self {
+    pub(crate) fn new(
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+        parallelism: usize,
+        budget: &Budget,
+    ) -> Self {
+        let lent = budget.lend(&batches);
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let blocks = rows.div_ceil(BLOCK_ROWS).clamp(1, parallelism.max(1));
         let each = rows.div_ceil(blocks).max(1);
@@ -40,7 +49,7 @@ impl Memory {
                 seen += take;
             }
         }
-        Self { schema, blocks: dealt }
+        Self { schema, blocks: dealt, _lent: lent }
     }
 }
 
@@ -86,10 +95,12 @@ mod tests {
     fn many_rows_are_dealt_into_even_blocks_in_order() {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3_000_000));
         let batch = RecordBatch::try_from_iter([("id", column)]).unwrap();
-        let memory = Memory::new(batch.schema(), vec![batch.slice(0, 10), batch.slice(10, 2_999_990)], 2);
+        let budget = Budget::new(1 << 30);
+        let memory =
+            Memory::new(batch.schema(), vec![batch.slice(0, 10), batch.slice(10, 2_999_990)], 2, &budget);
         assert_eq!(memory.rows(0), Some(1_500_000));
         assert_eq!(memory.rows(1), Some(1_500_000));
-        let small = Memory::new(batch.schema(), vec![batch.slice(0, 10)], 2);
+        let small = Memory::new(batch.schema(), vec![batch.slice(0, 10)], 2, &budget);
         assert_eq!(small.partitions(), 1);
     }
 }

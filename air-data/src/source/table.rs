@@ -14,13 +14,14 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::plan::{properties, row_bytes};
+use crate::plan::{Tally, properties, row_bytes};
 
 /// Anything that can stream blocks of rows.
 pub(crate) trait Source: fmt::Debug + fmt::Display + Send + Sync + 'static {
@@ -65,6 +66,7 @@ pub(crate) struct SourceExec {
     source: Arc<dyn Source>,
     projection: Option<Vec<usize>>,
     limit: Option<usize>,
+    tally: Tally,
     properties: Arc<PlanProperties>,
 }
 
@@ -76,7 +78,7 @@ impl SourceExec {
     ) -> Result<Self> {
         let schema = project_schema(&source.schema(), projection.as_ref())?;
         let properties = properties(schema, source.partitions());
-        Ok(Self { source, projection, limit, properties })
+        Ok(Self { source, projection, limit, tally: Tally::default(), properties })
     }
 
     /// The bytes of all rows, where they are known without reading.
@@ -147,7 +149,12 @@ impl ExecutionPlan for SourceExec {
             });
             futures::future::ready(Some(item))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), batches)))
+        let counted = self.tally.count(batches);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.tally.metrics())
     }
 
     fn statistics_from_inputs(

@@ -1,6 +1,7 @@
 //! The integration tests of air-data, one file an area.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod budget;
 mod cli;
 mod columns;
 mod engine;
@@ -10,12 +11,15 @@ mod groups;
 mod http;
 mod joins;
 mod order;
+mod pools;
 mod preprocess;
 mod quickstart;
+mod random_engine;
 mod random_plans;
 mod random_verbs;
 mod real;
 mod sources;
+mod split;
 mod splits;
 mod tensors;
 

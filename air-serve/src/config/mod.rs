@@ -20,5 +20,7 @@ pub(crate) use registry::LLM;
 pub(crate) use registry::NO_LLM;
 pub use registry::Registry;
 pub(crate) use schema::without_nulls;
-pub use schema::{ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, ServeConfig};
+pub use schema::{
+    ApplicationConfig, DeploymentOverride, Encoding, HttpOptions, LoggingConfig, MirrorConfig, ServeConfig,
+};
 pub(crate) use template::template;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::registry::{ONNX, Registry, Servable, version};
-use super::schema::{ApplicationConfig, DeploymentOverride, Encoding, ServeConfig};
+use super::schema::{ApplicationConfig, DeploymentOverride, Encoding, MirrorConfig, ServeConfig};
 use crate::app::App;
 use crate::ensemble;
 use crate::error::ServeError;
@@ -31,6 +31,7 @@ pub(crate) struct Place {
 pub(crate) struct Planned {
     pub place: Place,
     deployment: Box<dyn Servable>,
+    mirror: Option<MirrorConfig>,
 }
 
 impl fmt::Display for Place {
@@ -52,8 +53,11 @@ impl Plan {
             let timeout = config.http_options.request_timeout_s;
             plan(app, registry, timeout, http.thread_count())
         };
-        let applications: Result<_, _> = config.applications.into_iter().map(build).collect();
-        Ok(Plan { applications: applications?, http, encoding: config.logging_config.encoding, notes })
+        let applications = config.applications.into_iter().map(build).collect::<Result<Vec<_>, _>>()?;
+        for app in &applications {
+            check_mirror(app, &applications)?;
+        }
+        Ok(Plan { applications, http, encoding: config.logging_config.encoding, notes })
     }
 
     pub(crate) fn places(&self) -> Vec<Place> {
@@ -62,7 +66,13 @@ impl Plan {
 
     /// What is to run.
     pub(crate) fn into_app(self) -> App {
-        let serve = |app, planned: Planned| planned.deployment.serve(app, &planned.place.route);
+        let serve = |app, planned: Planned| {
+            let app = planned.deployment.serve(app, &planned.place.route);
+            match planned.mirror {
+                Some(MirrorConfig { to, share, .. }) => app.mirrored(&to, share),
+                None => app,
+            }
+        };
         self.applications.into_iter().fold(App::new().http(self.http), serve)
     }
 }
@@ -113,5 +123,32 @@ fn plan(
         import_path: if app.import_path.is_empty() { "ensemble".into() } else { app.import_path },
         deployment: deployment.name().to_owned(),
     };
-    Ok(Planned { place, deployment })
+    Ok(Planned { place, deployment, mirror: app.mirror })
+}
+
+/// Checks what can be seen of a mirror before anything runs.
+fn check_mirror(app: &Planned, all: &[Planned]) -> Result<(), ServeError> {
+    let Some(MirrorConfig { to, share, .. }) = &app.mirror else { return Ok(()) };
+    let wrong = |what: String| {
+        Err(ServeError::config(format!("application `{}`: its mirror: {what}", app.place.name)))
+    };
+    if !(*share > 0.0 && *share <= 1.0) {
+        return wrong(format!("the share is {share}, it must be above 0 and at most 1"));
+    }
+    if *to == app.place.deployment {
+        return wrong(format!("`{to}` is its own deployment, name another one"));
+    }
+    if let Some(path) = app.deployment.route() {
+        return wrong(format!("requests under {path} cannot be mirrored, those of a route of its own can"));
+    }
+    if all.iter().any(|other| other.place.deployment == *to) {
+        return Ok(());
+    }
+    let others =
+        all.iter().map(|other| &other.place.deployment).filter(|name| **name != app.place.deployment);
+    let others: Vec<_> = others.map(|name| format!("`{name}`")).collect();
+    wrong(match others.as_slice() {
+        [] => format!("there is no deployment `{to}` in the file, and no other one"),
+        _ => format!("there is no deployment `{to}` in the file; there are {}", others.join(", ")),
+    })
 }

@@ -111,6 +111,9 @@ pub struct ApplicationConfig {
     /// A graph of other deployments instead.
     #[serde(default)]
     pub ensemble: Option<Step>,
+    /// Another application that gets a share of its requests too.
+    #[serde(default)]
+    pub mirror: Option<MirrorConfig>,
     /// What it is built with.
     #[serde(default)]
     pub args: Map<String, Value>,
@@ -129,6 +132,22 @@ pub struct ApplicationConfig {
     /// Ray's.
     #[serde(default)]
     pub logging_config: Option<Value>,
+}
+
+/// Shadow traffic: a deployment that gets copies of an application's JSON requests, and whose answers nobody sees.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MirrorConfig {
+    /// The deployment's name, of another application of the file.
+    pub to: String,
+    /// The share of the requests that is copied, above 0 and at most 1 (default 1).
+    #[serde(default = "default_share")]
+    pub share: f64,
+}
+
+fn default_share() -> f64 {
+    1.0
 }
 
 fn default_name() -> String {

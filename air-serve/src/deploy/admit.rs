@@ -39,7 +39,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let size = self.size.as_ref().map_or(1, |size| size(&input).max(1));
         let is_idle = self.inline.load(Ordering::Relaxed) && self.queued.load(Ordering::Relaxed) == 0;
         let input = if is_idle && size <= LARGEST_INLINE {
-            match self.answer_inline(input, limit, priority) {
+            match self.answer_inline(input, limit, priority, terms.fitted) {
                 Ok(submitted) => return Ok(submitted),
                 Err(input) => input,
             }
@@ -50,15 +50,32 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let now = self.now();
         let deadline = now.saturating_add(limit);
         let along = context::along(terms.model.as_ref());
-        let job =
-            Job { input: Some(input), since: now, deadline, size, again: false, priority, along, reply };
+        let mut job = Job {
+            input: Some(input),
+            since: now,
+            foretold: None,
+            deadline,
+            size,
+            again: false,
+            priority,
+            fitted: terms.fitted,
+            along,
+            traced: None,
+            reply,
+        };
         let delay = self.config.delay_of(priority);
         let mut queue = self.queue.lock();
-        if let Some(wait) = self.too_long(&queue, now, limit, delay) {
-            drop(queue);
-            self.metrics.refused();
-            let deployment = Arc::clone(&self.name);
-            return Ok(Submitted::Done(Err(CallError::TooLate { deployment, wait, limit })));
+        if let Some(wait) = self.wait(&queue, now, delay) {
+            // Better told at once.
+            let prudent = wait.saturating_add(queue.pace.reserve(limit));
+            if prudent > limit {
+                drop(queue);
+                self.metrics.refused();
+                let deployment = Arc::clone(&self.name);
+                return Ok(Submitted::Done(Err(CallError::TooLate { deployment, wait: prudent, limit })));
+            }
+            // What may be overtaken is late for other reasons too.
+            job.foretold = Some(wait).filter(|_| delay.is_zero());
         }
         match queue.batcher.push_behind(now, deadline, size, delay, job) {
             Ok(id) => {
@@ -106,20 +123,14 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         Submitted::Waiting { receiver, ticket, patience: Patience { limit, circle } }
     }
 
-    /// How long a request would wait, if that is longer than it may: better told at once.
-    fn too_long(
-        &self,
-        queue: &Queue<I, O>,
-        now: Duration,
-        limit: Duration,
-        delay: Duration,
-    ) -> Option<Duration> {
+    /// How long a request would wait for its answer, if that can be told.
+    fn wait(&self, queue: &Queue<I, O>, now: Duration, delay: Duration) -> Option<Duration> {
         if queue.len() == 0 {
             return None;
         }
         let beside = if self.is_async.load(Ordering::Relaxed) { self.config.max_ongoing_requests } else { 1 };
         let batches = queue.again.len() + queue.batcher.batches_before(now.saturating_add(delay));
-        queue.pace.wait(batches, self.slots.load().len() * beside).filter(|wait| *wait > limit)
+        queue.pace.wait(batches, self.slots.load().len() * beside)
     }
 
     /// Tells async replicas of a request; all of them, if it is one for some rather than for others.

@@ -158,11 +158,6 @@ impl<T> Batcher<T> {
         Some(first.item)
     }
 
-    /// Takes out all that waits.
-    pub(crate) fn take_all(&mut self) -> Vec<T> {
-        self.take(self.waiting.len())
-    }
-
     fn take(&mut self, count: usize) -> Vec<T> {
         let taken: Vec<_> = self.waiting.drain(..count).collect();
         self.total -= taken.iter().map(|waiting| waiting.size).sum::<usize>();

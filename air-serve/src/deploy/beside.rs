@@ -3,8 +3,9 @@
 //! A request is a future on the replica's thread. It ends with its answer, its panic, its deadline, or its caller, whichever comes first, and none
 //! of these is anything to the others.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -49,6 +50,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     /// Pulls and answers until the replica is to end.
     pub(crate) async fn pull_beside(self: &Arc<Self>, slot: &Arc<Slot<I, O>>, start: Start<I, O>) -> End {
         let mut flights = FuturesUnordered::new();
+        let mut numbers = 0u64..;
         let mut end = None;
         loop {
             // Made before the queue is looked at, so that no change is missed in between.
@@ -64,9 +66,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                     continue;
                 }
                 Next::Fly(jobs) => {
-                    for job in jobs {
+                    for (number, job) in numbers.by_ref().zip(jobs) {
                         slot.work().add(1);
-                        flights.push(self.fly(slot, &start, job));
+                        flights.push(self.fly(slot, &start, number, job));
                     }
                     continue;
                 }
@@ -169,33 +171,52 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         (jobs, left.map(|since| since.saturating_add(PATIENCE)))
     }
 
-    /// Sees a request through to its end.
+    /// Sees a request through to its end. Meanwhile it lies where whoever gives up the replica finds it.
     fn fly(
         self: &Arc<Self>,
         slot: &Arc<Slot<I, O>>,
         start: &Start<I, O>,
-        job: Job<I, O>,
+        number: u64,
+        mut job: Job<I, O>,
     ) -> LocalBoxFuture<'static, ()> {
         let (core, slot, start) = (Arc::clone(self), Arc::clone(slot), Arc::clone(start));
+        let Some(input) = job.input.take().filter(|_| !job.reply.is_closed()) else {
+            core.metrics.cancelled();
+            return Box::pin(std::future::ready(()));
+        };
+        let (began, since, deadline) = (core.now(), job.since, job.deadline);
+        core.metrics.waited(began.saturating_sub(since));
+        job.trace(&core.name, &slot.name, 1, began);
+        let caller = Arc::new(Caller {
+            deployment: Arc::clone(&core.name),
+            deadline,
+            priority: job.priority,
+            along: job.along.clone(),
+            trace: job.traced.as_ref().map(|traced| traced.trace().clone()),
+        });
+        if !job.again {
+            job.input = core.spare.as_ref().map(|spare| spare(&input));
+        }
+        // Before it is first looked at: another one may block the thread until then.
+        slot.flying.lock().insert(number, job);
         Box::pin(async move {
-            let Job { input, since, deadline, priority, along, mut reply, .. } = job;
-            let Some(input) = input.filter(|_| !reply.is_closed()) else {
-                return core.metrics.cancelled();
-            };
-            let began = core.now();
-            core.metrics.waited(began.saturating_sub(since));
-            let caller = Arc::new(Caller { deployment: Arc::clone(&core.name), deadline, priority, along });
-            let work = pin!(async move { start(input).await });
-            let work = Polled { core: &core, work: slot.work(), future: OnBehalf::of_flight(caller, work) };
+            let work = Box::pin(async move { start(input).await });
+            let work = OnBehalf::of_flight(caller, work);
+            let work = Polled { core: &core, work: slot.work(), future: Some(work) };
             let ended = {
                 // Looked at first, so that nothing more is done for a caller that has gone.
-                let closed = pin!(reply.closed());
+                let closed = poll_fn(|cx| {
+                    let mut flying = slot.flying.lock();
+                    flying.get_mut(&number).map_or(Poll::Ready(()), |job| job.reply.poll_closed(cx))
+                });
                 let first = tokio::time::timeout(deadline.saturating_sub(began), select(closed, work)).await;
                 first.map(|first| match first {
                     Either::Left(_) => None,
                     Either::Right((outcome, _)) => Some(outcome),
                 })
             };
+            // Otherwise the replica was given up meanwhile.
+            let Some(job) = slot.flying.lock().remove(&number) else { return };
             let took = core.now().saturating_sub(began);
             let answer = match ended {
                 Ok(None) => return core.metrics.cancelled(),
@@ -210,7 +231,10 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 Err(_) => Err(CallError::Timeout { limit: deadline.saturating_sub(since) }),
             };
             core.metrics.executed(1, took);
-            let _ = reply.send(answer);
+            match answer {
+                Ok(answer) => drop(job.reply.send(Ok(answer))),
+                Err(error) => job.fail(&error),
+            }
             let mut queue = core.queue.lock();
             queue.drain.record(core.now(), 1);
             queue.pace.observe(took);
@@ -218,24 +242,45 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 }
 
-/// A model's future, watched while it runs: one that does not return costs the replica its place. A panic is its outcome.
-struct Polled<'a, I, O, F> {
+/// A model's future, watched while it runs and while it is let go of: one that does not return costs the replica its place. A panic is its outcome.
+struct Polled<'a, I: Send + 'static, O: Send + 'static, F> {
     core: &'a Core<I, O>,
     work: &'a Work,
-    future: F,
+    /// Gone when it has ended.
+    future: Option<F>,
+}
+
+impl<I: Send + 'static, O: Send + 'static, F> Polled<'_, I, O, F> {
+    fn watched<T>(&self, run: impl FnOnce() -> T) -> std::thread::Result<T> {
+        self.work.enter(self.core.now());
+        let done = catch_unwind(AssertUnwindSafe(run));
+        self.work.leave();
+        done
+    }
 }
 
 impl<I: Send + 'static, O: Send + 'static, F: Future + Unpin> Future for Polled<'_, I, O, F> {
     type Output = std::thread::Result<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.work.enter(self.core.now());
-        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.future).poll(cx)));
-        self.work.leave();
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
+        let Some(mut future) = self.future.take() else { return Poll::Pending };
+        match self.watched(|| Pin::new(&mut future).poll(cx)) {
+            Ok(Poll::Pending) => {
+                self.future = Some(future);
+                Poll::Pending
+            }
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static, F> Drop for Polled<'_, I, O, F> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take()
+            && let Err(panic) = self.watched(|| drop(future))
+        {
+            tracing::error!(reason = panic_text(&*panic), "a request that was dropped panicked");
         }
     }
 }

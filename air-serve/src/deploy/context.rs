@@ -14,6 +14,7 @@ use air_core::device::Device;
 use axum::http::HeaderValue;
 
 use crate::error::CallError;
+use crate::http::Trace;
 
 /// More deployments that call each other are a recursion without an end.
 const DEEPEST: usize = 32;
@@ -27,6 +28,8 @@ pub(crate) struct Terms {
     pub priority: u8,
     /// Which model of a multiplexed deployment.
     pub model: Option<Arc<str>>,
+    /// The input was made for the signature of the version it is given to, and may be nothing to one with another.
+    pub fitted: bool,
 }
 
 /// What goes along with a request beside its input and its times.
@@ -36,6 +39,8 @@ pub(crate) struct Along {
     pub model: Option<Arc<str>>,
     /// The deployment that makes the call.
     pub from: Option<Arc<Hop>>,
+    /// The span that those of this request are under.
+    pub trace: Option<Trace>,
 }
 
 /// A deployment that a request has come through.
@@ -63,6 +68,8 @@ pub(crate) struct Caller {
     pub deadline: Duration,
     pub priority: u8,
     pub along: Option<Arc<Along>>,
+    /// The span of the execution.
+    pub trace: Option<Trace>,
 }
 
 /// A replica whose model may be making calls.
@@ -76,8 +83,8 @@ pub(crate) trait Executing: Send + Sync {
 /// What runs on this thread.
 #[derive(Clone)]
 pub(crate) enum Here {
-    /// An HTTP request is looked at.
-    Request(HeaderValue),
+    /// An HTTP request is looked at, of this id and trace.
+    Request(HeaderValue, Option<Trace>),
     /// A replica's thread.
     Replica(Arc<dyn Executing>),
     /// A request of an async replica.
@@ -114,12 +121,12 @@ pub fn replica_devices() -> Vec<Device> {
     DEVICES.with_borrow(Clone::clone)
 }
 
-/// Looks at an HTTP request of this id.
-pub(crate) fn with_request<T>(id: &mut HeaderValue, look: impl FnOnce() -> T) -> T {
+/// Looks at an HTTP request of this id and trace.
+pub(crate) fn with_request<T>(id: &mut HeaderValue, trace: Option<Trace>, look: impl FnOnce() -> T) -> T {
     let own = std::mem::replace(id, HeaderValue::from_static(""));
-    let before = HERE.replace(Some(Here::Request(own)));
+    let before = HERE.replace(Some(Here::Request(own, trace)));
     let seen = look();
-    if let Some(Here::Request(own)) = HERE.replace(before) {
+    if let Some(Here::Request(own, _)) = HERE.replace(before) {
         *id = own;
     }
     seen
@@ -170,8 +177,8 @@ impl<F> OnBehalf<F> {
     }
 
     /// Of an HTTP request.
-    pub(crate) fn of_request(id: HeaderValue, future: F) -> Self {
-        OnBehalf { here: Some(Here::Request(id)), nested: false, future }
+    pub(crate) fn of_request(id: HeaderValue, trace: Option<Trace>, future: F) -> Self {
+        OnBehalf { here: Some(Here::Request(id, trace)), nested: false, future }
     }
 }
 
@@ -254,11 +261,28 @@ pub(crate) fn along(model: Option<&Arc<str>>) -> Option<Arc<Along>> {
     let Some(here) = here() else {
         return model.map(|model| Arc::new(Along { model: Some(Arc::clone(model)), ..Along::default() }));
     };
-    let id = match here {
-        Here::Request(id) => id.to_str().ok().map(Arc::from),
+    let (id, trace) = match here {
+        Here::Request(id, trace) => (id.to_str().ok().map(Arc::from), trace),
         _ => return nested(model),
     };
-    Some(Arc::new(Along { id, model: model.cloned(), from: None }))
+    Some(Arc::new(Along { id, model: model.cloned(), from: None, trace }))
+}
+
+/// The span that those of a call are under which is made here, in place.
+pub(crate) fn trace() -> Option<Trace> {
+    match here()? {
+        Here::Request(_, trace) => trace,
+        _ => caller()?.trace,
+    }
+}
+
+/// Makes that the span which calls made here are under, for an HTTP request whose model is called in place.
+pub(crate) fn set_trace(trace: Option<Trace>) {
+    HERE.with_borrow_mut(|here| {
+        if let Some(Here::Request(_, of_request)) = here {
+            *of_request = trace;
+        }
+    });
 }
 
 /// Cloned, as what is asked next may be anybody's code.
@@ -267,18 +291,18 @@ fn here() -> Option<Here> {
 }
 
 fn nested(model: Option<&Arc<str>>) -> Option<Arc<Along>> {
-    let Some(Caller { deployment, along, .. }) = caller() else {
+    let Some(Caller { deployment, along, trace, .. }) = caller() else {
         return model.map(|model| Arc::new(Along { model: Some(Arc::clone(model)), ..Along::default() }));
     };
     let before = along.as_ref().and_then(|along| along.from.clone());
     let id = along.as_ref().and_then(|along| along.id.clone());
     let from = Some(Arc::new(Hop { deployment, before }));
-    Some(Arc::new(Along { id, model: model.cloned(), from }))
+    Some(Arc::new(Along { id, model: model.cloned(), from, trace }))
 }
 
 fn caller() -> Option<Caller> {
     match here()? {
-        Here::Request(_) => None,
+        Here::Request(..) => None,
         Here::Replica(replica) => replica.caller(),
         Here::Flight(caller) => Some(Caller::clone(&caller)),
     }
@@ -328,6 +352,9 @@ pub struct RequestContext {
     pub multiplexed_model_id: Option<Arc<str>>,
     /// The deployments it has come through, the one whose code this is last. A model called in place is not among them.
     pub deployments: Vec<Arc<str>>,
+    /// The header `traceparent` for requests that the model makes itself, over HTTP say, so that they are in the same trace
+    /// ([W3C](https://www.w3.org/TR/trace-context/)). Only where the request is traced, or its caller has decided that it is not.
+    pub traceparent: Option<Arc<str>>,
 }
 
 impl RequestContext {
@@ -336,9 +363,11 @@ impl RequestContext {
     ///
     /// Calls of [handles](crate::DeploymentHandle) bring it along by themselves.
     pub fn current() -> Self {
-        if let Some(Here::Request(id)) = here() {
+        if let Some(Here::Request(id, trace)) = here() {
             let priority = INLINE.get().map(|inline| inline.priority).filter(|priority| *priority > 0);
-            return RequestContext { id: id.to_str().ok().map(Into::into), priority, ..Self::default() };
+            let (id, traceparent) =
+                (id.to_str().ok().map(Into::into), trace.map(|it| it.traceparent().into()));
+            return RequestContext { id, priority, traceparent, ..Self::default() };
         }
         let Some(caller) = caller() else { return Self::default() };
         let along = caller.along.as_deref();
@@ -347,6 +376,7 @@ impl RequestContext {
             priority: Some(caller.priority).filter(|priority| *priority > 0),
             multiplexed_model_id: along.and_then(|along| along.model.clone()),
             deployments: path_of(&caller),
+            traceparent: caller.trace.as_ref().map(|trace| trace.traceparent().into()),
         }
     }
 }

@@ -89,6 +89,8 @@ pub(crate) trait Running: Send + Sync {
     fn close(&self) -> Outcome;
     /// How long that may take.
     fn grace(&self) -> Duration;
+    /// Waits no longer for it to end.
+    fn give_up(&self, reason: &str);
     /// Begins to give it another `Erased<In, Out>`; with a share, to that share of the requests only.
     fn update(&self, to: Box<dyn Any>, canary: Option<f64>) -> Result<Outcome, ServeError>;
     /// Changes the share of a canary; without one, begins to make it the only version.
@@ -193,6 +195,8 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
             state.begin_change(to.config, done);
             return Ok(outcome);
         }
+        // One that does not say how tensors are read reads them as before.
+        to.reach = to.reach.or_else(|| current.core.reach.clone());
         let (config, label) = (to.config.clone(), to.version.clone());
         let (metrics, clock) = (Arc::clone(&state.metrics), self.ground.runtime.clock().clone());
         let mirror = self.ground.mirror(&mut to)?;
@@ -235,6 +239,11 @@ impl<I: Send + 'static, O: Send + 'static> Running for Controller<I, O> {
 
     fn grace(&self) -> Duration {
         self.state.lock().current().config.limits().grace
+    }
+
+    fn give_up(&self, reason: &str) {
+        self.state.lock().give_up(reason);
+        self.ring();
     }
 
     fn update(&self, to: Box<dyn Any>, canary: Option<f64>) -> Result<Outcome, ServeError> {
@@ -333,6 +342,9 @@ struct Look;
 
 impl Message for Look {
     type Reply = ();
+
+    /// Once it has ended there is nothing left to look after.
+    const MATTERS: bool = false;
 }
 
 impl Worker for Keeper {
@@ -345,7 +357,6 @@ impl Worker for Keeper {
 impl Handle<Look> for Keeper {
     fn handle(&mut self, _: Look, cx: &mut Cx<Self>) -> Result<(), BoxError> {
         if !self.0.look() {
-            // What was told meanwhile is no news, and need not become a dead letter.
             cx.mailbox().stop();
         }
         Ok(())

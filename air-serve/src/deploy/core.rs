@@ -24,7 +24,9 @@ use super::pace::Pace;
 use super::slot::Slot;
 use super::{AsStream, Check, Erased, Factory, Size, Spare, WarmUp};
 use crate::error::CallError;
+use crate::http::Traced;
 use crate::metrics::DeploymentMetrics;
+use crate::v2::Reach;
 
 /// The answer to one request.
 pub(crate) type Reply<O> = Result<O, CallError>;
@@ -37,6 +39,8 @@ pub(crate) struct Job<I, O> {
     /// Taken while a model works on it; then, if the deployment is idempotent, a copy for a second try.
     pub input: Option<I>,
     pub since: Duration,
+    /// How long it was said that its answer would take, where that could be told.
+    pub foretold: Option<Duration>,
     pub deadline: Duration,
     /// What it counts for in a batch.
     pub size: usize,
@@ -44,8 +48,35 @@ pub(crate) struct Job<I, O> {
     pub again: bool,
     /// 0 says nothing.
     pub priority: u8,
+    /// Its input was made for the signature of the version that it waits in.
+    pub fitted: bool,
     pub along: Option<Arc<Along>>,
+    /// The span of its execution, while a model works on it.
+    pub traced: Option<Traced>,
     pub reply: courier::Sender<O>,
+}
+
+impl<I, O> Job<I, O> {
+    /// Its spans, if it is traced: that it has waited until now, and that a replica works on it, in a batch of so many.
+    pub(super) fn trace(&mut self, deployment: &str, replica: &str, batch: usize, now: Duration) {
+        let Some(trace) = self.along.as_ref().and_then(|along| along.trace.as_ref()) else { return };
+        trace.waited(deployment, now.saturating_sub(self.since));
+        self.traced = Some(trace.execute(deployment, replica, batch));
+    }
+
+    /// Tells its caller that it failed.
+    pub(super) fn fail(mut self, error: &CallError) {
+        if let Some(traced) = self.traced.take() {
+            traced.fail(error);
+        }
+        let _ = self.reply.send(Err(error.clone()));
+    }
+
+    /// How much later than foretold an answer at that time is.
+    pub(super) fn slip(&self, at: Duration) -> Duration {
+        self.foretold
+            .map_or(Duration::ZERO, |foretold| at.saturating_sub(self.since).saturating_sub(foretold))
+    }
 }
 
 /// What waits.
@@ -97,6 +128,8 @@ pub(crate) struct Core<I, O> {
     pub(super) steps: AtomicBool,
     pub(super) size: Option<Size<I>>,
     pub(super) check: Option<Check<I>>,
+    /// How protocol V2 reaches it.
+    pub reach: Option<Reach<I, O>>,
     pub(super) mirror: OnceLock<Box<dyn Offer<I>>>,
     /// The user configuration and its number, which goes up with each change.
     user_config: Mutex<(u64, Option<Value>)>,
@@ -125,7 +158,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         clock: Clock,
         poke: Poke,
     ) -> Arc<Self> {
-        let Erased { name, config, factory, check, warm_up, spare, size, streams, .. } = deployment;
+        let Erased { name, config, factory, check, warm_up, spare, size, streams, reach, .. } = deployment;
         let queue = Queue {
             batcher: Batcher::new(config.policy()),
             again: VecDeque::new(),
@@ -144,6 +177,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
             steps: AtomicBool::new(streams.is_some()),
             size,
             check,
+            reach,
             mirror: OnceLock::new(),
             user_config: Mutex::new((0, config.user_config.clone())),
             user_config_number: AtomicU64::new(0),
@@ -235,7 +269,11 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     pub(super) fn expired(queue: &mut Queue<I, O>, now: Duration) -> Vec<Job<I, O>> {
         let mut late = queue.batcher.expire(now);
         if let Some(typical) = queue.pace.typical() {
-            late.extend(queue.batcher.hopeless(now.saturating_add(typical)));
+            let by = now.saturating_add(typical);
+            late.extend(queue.batcher.hopeless(by));
+            for job in &late {
+                queue.pace.slipped(job.slip(by));
+            }
         }
         if queue.again.iter().any(|job| job.deadline <= now) {
             let (over, timely) = queue.again.drain(..).partition::<Vec<_>, _>(|job| job.deadline <= now);
@@ -285,11 +323,24 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         self.notify_all();
     }
 
-    /// Takes out all that waits.
-    pub(crate) fn take_waiting(&self) -> Vec<Job<I, O>> {
+    /// Lets no request in any more in favour of another version, which must be the one that requests go to by now, and hands over what waits. What
+    /// was made for another signature stays, to be answered here.
+    pub(crate) fn hand_over(&self, to: &Self) {
+        self.close();
+        to.adopt(self.take_waiting(|job| !job.fitted || to.is_signed_as(self)));
+    }
+
+    /// Whether it takes and gives the same tensors.
+    pub(crate) fn is_signed_as(&self, other: &Self) -> bool {
+        self.reach.as_ref().map(Reach::signature) == other.reach.as_ref().map(Reach::signature)
+    }
+
+    /// Takes out all that waits and is wanted.
+    fn take_waiting(&self, wanted: impl Fn(&Job<I, O>) -> bool) -> Vec<Job<I, O>> {
         let mut queue = self.queue.lock();
-        let mut jobs: Vec<_> = queue.again.drain(..).collect();
-        jobs.extend(queue.batcher.take_all());
+        let (mut jobs, stay): (Vec<_>, Vec<_>) = queue.again.drain(..).partition(|job| wanted(job));
+        queue.again = stay.into();
+        jobs.extend(queue.batcher.take_wanted(usize::MAX, |_, job| wanted(job)).0);
         self.note_length(&queue);
         drop(queue);
         // Replicas that wait for more, for company say, look again.
@@ -300,7 +351,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     /// Takes out all that waits, for the last time: it will never have a replica again.
     pub(crate) fn take_last(&self) -> Vec<Job<I, O>> {
         self.queue.lock().over = true;
-        self.take_waiting()
+        self.take_waiting(|_| true)
     }
 
     /// Takes requests over from another version. They have been let in once, so they are not refused for want of room.

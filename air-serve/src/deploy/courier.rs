@@ -2,12 +2,13 @@
 //!
 //! To wake a task of another thread takes a system call, and to wake one for each request of a batch keeps a replica from its next batch for longer than
 //! everything else between two batches. So the answers of a batch for the tasks of one HTTP thread go there together: the replica leaves them with that
-//! thread's courier, wakes it once, and the courier hands them out on the spot.
+//! thread's courier, wakes it once, and the courier hands them out on the spot. The items of streams lie where their readers look; those are woken in the
+//! same way, the first of a step at once and the others with it, as long as the courier has not come.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -19,8 +20,22 @@ type Parcel = Box<dyn FnOnce() + Send>;
 /// Hands out what is left with it, on one thread.
 struct Courier {
     /// `None` once it has gone.
-    parcels: Mutex<Option<Vec<Parcel>>>,
+    bag: Mutex<Option<Bag>>,
     there: Notify,
+}
+
+#[derive(Default)]
+struct Bag {
+    parcels: Vec<Parcel>,
+    /// Tasks of its thread.
+    wakers: Vec<Waker>,
+}
+
+impl Bag {
+    fn hand_out(self) {
+        self.parcels.into_iter().for_each(open);
+        self.wakers.into_iter().for_each(Waker::wake);
+    }
 }
 
 thread_local! {
@@ -29,13 +44,13 @@ thread_local! {
 
 /// The courier of this thread, for as long as the future is polled here. Batches with calls that began on this thread are answered through it.
 pub(crate) async fn deliver() {
-    let courier = Arc::new(Courier { parcels: Mutex::new(Some(Vec::new())), there: Notify::new() });
+    let courier = Arc::new(Courier { bag: Mutex::new(Some(Bag::default())), there: Notify::new() });
     HERE.set(Some(Arc::clone(&courier)));
     let present = Present(courier);
     loop {
         present.0.there.notified().await;
-        let parcels = present.0.parcels.lock().as_mut().map(std::mem::take);
-        parcels.into_iter().flatten().for_each(open);
+        let bag = present.0.bag.lock().as_mut().map(std::mem::take);
+        bag.into_iter().for_each(Bag::hand_out);
     }
 }
 
@@ -45,8 +60,8 @@ struct Present(Arc<Courier>);
 impl Drop for Present {
     fn drop(&mut self) {
         HERE.set(None);
-        let parcels = self.0.parcels.lock().take();
-        parcels.into_iter().flatten().for_each(open);
+        let bag = self.0.bag.lock().take();
+        bag.into_iter().for_each(Bag::hand_out);
     }
 }
 
@@ -60,21 +75,70 @@ fn open(parcel: Parcel) {
 impl Courier {
     /// Leaves something to be handed out when it is woken; it comes back if the courier has gone.
     fn leave(&self, parcel: Parcel) -> Result<(), Parcel> {
-        match self.parcels.lock().as_mut() {
-            Some(parcels) => parcels.push(parcel),
+        match self.bag.lock().as_mut() {
+            Some(bag) => bag.parcels.push(parcel),
             None => return Err(parcel),
         }
         Ok(())
     }
+
+    /// Wakes a task of its thread: with those that it has not come for yet, if there are any.
+    fn wake(&self, waker: Waker) {
+        let mut bag = self.bag.lock();
+        let Some(Bag { wakers, .. }) = &mut *bag else {
+            drop(bag);
+            return waker.wake();
+        };
+        let comes = !wakers.is_empty();
+        wakers.push(waker);
+        drop(bag);
+        if !comes {
+            self.there.notify_one();
+        }
+    }
+}
+
+/// A task that waits for something on this thread.
+pub(crate) struct Sleeper {
+    waker: Waker,
+    courier: Option<Arc<Courier>>,
+}
+
+impl Sleeper {
+    /// The task whose context this is.
+    pub(crate) fn here(cx: &Context<'_>) -> Self {
+        Sleeper { waker: cx.waker().clone(), courier: HERE.with_borrow(Clone::clone) }
+    }
+
+    /// Takes the place of one that waits no longer.
+    pub(crate) fn replace(&mut self, cx: &Context<'_>) {
+        let same = HERE.with_borrow(|here| match (here, &self.courier) {
+            (Some(here), Some(courier)) => Arc::ptr_eq(here, courier),
+            (here, courier) => here.is_none() && courier.is_none(),
+        });
+        if same {
+            self.waker.clone_from(cx.waker());
+        } else {
+            *self = Sleeper::here(cx);
+        }
+    }
+
+    /// Wakes it, soon.
+    pub(crate) fn wake(self) {
+        match self.courier {
+            Some(courier) => courier.wake(self.waker),
+            None => self.waker.wake(),
+        }
+    }
 }
 
 /// Code of the user's runs on this thread and may wait for calls in ways of its own, while the courier stands still: these are answered without it.
-pub(super) fn aside() -> Aside {
+pub(crate) fn aside() -> Aside {
     Aside(HERE.take())
 }
 
 /// Until it is dropped.
-pub(super) struct Aside(Option<Arc<Courier>>);
+pub(crate) struct Aside(Option<Arc<Courier>>);
 
 impl Drop for Aside {
     fn drop(&mut self) {
@@ -104,11 +168,6 @@ impl<O> Sender<O> {
     /// Whether nobody waits any more; otherwise the waker is told when that is so.
     pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.sender.poll_closed(cx)
-    }
-
-    /// Waits until nobody waits any more.
-    pub(crate) async fn closed(&mut self) {
-        self.sender.closed().await;
     }
 
     /// Whether nobody waits any more.
@@ -143,6 +202,8 @@ pub(crate) fn send_all<O: Send + 'static>(answers: Vec<(Sender<O>, Reply<O>)>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
     use std::thread;
 
     use futures::FutureExt;
@@ -217,6 +278,67 @@ mod tests {
         send_all(batch);
         assert_eq!(answers(&mut batch_answers), [Some(1), Some(2)]);
         assert!(channel::<u32>().0.courier.is_some());
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Count {
+        fn new() -> (Arc<Self>, Waker) {
+            let count = Arc::new(Count::default());
+            (Arc::clone(&count), Waker::from(count))
+        }
+
+        fn get(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_courier_is_woken_once_for_the_tasks_that_wait_on_its_thread() {
+        let mut here = Box::pin(deliver());
+        let (thread, waker) = Count::new();
+        let mut polled = Context::from_waker(&waker);
+        assert!(here.as_mut().poll(&mut polled).is_pending());
+        let (tasks, wakers): (Vec<_>, Vec<_>) = (0..3).map(|_| Count::new()).unzip();
+        let sleepers: Vec<_> =
+            wakers.iter().map(|waker| Sleeper::here(&Context::from_waker(waker))).collect();
+        let woken = || tasks.iter().map(|task| task.get()).collect::<Vec<_>>();
+        thread::spawn(|| sleepers.into_iter().for_each(Sleeper::wake)).join().unwrap();
+        assert_eq!((thread.get(), woken()), (1, vec![0, 0, 0]), "the first wakes the courier");
+        assert!(here.as_mut().poll(&mut polled).is_pending());
+        assert_eq!((thread.get(), woken()), (1, vec![1, 1, 1]));
+        // One that comes when the courier has been is not left lying.
+        Sleeper::here(&Context::from_waker(&wakers[0])).wake();
+        assert_eq!((thread.get(), woken()), (2, vec![1, 1, 1]));
+        let late = Sleeper::here(&Context::from_waker(&wakers[1]));
+        drop(here);
+        assert_eq!(woken(), [2, 1, 1], "a courier that goes leaves nothing undone");
+        late.wake();
+        assert_eq!(woken(), [2, 2, 1], "after that they are woken by themselves");
+    }
+
+    #[test]
+    fn a_task_that_moves_to_another_thread_is_woken_there() {
+        let (task, waker) = Count::new();
+        let mut cx = Context::from_waker(&waker);
+        let mut elsewhere = Sleeper::here(&cx);
+        let mut here = Box::pin(deliver());
+        assert!(here.as_mut().poll(&mut cx).is_pending());
+        elsewhere.replace(&cx);
+        assert!(elsewhere.courier.is_some());
+        let aside = aside();
+        elsewhere.replace(&cx);
+        drop(aside);
+        elsewhere.wake();
+        assert_eq!(task.get(), 1, "not by a courier that stands still");
     }
 
     #[test]

@@ -114,7 +114,9 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         }
         // None are left of one that ended as it should.
         let reason = how.clone().err().unwrap_or_else(|| "it ended".into());
-        slot.ongoing().fail(&CallError::GivenUp { replica: Arc::clone(&slot.name), reason });
+        let error = CallError::GivenUp { replica: Arc::clone(&slot.name), reason };
+        self.after_loss(slot.take_hand(), &error);
+        slot.ongoing().fail(&error);
         slot.ongoing().note(0, false);
         slot.end(how);
         (self.poke)();
@@ -124,9 +126,8 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     pub(crate) fn give_up(&self, slot: &Slot<I, O>, reason: &Arc<str>) {
         slot.give_up();
         self.delist(slot);
-        let hand = std::mem::take(&mut *slot.hand.lock());
         let error = CallError::GivenUp { replica: Arc::clone(&slot.name), reason: Arc::clone(reason) };
-        self.after_loss(hand, &error);
+        self.after_loss(slot.take_hand(), &error);
         slot.ongoing().fail(&error);
         self.wake();
     }
@@ -163,6 +164,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         input: I,
         limit: Duration,
         priority: u8,
+        fitted: bool,
     ) -> Result<Submitted<O>, I> {
         thread_local! {
             static PREFERRED: usize = {
@@ -185,7 +187,18 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         let Some((slot, guard)) = found else { return Err(input) };
         let copy = self.spare.as_ref().map(|spare| spare(&input));
         let aside = courier::aside();
+        let above = context::trace();
+        let traced = above.as_ref().map(|trace| trace.execute(&self.name, &slot.name, 1));
+        if let Some(traced) = &traced {
+            context::set_trace(Some(traced.trace().clone()));
+        }
         let outcome = self.call(slot, guard, vec![input], Some((limit, priority)));
+        if let Some(traced) = traced {
+            context::set_trace(above);
+            if let Outcome::Failed(error) | Outcome::Lost(error) = &outcome {
+                traced.fail(error);
+            }
+        }
         drop(aside);
         match outcome {
             Outcome::Answers(mut answers) => match answers.pop() {
@@ -197,7 +210,19 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
                 let since = self.now();
                 let deadline = since.saturating_add(limit);
                 let along = context::along(None);
-                let job = Job { input: copy, since, deadline, size: 1, again: true, priority, along, reply };
+                let job = Job {
+                    input: copy,
+                    since,
+                    foretold: None,
+                    deadline,
+                    size: 1,
+                    again: true,
+                    priority,
+                    fitted,
+                    along,
+                    traced: None,
+                    reply,
+                };
                 self.after_loss_try(vec![job]);
                 Ok(self.waiting(receiver, None, limit, None))
             }
@@ -235,22 +260,27 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         if size == 0 {
             return;
         }
+        for job in &mut hand {
+            job.trace(&self.name, &slot.name, size, now);
+        }
         *slot.hand.lock() = hand;
         let outcome = self.call(slot, guard, inputs, None);
         // Empty if it was given up meanwhile: then they have been answered.
         let hand = std::mem::take(&mut *slot.hand.lock());
+        let answered = self.now();
+        let slip = hand.iter().map(|job| job.slip(answered)).max().unwrap_or_default();
         match outcome {
             // A caller that went away while the model ran is no error.
             Outcome::Answers(answers) => {
-                let answered = hand.into_iter().zip(answers).map(|(job, answer)| {
-                    self.admit(slot, &job, &answer);
+                let answered = hand.into_iter().zip(answers).map(|(mut job, answer)| {
+                    self.admit(slot, &mut job, &answer);
                     (job.reply, Ok(answer))
                 });
                 courier::send_all(answered.collect());
             }
             Outcome::Failed(error) => {
                 for job in hand {
-                    let _ = job.reply.send(Err(error.clone()));
+                    job.fail(&error);
                 }
             }
             Outcome::Lost(error) => self.after_loss(hand, &error),
@@ -262,6 +292,7 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
         // Those that wait for one that steps wait for others to end, not for batches.
         if !self.steps() {
             queue.pace.observe(end.saturating_sub(since));
+            queue.pace.slipped(slip);
         }
     }
 
@@ -269,10 +300,13 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     fn after_loss(&self, hand: Vec<Job<I, O>>, error: &CallError) {
         let (mut again, told): (Vec<_>, Vec<_>) = hand.into_iter().partition(|job| job.input.is_some());
         for job in told {
-            let _ = job.reply.send(Err(error.clone()));
+            job.fail(error);
         }
         for job in &mut again {
             job.again = true;
+            if let Some(traced) = job.traced.take() {
+                traced.fail(error);
+            }
         }
         self.after_loss_try(again);
     }

@@ -138,6 +138,11 @@ impl Fleet {
         self.failures.remove(&version);
     }
 
+    /// Forgets all replicas.
+    pub(crate) fn clear(&mut self) {
+        self.members.clear();
+    }
+
     /// Takes in what is seen of the replicas; says which of them to wait for no longer.
     pub(crate) fn look(&mut self, now: Duration, see: impl Fn(Number) -> Seen) -> Vec<Action> {
         let mut actions = Vec::new();

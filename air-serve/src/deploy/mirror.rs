@@ -9,11 +9,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use air_core::{BoxError, CoreError, Cx, HandleAsync, Mailbox, Message, RuntimeHandle, Spec, Worker};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use super::Spare;
+use super::dependency::Line as _;
 use super::handle::DeploymentHandle;
 use super::rollout::takes_turn;
+use crate::ensemble::JsonLine;
 use crate::error::{CallError, ServeError};
 use crate::metrics::{Metrics, MirrorMetrics};
 
@@ -41,6 +44,27 @@ impl<I: Clone + Send + 'static> MirrorTo<I> {
     }
 }
 
+impl MirrorTo<Bytes> {
+    /// By bodies of requests, which a line leads to as JSON.
+    pub(crate) fn by_json(to: &Arc<JsonLine>, share: f64) -> Self {
+        let line = Arc::clone(to);
+        let call = move |body: Bytes| -> BoxFuture<'static, _> {
+            let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+            match serde_json::from_slice(body) {
+                Ok(value) => {
+                    let call = line.call(value);
+                    Box::pin(async move { call.await.map(drop) })
+                }
+                Err(error) => Box::pin(std::future::ready(Err(CallError::Invalid {
+                    expected: "JSON".into(),
+                    got: error.to_string(),
+                }))),
+            }
+        };
+        MirrorTo { to: Arc::clone(to.name()), share, copy: Bytes::clone, call: Arc::new(call) }
+    }
+}
+
 impl<I: Send + 'static> MirrorTo<I> {
     pub(super) fn validate(&self, deployment: &Arc<str>) -> Result<(), ServeError> {
         if self.share > 0.0 && self.share <= 1.0 {
@@ -51,7 +75,7 @@ impl<I: Send + 'static> MirrorTo<I> {
         Err(ServeError::Refused { deployment: Arc::clone(deployment), reason })
     }
 
-    pub(super) fn start(
+    pub(crate) fn start(
         self,
         from: &str,
         runtime: &RuntimeHandle,
@@ -69,7 +93,7 @@ impl<I: Send + 'static> MirrorTo<I> {
 }
 
 /// What requests are offered to.
-pub(super) trait Offer<I>: Send + Sync {
+pub(crate) trait Offer<I>: Send + Sync {
     /// Copies a request, if it is its turn.
     fn offer(&self, input: &I);
 }

@@ -69,12 +69,13 @@ pub use autoscale::AutoscalingConfig;
 pub use config::{DeploymentConfig, Execution};
 pub use context::{RequestContext, replica_devices};
 pub(crate) use control::{Controller, Ground, Outcome, Running};
-pub(crate) use courier::deliver;
+pub(crate) use courier::{Sleeper, aside, deliver};
 pub use dependency::Handles;
 pub(crate) use dependency::{Line, Target, Uses, waves};
 pub(crate) use execute::panic_text;
 pub(crate) use handle::Unpark;
 pub use handle::{Call, DeploymentHandle};
+pub(crate) use mirror::{MirrorTo, Offer};
 pub use status::{
     ApplicationState, ApplicationStatus, DeploymentState, DeploymentStatus, ReplicaState, ReplicaStatus,
     ServeStatus, UpdateStatus,
@@ -87,7 +88,6 @@ use crate::multiplex::Multiplexed;
 use crate::onnx::{Graph, GraphCodec, GraphModel, OnnxModel, OnnxRequest, rows};
 use crate::stream::{Generate, Generator, Items, Stream};
 use crate::v2::Reach;
-use mirror::MirrorTo;
 use switch::Switch;
 
 /// A model of any type that takes and gives these.
@@ -142,6 +142,7 @@ pub(crate) struct Erased<I, O> {
     pub size: Option<Size<I>>,
     pub streams: Option<AsStream<O>>,
     pub mirror: Option<MirrorTo<I>>,
+    pub reach: Option<Reach<I, O>>,
     /// What its handles point at.
     pub switch: Arc<Switch<I, O>>,
 }
@@ -275,10 +276,11 @@ impl<M: Model> Deployment<M> {
             size,
             streams,
             mirror,
+            reach,
             switch,
             ..
         } = self;
-        Erased { name, config, factory, check, version, warm_up, spare, size, streams, mirror, switch }
+        Erased { name, config, factory, check, version, warm_up, spare, size, streams, mirror, reach, switch }
     }
 }
 

@@ -1,6 +1,8 @@
 //! How long a request would wait for its answer, and so whether it can make its deadline. Pure.
 //!
-//! The mean and the mean deviation of what batches take are kept as TCP keeps those of round trips (RFC 6298).
+//! The mean and the mean deviation of what batches take are kept as TCP keeps those of round trips (RFC 6298). They foresee what varies from batch to
+//! batch. What slows many batches in a row, as a machine that is busy elsewhere for a moment does, nobody foresees; so there is a reserve for it, as large as
+//! lately needed.
 
 use std::time::Duration;
 
@@ -12,6 +14,10 @@ const WEIGHT: f64 = 1.0 / 16.0;
 const DEVIATIONS: f64 = 4.0;
 /// What it is told to reckon with besides, for its answer's way back and for what slows all batches down alike.
 const MARGIN: f64 = 1.05;
+/// Time at work after which a reserve that was not needed is half as large.
+const FORGETS_S: f64 = 10.0;
+/// Most of a request's limit that is kept in reserve: what once took very long is to be tried again.
+const RESERVE: u32 = 4;
 
 /// The time of a batch, of those seen lately.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +25,8 @@ pub(crate) struct Pace {
     mean_s: f64,
     deviation_s: f64,
     batches: u32,
+    /// How much later than foretold answers have been lately.
+    slip_s: f64,
 }
 
 impl Pace {
@@ -32,6 +40,18 @@ impl Pace {
         if self.batches > 1 {
             self.deviation_s += weight * (error.abs() - self.deviation_s);
         }
+        self.slip_s *= (-took.as_secs_f64() / FORGETS_S).exp2();
+    }
+
+    /// Takes in how much later than foretold a request was answered, or would have been.
+    pub(crate) fn slipped(&mut self, by: Duration) {
+        self.slip_s = self.slip_s.max(by.as_secs_f64());
+    }
+
+    /// What of a limit is better kept in reserve.
+    pub(crate) fn reserve(&self, limit: Duration) -> Duration {
+        let slip = Duration::try_from_secs_f64(self.slip_s).unwrap_or(Duration::MAX);
+        slip.min(limit / RESERVE)
     }
 
     /// What a batch takes, if that can be told.
@@ -82,6 +102,20 @@ mod tests {
         (0..100).for_each(|_| pace.observe(1000 * MS));
         (0..200).for_each(|_| pace.observe(20 * MS));
         assert_eq!(millis(pace.wait(1, 1)), Some(63));
+    }
+
+    #[test]
+    fn what_came_later_than_foretold_is_kept_in_reserve_and_forgotten_again() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.reserve(1000 * MS), Duration::ZERO);
+        pace.slipped(30 * MS);
+        pace.slipped(20 * MS);
+        assert_eq!(pace.reserve(1000 * MS), 30 * MS, "the most");
+        assert_eq!(pace.reserve(100 * MS), 25 * MS, "and not more than a quarter of the time");
+        (0..100).for_each(|_| pace.observe(100 * MS));
+        assert_eq!(millis(Some(pace.reserve(1000 * MS))), Some(15), "half of it after ten seconds of work");
+        pace.slipped(Duration::MAX);
+        assert_eq!(pace.reserve(1000 * MS), 250 * MS);
     }
 
     #[test]

@@ -194,6 +194,21 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         outcome
     }
 
+    /// Gives up all replicas that are left of one that is ending.
+    pub(super) fn give_up(&mut self, reason: &str) {
+        let now = self.runtime.clock().now();
+        for life in std::mem::take(&mut self.lives).into_values() {
+            let work = life.slot.work();
+            let at_work = work.since().map(|since| {
+                let (requests, time) = (work.requests(), now.saturating_sub(since));
+                format!("; its model has been at work on {requests} requests for {time:.1?}")
+            });
+            life.give_up(&format!("{reason}{}", at_work.unwrap_or_default()).into());
+        }
+        self.fleet.clear();
+        self.look();
+    }
+
     /// Looks after it once; returns whether there is more to look after.
     pub(super) fn look(&mut self) -> bool {
         let now = self.runtime.clock().now();
@@ -319,7 +334,7 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
         let (label, config) = (Arc::clone(&new.label), new.config.clone());
         self.switch.set(Split { main: Arc::clone(&new.core), other: None });
         if !update.first {
-            hand_over(&self.current().core, &new.core);
+            self.current().core.hand_over(&new.core);
             tracing::info!(deployment = %self.switch.name(), version = %label, "updated");
         }
         self.current = update.id;
@@ -348,7 +363,7 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             return update.end(|| Err(failed()), || Err(failed()));
         }
         self.switch.set(Split { main: Arc::clone(&self.current().core), other: None });
-        hand_over(&new.core, &self.current().core);
+        new.core.hand_over(&self.current().core);
         self.message = format!("the update to version {version} was rolled back: {reason}");
         tracing::error!(%deployment, %version, %reason, "the update was rolled back");
         let failed = || ServeError::RolledBack {
@@ -395,7 +410,15 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
                     let _ = job.reply.send(Err(CallError::Closed { deployment }));
                 }
             } else {
-                self.current().core.adopt(jobs);
+                let to = &self.current().core;
+                let is_same = to.is_signed_as(&version.core);
+                let (taken, unfit): (Vec<_>, Vec<_>) =
+                    jobs.into_iter().partition(|job| is_same || !job.fitted);
+                for job in unfit {
+                    let deployment = Arc::clone(&version.core.name);
+                    let _ = job.reply.send(Err(CallError::Replaced { deployment }));
+                }
+                to.adopt(taken);
                 self.versions.remove(&id);
                 self.fleet.forgive(id);
             }
@@ -463,12 +486,6 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             replicas: self.fleet.members().iter().map(replica).collect(),
         })
     }
-}
-
-/// Closes a version in favour of another. The one that requests go to by now must be that.
-fn hand_over<I: Send + 'static, O: Send + 'static>(from: &Core<I, O>, to: &Core<I, O>) {
-    from.close();
-    to.adopt(from.take_waiting());
 }
 
 fn see<I: Send + 'static, O: Send + 'static>(life: Option<&Life<I, O>>) -> Seen {

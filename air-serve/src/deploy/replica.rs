@@ -72,11 +72,11 @@ impl<I: Send + 'static, O: Send + 'static> Life<I, O> {
         }
     }
 
-    /// Waits for it no longer. Its thread ends when its model returns.
+    /// Waits for it no longer, and neither does the end of the server. Its thread ends when its model returns.
     pub(crate) fn give_up(&self, reason: &Arc<str>) {
         tracing::error!(replica = %self.slot.name, %reason, "the replica is given up");
         self.core.give_up(&self.slot, reason);
-        self.worker.kill();
+        self.worker.abandon();
     }
 }
 
@@ -167,6 +167,7 @@ impl<I: Send + 'static, O: Send + 'static> Executing for Working<I, O> {
             deadline: hand.iter().map(|job| job.deadline).max()?,
             priority: priority.unwrap_or(0),
             along: first.along.clone(),
+            trace: hand.iter().find_map(|job| job.traced.as_ref()).map(|traced| traced.trace().clone()),
         })
     }
 

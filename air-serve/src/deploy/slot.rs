@@ -3,6 +3,7 @@
 //! A slot's lock is held while its model runs. The replica's thread locks its own slot; in inline mode callers lock whichever is free. So a model is
 //! never called twice at a time, wherever it is called from.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(crate) struct Slot<I, O> {
     pub model: Mutex<Option<AnyModel<I, O>>>,
     /// The requests of the batch under way on the replica's thread. Whoever takes them answers them: the thread, or who gave it up.
     pub hand: Mutex<Vec<Job<I, O>>>,
+    /// The requests that an async model works on side by side, by their numbers. Whoever takes one answers it, in the same way.
+    pub flying: Mutex<BTreeMap<u64, Job<I, O>>>,
     /// Which user configuration the model has, and why it refused the one before.
     pub configured: AtomicU64,
     pub refusal: Mutex<Option<(u64, Arc<str>)>>,
@@ -45,6 +48,7 @@ impl<I, O> Slot<I, O> {
             name,
             model: Mutex::new(None),
             hand: Mutex::new(Vec::new()),
+            flying: Mutex::new(BTreeMap::new()),
             configured: AtomicU64::new(0),
             refusal: Mutex::new(None),
             finishing_since: Mutex::new(None),
@@ -106,6 +110,13 @@ impl<I, O> Slot<I, O> {
         self.ended.lock().clone()
     }
 
+    /// Takes all that it works on, to answer it.
+    pub(crate) fn take_hand(&self) -> Vec<Job<I, O>> {
+        let mut hand = std::mem::take(&mut *self.hand.lock());
+        hand.extend(std::mem::take(&mut *self.flying.lock()).into_values());
+        hand
+    }
+
     pub(crate) fn work(&self) -> &Work {
         &self.work
     }
@@ -160,7 +171,7 @@ impl Work {
         self.requests.load(Ordering::Relaxed) + self.beside.load(Ordering::Relaxed)
     }
 
-    /// An async model is asked to go on with a request.
+    /// An async model is asked to go on with a request, or to let go of one.
     pub(crate) fn enter(&self, now: Duration) {
         self.since.store(nanos(now) + 1, Ordering::Release);
     }

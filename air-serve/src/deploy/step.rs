@@ -13,6 +13,7 @@ use super::AnyModel;
 use super::core::{Core, Job};
 use super::slot::Slot;
 use crate::error::{CallError, chain};
+use crate::http::Traced;
 use crate::stream::{Host, Limits, Stream, Watch};
 
 /// What a replica's model still works on. Written by whoever holds the model.
@@ -33,6 +34,8 @@ struct Admitted {
     stream: Arc<dyn Stream>,
     size: usize,
     watch: Watch,
+    /// Ends with it.
+    traced: Option<Traced>,
 }
 
 impl Ongoing {
@@ -65,8 +68,11 @@ impl Ongoing {
     /// Ends all streams.
     pub(super) fn fail(&self, error: &CallError) {
         let streams = std::mem::take(&mut *self.streams.lock());
-        for admitted in streams {
-            admitted.stream.fail(error.clone());
+        for Admitted { stream, traced, .. } in streams {
+            stream.fail(error.clone());
+            if let Some(traced) = traced {
+                traced.fail(error);
+            }
         }
     }
 
@@ -99,13 +105,14 @@ impl<I: Send + 'static, O: Send + 'static> Core<I, O> {
     }
 
     /// Takes in an answer that is a stream, before anybody else has it.
-    pub(super) fn admit(self: &Arc<Self>, slot: &Arc<Slot<I, O>>, job: &Job<I, O>, answer: &O) {
+    pub(super) fn admit(self: &Arc<Self>, slot: &Arc<Slot<I, O>>, job: &mut Job<I, O>, answer: &O) {
         let Some(stream) = self.streams.map(|stream| stream(answer)) else { return };
         let limits =
             Limits { since: job.since, first_by: job.deadline, idle: self.config.stream_idle_timeout() };
         let tie = Tie { core: Arc::clone(self), slot: Arc::clone(slot), since: job.since };
         stream.attach(Arc::new(tie), self.config.stream_buffer_items);
-        let admitted = Admitted { stream, size: job.size, watch: Watch::new(limits) };
+        let traced = job.traced.take();
+        let admitted = Admitted { stream, size: job.size, watch: Watch::new(limits), traced };
         slot.ongoing().streams.lock().push(admitted);
     }
 

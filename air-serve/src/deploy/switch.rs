@@ -18,6 +18,20 @@ pub(crate) struct Split<I, O> {
     pub other: Option<(Arc<Core<I, O>>, f64)>,
 }
 
+impl<I, O> Split<I, O> {
+    /// The other version, if there are two.
+    fn beside(&self, one: &Arc<Core<I, O>>) -> Option<&Arc<Core<I, O>>> {
+        let (other, _) = self.other.as_ref()?;
+        Some(if Arc::ptr_eq(one, other) { &self.main } else { other })
+    }
+}
+
+/// A request, and the version that it was made for and that has taken it.
+pub(crate) struct Taken<I, O> {
+    pub by: Arc<Core<I, O>>,
+    pub submitted: Submitted<O>,
+}
+
 /// What all handles of a deployment point at, before it runs too.
 pub(crate) struct Switch<I, O> {
     name: Arc<str>,
@@ -62,6 +76,36 @@ impl<I: Send + 'static, O: Send + 'static> Switch<I, O> {
             // The version was closed. If that is because another has taken over, the split has changed before.
             if self.split.load().as_ref().is_some_and(|then| Arc::ptr_eq(now, then)) {
                 return Submitted::Done(Err(CallError::Closed { deployment: Arc::clone(&self.name) }));
+            }
+        }
+    }
+
+    /// The same with an input that is made for the version that takes the request. One that does not fit that version, whose turn it is, goes to the
+    /// other if it fits there; that there are two is nothing to its caller.
+    pub(crate) fn submit_fitting<E: From<CallError>>(
+        &self,
+        terms: &Terms,
+        mut input: impl FnMut(&Core<I, O>) -> Result<I, E>,
+    ) -> Result<Taken<I, O>, E> {
+        if let (None, Some(other)) = (&*self.split.load(), self.other.get()) {
+            return other.submit_fitting(terms, input);
+        }
+        loop {
+            let split = self.split.load();
+            let Some(now) = &*split else {
+                return Err(CallError::NotRunning { deployment: Arc::clone(&self.name) }.into());
+            };
+            let picked = self.pick(now);
+            let (core, made) = match (input(picked), now.beside(picked)) {
+                (Ok(made), _) => (picked, made),
+                (Err(unfit), None) => return Err(unfit),
+                (Err(unfit), Some(other)) => (other, input(other).map_err(|_| unfit)?),
+            };
+            if let Ok(submitted) = core.submit(made, terms) {
+                return Ok(Taken { by: Arc::clone(core), submitted });
+            }
+            if self.split.load().as_ref().is_some_and(|then| Arc::ptr_eq(now, then)) {
+                return Err(CallError::Closed { deployment: Arc::clone(&self.name) }.into());
             }
         }
     }

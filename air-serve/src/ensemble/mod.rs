@@ -20,7 +20,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub(crate) use run::{CallJson, deployment, json_target};
+pub(crate) use run::{CallJson, JsonLine, deployment, json_target};
 
 /// Deeper graphs, and larger ones, are refused.
 const DEEPEST: usize = 16;

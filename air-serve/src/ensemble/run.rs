@@ -50,10 +50,24 @@ where
     Arc::new(Json(handle.clone()))
 }
 
-/// A deployment that a graph calls, once that is known.
-struct JsonLine {
+/// A deployment that is called with JSON, once it is known.
+pub(crate) struct JsonLine {
     name: Arc<str>,
     to: OnceLock<Arc<dyn CallJson>>,
+}
+
+impl JsonLine {
+    pub(crate) fn new(name: &str) -> Arc<Self> {
+        Arc::new(JsonLine { name: name.into(), to: OnceLock::new() })
+    }
+
+    pub(crate) fn call(&self, input: Value) -> BoxFuture<'static, Result<Value, CallError>> {
+        if let Some(to) = self.to.get() {
+            return to.call(input);
+        }
+        let error = CallError::NotRunning { deployment: Arc::clone(&self.name) };
+        Box::pin(std::future::ready(Err(error)))
+    }
 }
 
 impl Line for JsonLine {
@@ -107,10 +121,7 @@ impl Node {
         Box::pin(async move {
             match self {
                 Node::Input => Ok(value),
-                Node::Call(line) => match line.to.get() {
-                    Some(to) => to.call(value).await,
-                    None => Err(CallError::NotRunning { deployment: Arc::clone(&line.name) }),
-                },
+                Node::Call(line) => line.call(value).await,
                 Node::Sequence(steps) => {
                     let mut value = value;
                     for step in steps {
@@ -161,9 +172,8 @@ impl AsyncModel for Ensemble {
 
 /// A deployment that answers by a graph, which is valid.
 pub(crate) fn deployment(name: &str, graph: &Step) -> Deployment<Async<Ensemble>> {
-    let line = |name: &str| Arc::new(JsonLine { name: name.into(), to: OnceLock::new() });
     let lines: BTreeMap<&str, Arc<JsonLine>> =
-        graph.calls().into_iter().map(|name| (name, line(name))).collect();
+        graph.calls().into_iter().map(|name| (name, JsonLine::new(name))).collect();
     let root = Arc::new(Node::new(graph, &lines));
     let mut deployment = Deployment::new(name, move || Ok(Async::new(Ensemble(Arc::clone(&root)))));
     deployment.uses.extend(lines.into_values().map(|line| line as Arc<dyn Line>));

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::config::HttpConfig;
+use super::counted::counted;
 use super::policy::Policy;
 use super::reply::{self, Body};
 use super::request_id::{X_REQUEST_ID, take_or_make};
@@ -24,6 +25,7 @@ use super::route::{Answered, Asked, Route, RouteTable};
 use super::socket;
 use super::threads::Held;
 use super::tls::Tls;
+use super::traces::Trace;
 use crate::deploy::context::{OnBehalf, with_request};
 use crate::llm::{self, Models};
 use crate::metrics::RouteMetrics;
@@ -42,7 +44,7 @@ pub(crate) struct Front {
     pub v2: V2,
     /// OpenAI's API, under `/v1`, if there are models for it.
     pub llms: Arc<Models>,
-    pub llm: RouteMetrics,
+    pub llm: Arc<RouteMetrics>,
     /// The server's own pages.
     pub own: Router,
     /// Counts what no route answered.
@@ -58,19 +60,25 @@ impl Front {
     ) -> Result<Response<AnyBody>, Infallible> {
         let start = Instant::now();
         let mut id = take_or_make(request.headers());
-        let (seen, refusal) = self.policy.as_ref().map(|policy| policy.admit(&request)).unwrap_or_default();
         let route = self.table.load().routes.get(request.uri().path()).cloned();
+        let is_openai = route.is_none() && llm::owns(request.uri().path()) && !self.llms.is_empty();
+        let admit = |policy: &Policy| policy.admit(&request, is_openai);
+        let (mut seen, refusal) = self.policy.as_ref().map(admit).unwrap_or_default();
         let (mut response, status, metrics) = if let Some((refusal, status)) = refusal {
-            (refusal, status, &self.other)
+            (refusal, status, Some(&self.other))
         } else if let Some(route) = &route {
-            let response = self.predict(route, request, held, &mut id).await;
+            let response = self.predict(route, request, held, &mut id, seen.trace.take()).await;
             let status = response.status().as_u16();
-            (response, status, &route.metrics)
+            (response, status, Some(&route.metrics))
         } else {
-            OnBehalf::of_request(id.clone(), self.beside(request)).await
+            let on_behalf =
+                OnBehalf::of_request(id.clone(), seen.trace.take(), self.beside(request, is_openai, start));
+            on_behalf.await
         };
         let took = start.elapsed();
-        metrics.answered(status, took);
+        if let Some(metrics) = metrics {
+            metrics.answered(status, took);
+        }
         if status == 500 {
             // Refusals (503) and time-outs (504) are counted only: under overload a line for each would add to it.
             tracing::warn!(request_id = ?id, "a request failed");
@@ -84,25 +92,39 @@ impl Front {
         Ok(response)
     }
 
-    /// Answers what no route is for, with the status that is counted. In a box, so that what is rare does not make the future of every
-    /// prediction larger.
-    fn beside(&self, request: Request<Incoming>) -> BoxFuture<'_, (Response<AnyBody>, u16, &RouteMetrics)> {
+    /// Answers what no route is for, with the status that is counted, unless that is done when the answer has ended. In a box, so that what is rare
+    /// does not make the future of every prediction larger.
+    fn beside(
+        &self,
+        request: Request<Incoming>,
+        is_openai: bool,
+        start: Instant,
+    ) -> BoxFuture<'_, (Response<AnyBody>, u16, Option<&RouteMetrics>)> {
         Box::pin(async move {
             if grpc::is_call(&request) {
                 let response = self.grpc(request).await;
                 let status = grpc::status_of(&response);
-                return (response.map(Either::Right), status, &self.v2.grpc);
+                return (response.map(Either::Right), status, Some(&self.v2.grpc));
             }
-            let (response, metrics) = if llm::owns(request.uri().path()) && !self.llms.is_empty() {
-                (self.llm(request).await, &self.llm)
-            } else if v2::owns(request.uri().path()) {
+            if is_openai {
+                let response = self.llm(request).await;
+                let status = response.status().as_u16();
+                return match response.into_parts() {
+                    (head, Either::Right(body)) => {
+                        let body = counted(body, &self.llm, status, start);
+                        (Response::from_parts(head, Either::Right(body)), status, None)
+                    }
+                    (head, body) => (Response::from_parts(head, body), status, Some(&*self.llm)),
+                };
+            }
+            let (response, metrics) = if v2::owns(request.uri().path()) {
                 (self.v2(request).await.map(Either::Left), &self.v2.rest)
             } else {
                 let Ok(response) = self.own.clone().oneshot(request.map(axum::body::Body::new)).await;
                 (response.map(Either::Right), &self.other)
             };
             let status = response.status().as_u16();
-            (response, status, metrics)
+            (response, status, Some(metrics))
         })
     }
 
@@ -112,6 +134,7 @@ impl Front {
         request: Request<Incoming>,
         held: Option<&Arc<Held>>,
         id: &mut HeaderValue,
+        trace: Option<Trace>,
     ) -> Response<AnyBody> {
         if socket::is_asked(&request) {
             return socket::begin(self, route, request, held).map(Either::Left);
@@ -133,7 +156,7 @@ impl Front {
             Err(refusal) => return refusal.into_response().map(Either::Left),
         };
         let asked = Asked { headers: &head.headers, keep_alive: self.config.stream_keep_alive() };
-        match with_request(id, || route.endpoint.answer(&asked, &body)) {
+        match with_request(id, trace, || route.endpoint.answer(&asked, &body)) {
             Answered::Now(response) => response.map(Either::Left),
             Answered::Later(response) => response.await.map(Either::Left),
             Answered::Stream(response) => response.await,
@@ -157,7 +180,7 @@ impl Front {
         let (head, body) = request.into_parts();
         match self.body(&head.headers, body).await {
             Ok(body) => llm::answer(&self.llms, head, body).await,
-            Err(refusal) => refusal.into_response().map(Either::Left),
+            Err(refusal) => llm::refused(refusal).map(Either::Left),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | `version` | HTTP/1.1 or HTTP/2 |
 //! | `threads` | accepting, connections, draining |
 //! | `front` | one request |
+//! | `counted` | streams that are counted when they end |
 //! | `policy` | what is asked of a request first, and done to its answer last: the next three, and keys |
 //! | `cors` | which pages in a browser may call |
 //! | `compress` | gzip |
@@ -15,6 +16,7 @@
 //! | `own` | the server's own pages: health, routes, metrics |
 //! | `route` | from path to deployment, JSON on both sides |
 //! | `respond` | what a route can answer with |
+//! | `mirrored` | routes whose requests are copied for another deployment |
 //! | `stream` | answers that come one item at a time |
 //! | `format` | how their items are written |
 //! | `socket` | WebSockets |
@@ -27,9 +29,11 @@
 mod compress;
 mod config;
 mod cors;
+mod counted;
 mod format;
 mod front;
 mod listen;
+mod mirrored;
 mod own;
 mod patience;
 mod policy;
@@ -55,13 +59,15 @@ pub use config::HttpConfig;
 pub use cors::CorsConfig;
 pub(crate) use front::{AnyBody, Front, Refusal, foreign_type};
 pub(crate) use listen::bind;
+pub(crate) use mirrored::Mirrored;
 pub(crate) use own::{Own, router};
 pub(crate) use policy::Policy;
 pub(crate) use reply::Body;
 pub(crate) use respond::Answer;
 pub use respond::Respond;
 pub(crate) use route::{Route, RouteTable, valid_path};
-pub(crate) use terms::model_id;
+pub(crate) use terms::{model_id, terms};
 pub(crate) use threads::{Phase, Threads};
 pub(crate) use tls::Tls;
 pub use traces::TracesConfig;
+pub(crate) use traces::{Trace, Traced};

@@ -14,9 +14,10 @@ use super::compress::{CompressionConfig, Inflated, accepts_gzip, gunzip};
 use super::config::HttpConfig;
 use super::cors::Cors;
 use super::front::{AnyBody, Refusal};
-use super::traces::{Span, Traces};
+use super::traces::{Span, Trace, Traces};
 use crate::auth::{Auth, Refused};
 use crate::error::ServeError;
+use crate::llm;
 use crate::v2::grpc;
 
 /// What is asked of every request, and done to every answer.
@@ -38,6 +39,8 @@ pub(crate) struct Seen {
     gzip: bool,
     line: Option<Line>,
     span: Option<Span>,
+    /// The trace that it belongs to.
+    pub trace: Option<Trace>,
 }
 
 /// A line in the log.
@@ -67,12 +70,17 @@ impl Policy {
         Ok(any.then_some(policy))
     }
 
-    /// Looks at a request. It is let in if there is no response to it yet; [`finish`](Self::finish) is for both.
-    pub(crate) fn admit<B>(&self, request: &Request<B>) -> (Seen, Option<(Response<AnyBody>, u16)>) {
+    /// Looks at a request, which may be one of OpenAI's API. It is let in if there is no response to it yet; [`finish`](Self::finish) is for both.
+    pub(crate) fn admit<B>(
+        &self,
+        request: &Request<B>,
+        is_openai: bool,
+    ) -> (Seen, Option<(Response<AnyBody>, u16)>) {
         let headers = request.headers();
         let logged = self
             .log_every
             .filter(|every| self.requests.fetch_add(1, Ordering::Relaxed).is_multiple_of(*every));
+        let (span, trace) = self.traces.as_ref().map(|traces| traces.begin(request)).unwrap_or_default();
         let mut seen = Seen {
             origin: self.cors.as_ref().and_then(|_| headers.get(ORIGIN).cloned()),
             gzip: self.compression.is_some() && accepts_gzip(headers),
@@ -81,7 +89,8 @@ impl Policy {
                 path: request.uri().path().chars().take(128).collect(),
                 key: None,
             }),
-            span: self.traces.as_ref().and_then(|traces| traces.begin(request)),
+            span,
+            trace,
         };
         // Browsers ask without a key.
         let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(request.method(), headers));
@@ -97,7 +106,7 @@ impl Policy {
         if let (Some(line), Ok(Some(key))) = (&mut seen.line, &checked) {
             line.key = Some(Arc::clone(&key.name));
         }
-        (seen, checked.err().map(|refused| deny(&refused, request)))
+        (seen, checked.err().map(|refused| deny(&refused, request, is_openai)))
     }
 
     /// Looks at a further message of a conversation that was let in.
@@ -205,11 +214,13 @@ fn told(refused: &Refused) -> (Refusal, Option<u64>) {
 }
 
 /// The answer to a request that is not let in, in the words of its protocol, and the status that is counted.
-fn deny<B>(refused: &Refused, request: &Request<B>) -> (Response<AnyBody>, u16) {
+fn deny<B>(refused: &Refused, request: &Request<B>, is_openai: bool) -> (Response<AnyBody>, u16) {
     let (refusal, retry_after) = told(refused);
     let status = refusal.status;
     let mut response = if grpc::is_call(request) {
         grpc::refused(&refusal).map(Either::Right)
+    } else if is_openai {
+        llm::refused(refusal).map(Either::Left)
     } else {
         refusal.into_response().map(Either::Left)
     };

@@ -64,7 +64,7 @@ pub(crate) fn call_error(error: &CallError) -> Response<Body> {
     let retry = match error {
         CallError::Busy { retry_after, .. } => Some(retry_after.as_secs()),
         CallError::TooLate { wait, limit, .. } => Some(wait.saturating_sub(*limit).as_secs() + 1),
-        CallError::Closed { .. } | CallError::NotRunning { .. } => Some(1),
+        CallError::Closed { .. } | CallError::Replaced { .. } | CallError::NotRunning { .. } => Some(1),
         _ => None,
     };
     if let Some(seconds) = retry {

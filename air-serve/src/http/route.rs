@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Response, StatusCode};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -22,7 +23,7 @@ use crate::metrics::RouteMetrics;
 /// What answers the requests of one route.
 pub(crate) trait Endpoint: Send + Sync {
     /// Answers a request's body, on the terms of its headers: in place where it can, else later.
-    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Answered;
+    fn answer(&self, asked: &Asked<'_>, body: &Bytes) -> Answered;
 
     /// Answers a message of a WebSocket.
     fn ask(&self, message: &[u8]) -> Result<Opening, Refusal>;
@@ -83,7 +84,7 @@ where
     I: DeserializeOwned + Send + 'static,
     O: Serialize + Send + 'static,
 {
-    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Answered {
+    fn answer(&self, asked: &Asked<'_>, body: &Bytes) -> Answered {
         let input: I = match read(body) {
             Ok(input) => input,
             Err(refusal) => return Answered::Now(refusal.into_response()),

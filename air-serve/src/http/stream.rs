@@ -51,7 +51,7 @@ where
     I: DeserializeOwned + Send + 'static,
     T: Send + 'static,
 {
-    fn answer(&self, asked: &Asked<'_>, body: &[u8]) -> Answered {
+    fn answer(&self, asked: &Asked<'_>, body: &Bytes) -> Answered {
         let input: I = match read(body) {
             Ok(input) => input,
             Err(refusal) => return Answered::Now(refusal.into_response()),

@@ -19,7 +19,7 @@ const MODEL: HeaderName = HeaderName::from_static("serve_multiplexed_model_id");
 pub(crate) const LONGEST_MODEL_ID: usize = 128;
 
 /// What a request's headers ask for, if anything.
-pub(super) fn terms(headers: &HeaderMap) -> Result<Option<Terms>, Refusal> {
+pub(crate) fn terms(headers: &HeaderMap) -> Result<Option<Terms>, Refusal> {
     // Most have none of these, which is seen without looking each of them up.
     let asks =
         |name: &HeaderName| [TIMEOUT.as_str(), PRIORITY.as_str(), MODEL.as_str()].contains(&name.as_str());
@@ -31,6 +31,7 @@ pub(super) fn terms(headers: &HeaderMap) -> Result<Option<Terms>, Refusal> {
             limit: text(headers, &TIMEOUT)?.map(limit).transpose()?,
             priority: text(headers, &PRIORITY)?.map_or(Ok(0), priority)?,
             model: text(headers, &MODEL)?.map(model_id).transpose()?,
+            fitted: false,
         })
     };
     read().map(Some).map_err(|message| Refusal { status: StatusCode::BAD_REQUEST, message })

@@ -3,13 +3,15 @@
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::mpsc::TryRecvError;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -41,6 +43,8 @@ pub(crate) enum Phase {
 /// The running HTTP threads.
 pub(crate) struct Threads {
     threads: Vec<JoinHandle<()>>,
+    /// Each thread holds a sender, so that the last one's end is heard.
+    ended: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 impl Threads {
@@ -53,6 +57,7 @@ impl Threads {
         let permits = Arc::new(Semaphore::new(front.config.max_connections.min(Semaphore::MAX_PERMITS)));
         let io = |what| move |source| ServeError::Io { what, source };
         let mut threads = Vec::with_capacity(listeners.len());
+        let (running, ended) = std::sync::mpsc::channel();
         for (index, listener) in listeners.into_iter().enumerate() {
             let runtime = Builder::new_current_thread()
                 .enable_all()
@@ -66,16 +71,31 @@ impl Threads {
                 first: index == 0,
             };
             let thread = thread::Builder::new().name(format!("air-http-{index}"));
-            let thread = thread.spawn(move || runtime.block_on(acceptor.run(listener)));
+            let running = running.clone();
+            let thread = thread.spawn(move || {
+                runtime.block_on(acceptor.run(listener));
+                drop((runtime, running));
+            });
             threads.push(thread.map_err(io("cannot start a thread"))?);
         }
-        Ok(Threads { threads })
+        Ok(Threads { threads, ended: Mutex::new(ended) })
     }
 
-    pub(crate) fn join(&mut self) {
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("an HTTP thread panicked");
+    /// Waits for the threads to end, which they do by themselves when the time for it is over; but not for one whose model, called in place, does not
+    /// return.
+    pub(crate) fn join(self, until: Instant) {
+        let ended = self.ended.into_inner();
+        let _ = ended.recv_timeout(until.saturating_duration_since(Instant::now()));
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            // Its sender goes a moment before it does.
+            if ended.try_recv() == Err(TryRecvError::Empty) && !thread.is_finished() {
+                tracing::error!(
+                    thread = name,
+                    "left behind: a model that is called in place on it does not return"
+                );
+            } else if thread.join().is_err() {
+                tracing::error!(thread = name, "an HTTP thread panicked");
             }
         }
     }
@@ -181,9 +201,10 @@ impl Connection {
             version = version => version,
             () = draining(&mut self.phase) => return,
         };
-        // Else nothing came, or nothing will.
-        if let Ok(Ok(version)) = version {
-            self.serve(version, stream).await;
+        match version {
+            Ok(Ok(version)) => self.serve(version, stream).await,
+            // Nothing came, or too little to tell. What came is taken: a client is told of the end, where unread bytes would reset its connection.
+            _ => drop(stream.try_read(&mut [0; 16])),
         }
     }
 

@@ -44,7 +44,7 @@ pub use engine::{LlmEngine, LlmEvent, LlmRequest, LlmSequence};
 pub use error::{LlmError, Shape};
 pub use model::Llm;
 
-pub(crate) use api::{Models, Served, answer, owns};
+pub(crate) use api::{Models, Served, answer, owns, refused};
 
 use crate::deploy::Deployment;
 use crate::stream::Generator;

@@ -151,6 +151,7 @@ pub(crate) struct Dim {
 /// `onnx.TensorProto.DataType`, the values that serving reads.
 pub(crate) mod data_type {
     pub(crate) const FLOAT: i32 = 1;
+    pub(crate) const UINT8: i32 = 2;
     pub(crate) const INT32: i32 = 6;
     pub(crate) const INT64: i32 = 7;
     pub(crate) const STRING: i32 = 8;

@@ -116,6 +116,13 @@ impl Value {
                 let data = read(raw, &tensor.int32_data, i32::from_le_bytes)?;
                 Value::I64(array(&shape, len, data.into_iter().map(i64::from).collect())?)
             }
+            data_type::UINT8 => {
+                let data = match raw {
+                    Some(raw) => raw.iter().map(|&byte| i64::from(byte)).collect(),
+                    None => tensor.int32_data.iter().map(|&value| i64::from(value)).collect(),
+                };
+                Value::I64(array(&shape, len, data)?)
+            }
             data_type::BOOL => {
                 let data = match raw {
                     Some(raw) => raw.iter().map(|&byte| byte != 0).collect(),

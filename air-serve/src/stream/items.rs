@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Stream;
 use super::pipe::Pipe;
-use crate::deploy::Unpark;
+use crate::deploy::{Unpark, aside};
 use crate::error::CallError;
 
 /// An answer that comes one item at a time.
@@ -51,7 +51,11 @@ impl<T: Send + 'static> Items<T> {
         std::iter::from_fn(move || {
             let mut cx = Context::from_waker(&waker);
             loop {
-                if let Poll::Ready(item) = self.poll_item(&mut cx) {
+                // A courier of this thread would not come while it is parked.
+                let alone = aside();
+                let polled = self.poll_item(&mut cx);
+                drop(alone);
+                if let Poll::Ready(item) = polled {
                     return item;
                 }
                 std::thread::park();

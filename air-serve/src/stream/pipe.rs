@@ -2,7 +2,7 @@
 //! somebody is woken.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use air_core::BoxError;
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::buffer::{Buffer, Found, Vacancy};
 use super::watch::Progress;
 use super::{Host, Stream};
+use crate::deploy::Sleeper;
 use crate::error::{CallError, chain};
 
 /// Until a deployment says how many.
@@ -46,7 +47,7 @@ pub(super) struct Pipe<T> {
 struct Shared<T> {
     buffer: Buffer<T, Cause>,
     /// Who waits for an item.
-    reader: Option<Waker>,
+    reader: Option<Sleeper>,
     /// There from when it is attached until it is over.
     host: Option<Arc<dyn Host>>,
     is_attached: bool,
@@ -55,7 +56,7 @@ struct Shared<T> {
 /// What is to be done once the lock is free.
 #[derive(Default)]
 struct After {
-    wake: Option<Waker>,
+    wake: Option<Sleeper>,
     poke: Option<Arc<dyn Host>>,
     first: Option<Arc<dyn Host>>,
     over: Option<(Arc<dyn Host>, u64)>,
@@ -66,8 +67,8 @@ impl After {
         if let Some(host) = self.first {
             host.first();
         }
-        if let Some(waker) = self.wake {
-            waker.wake();
+        if let Some(reader) = self.wake {
+            reader.wake();
         }
         if let Some((host, items)) = self.over {
             host.over(items);
@@ -178,8 +179,8 @@ impl<T> Pipe<T> {
 impl<T> Shared<T> {
     fn wait(&mut self, cx: &mut Context<'_>) {
         match &mut self.reader {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
+            Some(reader) => reader.replace(cx),
+            none => *none = Some(Sleeper::here(cx)),
         }
     }
 }
@@ -227,4 +228,34 @@ impl<T: Send> Stream for Pipe<T> {
 /// Whose error it is that no deployment has taken.
 fn unnamed() -> Arc<str> {
     "without a name".into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::thread;
+
+    use futures::FutureExt;
+
+    use super::super::Items;
+    use super::*;
+    use crate::deploy::deliver;
+
+    #[test]
+    fn a_thread_that_waits_for_items_itself_is_not_left_to_its_courier() {
+        let pipe = Pipe::new();
+        let mut items = Items::new(Arc::clone(&pipe));
+        let reader = thread::spawn(move || {
+            let mut courier = Box::pin(deliver());
+            assert!(courier.as_mut().now_or_never().is_none());
+            items.blocking().map(Result::unwrap).collect::<Vec<u32>>()
+        });
+        while pipe.shared.lock().reader.is_none() {
+            thread::yield_now();
+        }
+        pipe.push(1);
+        pipe.push(2);
+        pipe.end(Ok(()));
+        assert_eq!(reader.join().unwrap(), [1, 2]);
+    }
 }

@@ -1,21 +1,18 @@
 //! What is reachable by the protocol: models by name, each with its signature and its deployment.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 
 use super::fault::{Fault, Kind};
-use super::infer::{Inference, check_outputs, select};
-use super::signature::{Signature, TensorCodec, shortened};
+use super::infer::{Inference, select};
+use super::reach::{Answer, Answers, Begun, Outcome, Reach, Signed, Target, Through};
+use super::signature::shortened;
 use super::tensor::Tensor;
-use crate::deploy::context::Terms;
 use crate::deploy::{DeploymentHandle, Running};
-use crate::error::{CallError, chain};
-use crate::stream::Items;
 
 /// The version of a model that does not say which it is.
 pub(crate) const VERSION: &str = "1";
@@ -28,6 +25,7 @@ pub(crate) struct Served {
     target: Box<dyn Target>,
     /// Whether the deployment ends with this value: when it has left the catalog and those who found it there are done.
     owns: bool,
+    since: SystemTime,
 }
 
 impl Drop for Served {
@@ -39,160 +37,15 @@ impl Drop for Served {
     }
 }
 
-/// A deployment without the types of its model.
-pub(crate) trait Target: Send + Sync {
-    fn signature(&self) -> &Signature;
-    /// Calls the model, on these terms.
-    fn call(&self, inputs: Vec<Tensor>, terms: &Terms) -> Outcome;
-    /// Calls the model and gives all its answers, which are several where they are a stream.
-    fn stream(&self, inputs: Vec<Tensor>, terms: &Terms) -> Answers;
-}
-
-/// Answers of a model, one after the other.
-pub(crate) type Answers = BoxStream<'static, Result<Answer, Fault>>;
-
-/// One of them.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// None where this says only that there are no more.
-    pub outputs: Option<Vec<Tensor>>,
-    /// Nothing comes after it.
-    pub is_last: bool,
-}
-
-impl Answer {
-    const END: Answer = Answer { outputs: None, is_last: true };
-}
-
-/// What makes a target of the handle of a deployment.
-pub(crate) struct Reach<I, O>(Arc<MakeTarget<I, O>>);
-
-type MakeTarget<I, O> = dyn Fn(DeploymentHandle<I, O>) -> Box<dyn Target> + Send + Sync;
-
-impl<I, O> Clone for Reach<I, O> {
-    fn clone(&self) -> Self {
-        Reach(Arc::clone(&self.0))
-    }
-}
-
-impl<I: Send + 'static, O: Send + 'static> Reach<I, O> {
-    /// By one answer for each request.
-    pub(crate) fn whole(codec: impl TensorCodec<I, O>) -> Self {
-        let codec: Arc<dyn TensorCodec<I, O>> = Arc::new(codec);
-        Reach(Arc::new(move |handle| Box::new(Coded { handle, codec: Arc::clone(&codec) })))
-    }
-}
-
-impl<I: Send + 'static, T: Send + 'static> Reach<I, Items<T>> {
-    /// By one answer for each item.
-    pub(crate) fn each(codec: impl TensorCodec<I, T>) -> Self {
-        let codec: Arc<dyn TensorCodec<I, T>> = Arc::new(codec);
-        Reach(Arc::new(move |handle| Box::new(CodedItems { handle, codec: Arc::clone(&codec) })))
-    }
-}
-
-type Outputs = Result<Vec<Tensor>, Fault>;
-
-pub(crate) enum Outcome {
-    Now(Outputs),
-    Later(Pin<Box<dyn Future<Output = Outputs> + Send>>),
-}
-
-struct Coded<I, O> {
-    handle: DeploymentHandle<I, O>,
-    codec: Arc<dyn TensorCodec<I, O>>,
-}
-
-impl<I: Send + 'static, O: Send + 'static> Target for Coded<I, O> {
-    fn signature(&self) -> &Signature {
-        self.codec.signature()
-    }
-
-    fn call(&self, inputs: Vec<Tensor>, terms: &Terms) -> Outcome {
-        let input = match self.codec.decode(inputs) {
-            Ok(input) => input,
-            Err(error) => return Outcome::Now(Err(error.into())),
-        };
-        let mut call = self.handle.call_on(input, terms);
-        if let Some(reply) = call.ready() {
-            return Outcome::Now(encoded(&*self.codec, reply));
-        }
-        let codec = Arc::clone(&self.codec);
-        Outcome::Later(Box::pin(async move { encoded(&*codec, call.await) }))
-    }
-
-    fn stream(&self, inputs: Vec<Tensor>, terms: &Terms) -> Answers {
-        let last = |outputs: Outputs| outputs.map(|outputs| Answer { outputs: Some(outputs), is_last: true });
-        match self.call(inputs, terms) {
-            Outcome::Now(outputs) => once(last(outputs)),
-            Outcome::Later(outputs) => stream::once(outputs.map(last)).boxed(),
-        }
-    }
-}
-
-/// A deployment whose answers are streams, of which each item is one.
-struct CodedItems<I, T> {
-    handle: DeploymentHandle<I, Items<T>>,
-    codec: Arc<dyn TensorCodec<I, T>>,
-}
-
-impl<I: Send + 'static, T: Send + 'static> Target for CodedItems<I, T> {
-    fn signature(&self) -> &Signature {
-        self.codec.signature()
-    }
-
-    fn call(&self, _: Vec<Tensor>, _: &Terms) -> Outcome {
-        let message = "the answers of this model are streams: use ModelStreamInfer, over gRPC";
-        Outcome::Now(Err(Fault::new(Kind::Unsupported, message)))
-    }
-
-    fn stream(&self, inputs: Vec<Tensor>, terms: &Terms) -> Answers {
-        let input = match self.codec.decode(inputs) {
-            Ok(input) => input,
-            Err(error) => return once(Err(error.into())),
-        };
-        let call = self.handle.call_on(input, terms);
-        let codec = Arc::clone(&self.codec);
-        let begun = call.map(|begun| match begun {
-            Ok(items) => items.left_stream(),
-            Err(error) => stream::once(std::future::ready(Err(error))).right_stream(),
-        });
-        let answers = begun
-            .flatten_stream()
-            .map(move |item| Ok(Answer { outputs: Some(encoded(&*codec, item)?), is_last: false }));
-        answers.chain(stream::once(std::future::ready(Ok(Answer::END)))).boxed()
-    }
-}
-
-fn once(answer: Result<Answer, Fault>) -> Answers {
-    stream::once(std::future::ready(answer)).boxed()
-}
-
-fn encoded<I: 'static, O: 'static>(codec: &dyn TensorCodec<I, O>, reply: Result<O, CallError>) -> Outputs {
-    let internal = |message: String| Fault::new(Kind::Internal, message);
-    let outputs = codec
-        .encode(reply?)
-        .map_err(|error| internal(format!("the model's answer is no tensors: {}", chain(&error))))?;
-    let wanted = codec.signature().outputs();
-    let fits = wanted.len() == outputs.len() && wanted.iter().zip(&outputs).all(|(a, b)| a.name == b.name());
-    if !fits {
-        let got: Vec<_> = outputs.iter().map(Tensor::name).collect();
-        return Err(internal(format!(
-            "the model gave the outputs {got:?}, which are not those of its signature"
-        )));
-    }
-    Ok(outputs)
-}
-
 impl Served {
-    pub(crate) fn new<I, O>(
+    pub(crate) fn new<I: Send + 'static, O: Send + 'static>(
         running: Arc<dyn Running>,
         handle: DeploymentHandle<I, O>,
-        reach: &Reach<I, O>,
+        first: Reach<I, O>,
     ) -> Served {
         let name = Arc::clone(running.name());
-        let target = reach.0(handle);
-        Served { name, version: VERSION.to_owned(), running, target, owns: false }
+        let target = Box::new(Through { handle, first });
+        Served { name, version: VERSION.to_owned(), running, target, owns: false, since: SystemTime::now() }
     }
 
     /// The deployment ends with this value.
@@ -202,13 +55,24 @@ impl Served {
         self
     }
 
+    /// Its deployment.
+    pub(crate) fn running(&self) -> &Arc<dyn Running> {
+        &self.running
+    }
+
+    /// Since when it is served.
+    pub(crate) fn since(&self) -> SystemTime {
+        self.since
+    }
+
     /// Whether it comes from the model repository.
     pub(crate) fn is_owning(&self) -> bool {
         self.owns
     }
 
-    pub(crate) fn signature(&self) -> &Signature {
-        self.target.signature()
+    /// What it takes and gives now.
+    pub(crate) fn signed(&self) -> Arc<dyn Signed> {
+        self.target.signed()
     }
 
     /// Whether it can answer.
@@ -217,28 +81,24 @@ impl Served {
     }
 
     /// Answers a request: in place where the model is called there.
-    pub(crate) async fn infer(&self, request: &mut Inference) -> Outputs {
-        let signature = self.signature();
-        check_outputs(signature, &request.outputs)?;
-        let inputs = signature.arrange(std::mem::take(&mut request.inputs))?;
-        let terms = request.terms();
-        let outputs = match self.target.call(inputs, &terms) {
+    pub(crate) async fn infer(&self, request: &Inference) -> Result<Vec<Tensor>, Fault> {
+        let Begun { by, answers } = self.target.call(request)?;
+        let outputs = match answers {
             Outcome::Now(outputs) => outputs,
             Outcome::Later(outputs) => outputs.await,
         };
-        select(signature, &request.outputs, outputs?)
+        select(by.signature(), &request.outputs, outputs?)
     }
 
     /// Answers a request with one answer or, if they are a stream, several.
     pub(crate) fn answers(self: &Arc<Self>, request: &mut Inference) -> Result<Answers, Fault> {
-        let signature = self.signature();
-        check_outputs(signature, &request.outputs)?;
-        let inputs = signature.arrange(std::mem::take(&mut request.inputs))?;
-        let answers = self.target.stream(inputs, &request.terms());
+        let Begun { by, answers } = self.target.stream(request)?;
+        // Held so that the deployment does not end before.
         let (served, wanted) = (Arc::clone(self), std::mem::take(&mut request.outputs));
         let selected = answers.map(move |answer| {
+            let _ = &served;
             let Answer { outputs, is_last } = answer?;
-            let outputs = outputs.map(|outputs| select(served.signature(), &wanted, outputs)).transpose()?;
+            let outputs = outputs.map(|outputs| select(by.signature(), &wanted, outputs)).transpose()?;
             Ok(Answer { outputs, is_last })
         });
         Ok(selected.boxed())
@@ -255,6 +115,11 @@ impl Catalog {
     /// All models, in the order of their names.
     pub(crate) fn all(&self) -> Vec<Arc<Served>> {
         self.models.load().values().cloned().collect()
+    }
+
+    /// The models that come from the repository.
+    pub(crate) fn of_repository(&self) -> Vec<Arc<Served>> {
+        self.models.load().values().filter(|model| model.owns).cloned().collect()
     }
 
     /// The names of all models, in order.

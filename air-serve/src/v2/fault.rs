@@ -79,7 +79,10 @@ impl From<CallError> for Fault {
             CallError::Invalid { .. } => Kind::Unfit,
             CallError::Busy { .. } | CallError::TooLate { .. } => Kind::Busy,
             CallError::Timeout { .. } | CallError::Circular { .. } | CallError::Idle { .. } => Kind::Timeout,
-            CallError::Closed { .. } | CallError::NotRunning { .. } | CallError::Cancelled => {
+            CallError::Closed { .. }
+            | CallError::Replaced { .. }
+            | CallError::NotRunning { .. }
+            | CallError::Cancelled => {
                 return Fault::unavailable(message);
             }
             CallError::Panicked { .. }

@@ -107,7 +107,16 @@ pub(crate) fn foreign(name: &str, tensor: &str) -> Fault {
 impl Inference {
     /// What it asks for beside its answer.
     pub(crate) fn terms(&self) -> Terms {
-        Terms { limit: self.timeout, priority: self.priority, model: self.model.clone() }
+        Terms { limit: self.timeout, priority: self.priority, model: self.model.clone(), fitted: true }
+    }
+
+    /// Takes what headers ask for, where the request itself says nothing.
+    pub(crate) fn or(mut self, headers: Option<Terms>) -> Inference {
+        let Some(terms) = headers else { return self };
+        self.timeout = self.timeout.or(terms.limit);
+        self.priority = if self.priority == 0 { terms.priority } else { self.priority };
+        self.model = self.model.or(terms.model);
+        self
     }
 
     /// Reads a body; the first `header` bytes of it are JSON, or all.

@@ -5,14 +5,15 @@
 //! | `datatype`, `tensor` | an element type; a tensor as it travels |
 //! | `signature` | what a model takes and gives; from tensors to what it is called with |
 //! | `fault` | what can go wrong, for REST and for gRPC |
+//! | `reach` | how a version of a deployment is reached |
 //! | `catalog` | the models that can be reached |
 //! | `elements`, `infer` | requests and answers as JSON, with binary data behind it |
 //! | `rest` | paths and status codes |
 //! | `grpc` | the same over gRPC, with health and reflection |
 //! | `repository` | a directory of models that come and go |
 //!
-//! Whatever way a request comes, its tensors are read into the binary form of the protocol, checked against the signature, and queued as one
-//! request of the deployment, however many rows they have.
+//! Whatever way a request comes, its tensors are read into the binary form of the protocol, checked against the signature of the version that is to
+//! answer, and queued as one request of the deployment, however many rows they have.
 
 mod catalog;
 mod datatype;
@@ -20,6 +21,7 @@ mod elements;
 mod fault;
 pub(crate) mod grpc;
 mod infer;
+mod reach;
 mod repository;
 mod rest;
 mod signature;
@@ -33,7 +35,8 @@ pub use datatype::DataType;
 pub use signature::{Signature, TensorCodec, TensorSpec};
 pub use tensor::{Element, Tensor, TensorError};
 
-pub(crate) use catalog::{Catalog, Reach, Served};
+pub(crate) use catalog::{Catalog, Served};
+pub(crate) use reach::Reach;
 pub(crate) use repository::Repository;
 pub(crate) use rest::owns;
 

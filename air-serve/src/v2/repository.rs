@@ -187,7 +187,8 @@ impl Repository {
         let failed =
             |error: BoxError| Fault::new(Kind::Refused, format!("model `{name}`: {}", chain(&error)));
         let graph = onnx::load(&found.path).map_err(|error| failed(error.into()))?;
-        let deployment = Deployment::graph(name, graph).config(self.config.clone());
+        let deployment =
+            Deployment::graph(name, graph).config(self.config.clone()).version(found.version.as_str());
         let part = Part::new(deployment);
         let start = || -> Result<Option<Served>, ServeError> {
             let (running, outcome) = part.planned.start(&self.ground)?;

@@ -13,8 +13,9 @@ use super::V2;
 use super::catalog::Served;
 use super::fault::{Fault, Kind};
 use super::infer::{self, Inference};
-use super::signature::TensorSpec;
-use crate::http::{Body, foreign_type, reply};
+use super::signature::{Signature, TensorSpec};
+use crate::deploy::context::Terms;
+use crate::http::{Body, foreign_type, reply, terms};
 
 /// How many bytes at the front of a body are JSON.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -107,14 +108,17 @@ impl V2 {
                 Some(reason) => return Err(Fault::unavailable(reason)),
             },
             Ask::Models => ok(&json!({ "models": self.catalog.names() })),
-            Ask::Model(name, version) => ok(&Metadata::of(&*self.catalog.find(name, version)?)),
+            Ask::Model(name, version) => {
+                let served = self.catalog.find(name, version)?;
+                ok(&Metadata::of(&served, served.signed().signature()))
+            }
             Ask::ModelReady(name, version) => {
                 let served = self.ready(name, version)?;
                 ok(&json!({ "name": served.name, "ready": true }))
             }
             Ask::Infer(name, version) => {
                 let served = self.catalog.find(name, version)?;
-                let request = read(headers, &body)?;
+                let request = read(headers, &body)?.or(asked(headers)?);
                 self.infer(&served, request).await?
             }
             Ask::Index => {
@@ -134,8 +138,8 @@ impl V2 {
         })
     }
 
-    async fn infer(&self, served: &Served, mut request: Inference) -> Result<Response<Body>, Fault> {
-        let outputs = served.infer(&mut request).await?;
+    async fn infer(&self, served: &Served, request: Inference) -> Result<Response<Body>, Fault> {
+        let outputs = served.infer(&request).await?;
         let (body, header) = infer::write((&served.name, &served.version), &request, &outputs)?;
         Ok(match header {
             None => reply::json(body),
@@ -146,6 +150,11 @@ impl V2 {
             }
         })
     }
+}
+
+/// What headers ask for beside the answer, as on any route.
+pub(super) fn asked(headers: &HeaderMap) -> Result<Option<Terms>, Fault> {
+    terms(headers).map_err(|refusal| Fault::malformed(refusal.message))
 }
 
 /// Reads an inference, as its headers say that it is written.
@@ -194,8 +203,7 @@ struct Metadata<'a> {
 }
 
 impl<'a> Metadata<'a> {
-    fn of(served: &'a Served) -> Self {
-        let signature = served.signature();
+    fn of(served: &'a Served, signature: &'a Signature) -> Self {
         Metadata {
             name: &served.name,
             versions: [&served.version],

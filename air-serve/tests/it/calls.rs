@@ -271,6 +271,62 @@ fn a_call_that_cannot_make_its_deadline_is_refused_at_once() {
 }
 
 #[test]
+fn what_answers_took_longer_than_was_foretold_is_kept_in_reserve_afterwards() {
+    let ms = Duration::from_millis;
+    // In the one case an answer comes late, in the other its caller's time runs out in the queue.
+    for limit in [ms(10_000), ms(100)] {
+        let (gate, deployment) = gated("model");
+        let (clock, manual) = Clock::manual();
+        let app = App::new().with_http(|http| http.port = 0).deploy(deployment.with(|config| {
+            config.execution = Execution::Thread;
+        }));
+        let server = run_with(app, RuntimeConfig::default().clock(clock)).unwrap();
+        let handle = server.handle::<i64, i64>("model").unwrap();
+        let pass = |took| {
+            manual.advance(took);
+            gate.open.send(()).unwrap();
+        };
+        let started = || gate.started.recv().unwrap();
+        let foretold = |limit| match futures::executor::block_on(handle.within(limit).call(0)) {
+            Err(CallError::TooLate { wait, .. }) => (wait.as_secs_f64() * 1e6).round(),
+            other => panic!("{other:?}"),
+        };
+        for x in 0..8 {
+            let call = handle.call(x);
+            started();
+            pass(ms(20));
+            futures::executor::block_on(call).unwrap();
+        }
+        let running = handle.call(0);
+        started();
+        let next = handle.call(1);
+        assert_eq!([foretold(ms(40)), foretold(ms(50))], [63_000.0; 2], "nothing was late yet");
+        // Told that it takes 63 ms; it has to wait for more than 130.
+        let late = handle.within(limit).call(2);
+        pass(ms(110));
+        started();
+        pass(ms(20));
+        futures::executor::block_on(running).unwrap();
+        futures::executor::block_on(next).unwrap();
+        if limit > ms(100) {
+            started();
+            pass(ms(20));
+            futures::executor::block_on(late).unwrap();
+        } else {
+            assert!(matches!(futures::executor::block_on(late), Err(CallError::Timeout { .. })));
+        }
+        // Both are told in the same situation how long they would wait, and for each a quarter of its limit is added.
+        let more = [handle.call(3), handle.call(4)];
+        started();
+        assert_eq!(foretold(ms(50)) - foretold(ms(40)), 2_500.0);
+        for call in more {
+            pass(ms(20));
+            futures::executor::block_on(call).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_deployments_limit_holds_for_all_its_calls() {
     let (gate, deployment) = gated("model");
     let (_server, handle) = serve(deployment.with(|config| config.request_timeout_s = 0.05));

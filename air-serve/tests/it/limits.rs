@@ -38,11 +38,12 @@ fn clients_that_never_finish_a_head_are_cut_off() {
     let mut slow = connect(server.addr());
     slow.write_all(b"POST /echo HTTP/1.1\r\nHost: t\r\nX-Slow: ").unwrap();
     let silent = connect(server.addr());
-    for mut stream in [slow, silent, answered] {
-        let start = Instant::now();
-        // Ends when the server closes; a reset is as good.
-        let _ = stream.read_to_end(&mut Vec::new());
-        assert!(start.elapsed() < Duration::from_secs(20));
+    // Too little to tell HTTP/1.1 from HTTP/2.
+    let mut letter = connect(server.addr());
+    letter.write_all(b"P").unwrap();
+    for mut stream in [slow, silent, answered, letter] {
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0, "the end, and no reset");
     }
     assert_eq!(post(server.addr(), "/echo", "1").body, "1");
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use air_core::BoxError;
+use air_serve::v2::{DataType, Signature, Tensor, TensorCodec};
 use air_serve::{App, CallError, Deployment, DeploymentHandle, Model, Multiplexed, Server, run};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use futures::executor::block_on;
@@ -36,6 +37,53 @@ impl Drop for Named {
     }
 }
 
+/// One number as a tensor, and the name of the model that answered as another.
+struct Numbers(Signature);
+
+impl Default for Numbers {
+    fn default() -> Self {
+        let signature = Signature::new().input("x", DataType::Int64, [1]);
+        Numbers(signature.output("id", DataType::Bytes, [1]).output("y", DataType::Int64, [1]))
+    }
+}
+
+impl TensorCodec<i64, (String, i64, String)> for Numbers {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn decode(&self, inputs: Vec<Tensor>) -> Result<i64, CallError> {
+        Ok(inputs[0].elements::<i64>().unwrap()[0])
+    }
+
+    fn encode(&self, (id, x, _): (String, i64, String)) -> Result<Vec<Tensor>, BoxError> {
+        Ok(vec![Tensor::of_strings("id", [1], [id])?, Tensor::new("y", [1], &[x])?])
+    }
+}
+
+#[test]
+fn a_request_of_protocol_v2_chooses_by_header_or_by_parameter() {
+    let bench = bench(2, 1);
+    let infer = |headers: &str, parameters: &str| {
+        let input = r#"{"name": "x", "datatype": "INT64", "shape": [1], "data": [7]}"#;
+        let body = format!(r#"{{"parameters": {{{parameters}}}, "inputs": [{input}]}}"#);
+        let response = send(bench.server.addr(), "POST", "/v2/models/model/infer", headers, body);
+        (response.status, response.body)
+    };
+    let says = |(status, body): (u16, String), id: &str| {
+        assert_eq!(status, 200, "{body}");
+        assert!(body.contains(&format!(r#""data":["{id}"]"#)) && body.contains(r#""data":[7]"#), "{body}");
+    };
+    says(infer("serve_multiplexed_model_id: a\r\n", ""), "a");
+    says(infer("", r#""serve_multiplexed_model_id": "b""#), "b");
+    // What the request itself says counts.
+    says(infer("serve_multiplexed_model_id: a\r\n", r#""serve_multiplexed_model_id": "b""#), "b");
+    let (status, body) = infer("", "");
+    assert!(status >= 400 && body.contains("serve_multiplexed_model_id"), "{status} {body}");
+    let (status, body) = infer("x-request-timeout-seconds: soon\r\n", "");
+    assert!(status == 400 && body.contains("x-request-timeout-seconds"), "{status} {body}");
+}
+
 struct Bench {
     server: Server,
     handle: DeploymentHandle<i64, (String, i64, String)>,
@@ -62,7 +110,8 @@ fn bench(most: usize, replicas: usize) -> Bench {
         Ok(Named { id: id.to_owned(), gone: left.clone() })
     });
     let app = App::new().with_http(|http| http.port = 0);
-    let server = run(app.route("/model", deployment.with(|config| config.num_replicas = replicas))).unwrap();
+    let deployment = deployment.tensors(Numbers::default()).with(|config| config.num_replicas = replicas);
+    let server = run(app.route("/model", deployment)).unwrap();
     let handle = server.handle("model").unwrap();
     Bench { server, handle, loading, open, gone, loads }
 }

@@ -17,6 +17,11 @@ fn files() -> Vec<Vec<u8>> {
         "pipe_quantile",
         "pipe_isolation",
         "pipe_one_vs_rest",
+        "five_members",
+        "five_double",
+        "svc_poly_four",
+        "svr_rbf",
+        "svm_linear_two",
     ]
     .iter()
     .map(|name| std::fs::read(fixtures(&format!("{name}.onnx"))).unwrap())
@@ -75,7 +80,7 @@ proptest! {
     /// Whatever is done to a file's bytes, loading it and asking it something ends in order.
     #[test]
     fn mutated_files_never_panic(
-        which in 0..5usize,
+        which in 0..15usize,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         cut in prop::option::of(any::<prop::sample::Index>()),
         vector in prop::collection::vec(prop_oneof![any::<f64>(), -10.0..10.0], 0..6),

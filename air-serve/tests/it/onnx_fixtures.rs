@@ -69,9 +69,18 @@ struct Expected {
 
 #[test]
 fn every_fixture_answers_as_scikit_learn() {
-    let all: Vec<Expected> =
-        serde_json::from_str(&std::fs::read_to_string(fixtures("expected.json")).unwrap()).unwrap();
-    assert!(all.len() >= 20, "{} fixtures", all.len());
+    answers_as_expected("expected.json", 20, 2e-6);
+}
+
+#[test]
+fn support_vector_machines_and_trees_of_version_5_answer_as_onnx_runtime() {
+    // ONNX Runtime sums over support vectors in `f32`, and is off by so much.
+    answers_as_expected("expected_ml.json", 35, 3e-5);
+}
+
+fn answers_as_expected(file: &str, at_least: usize, within: f64) {
+    let all: Vec<Expected> = serde_json::from_str(&std::fs::read_to_string(fixtures(file)).unwrap()).unwrap();
+    assert!(all.len() >= at_least, "{} fixtures", all.len());
     for expected in all {
         let name = &expected.model;
         let model = OnnxModel::load(fixtures(&format!("{name}.onnx"))).unwrap().with_scores(true);
@@ -86,14 +95,14 @@ fn every_fixture_answers_as_scikit_learn() {
             if let Some(classes) = &expected.classes {
                 assert_eq!(serde_json::to_value(&answer.result).unwrap(), classes[row], "{context}");
                 let scores = answer.scores.as_ref().unwrap();
-                assert!(close(scores, want, 2e-6), "{context}: {scores:?} {want:?}");
+                assert!(close(scores, want, within), "{context}: {scores:?} {want:?}");
             } else {
                 let numbers = match &answer.result {
                     Prediction::Number(number) => vec![*number],
                     Prediction::Numbers(numbers) => numbers.clone(),
                     other => panic!("{context}: {other:?}"),
                 };
-                assert!(close(&numbers, want, 1e-5), "{context}: {numbers:?} {want:?}");
+                assert!(close(&numbers, want, within.max(1e-5)), "{context}: {numbers:?} {want:?}");
             }
         }
     }

@@ -81,6 +81,19 @@ fn serve<M: Model>(deployment: Deployment<M>) -> Served<M> {
     Served { server, handle, clock: manual }
 }
 
+/// The same, and the end of the server has all the time that there is.
+fn serve_patiently<M: Model>(deployment: Deployment<M>) -> Served<M> {
+    let (clock, manual) = Clock::manual();
+    let app = App::new().with_http(|http| {
+        http.port = 0;
+        http.graceful_shutdown_timeout_s = 10_000.0;
+    });
+    let runtime = RuntimeConfig::default().clock(clock).shutdown_grace(Duration::from_secs(10_000));
+    let server = run_with(app.deploy(deployment), runtime).unwrap();
+    let handle = server.handle("model").unwrap();
+    Served { server, handle, clock: manual }
+}
+
 impl<M: Model> Served<M> {
     fn status(&self) -> DeploymentStatus {
         self.server.status().applications["default"].deployments["model"].clone()
@@ -224,6 +237,130 @@ fn a_request_without_a_replica_still_ends_in_time() {
     failing.store(0, Ordering::SeqCst);
     served.pass_until("it recovers", || served.status().status == DeploymentState::Healthy);
     assert_eq!(block_on(served.handle.call(1)).unwrap(), 1);
+}
+
+#[test]
+fn a_replica_that_is_known_to_hang_is_not_waited_for_at_the_end() {
+    let (mood, deployment) = moody();
+    let deployment = deployment.with(|config| {
+        config.health_check_timeout_s = Some(0.2);
+        config.graceful_shutdown_timeout_s = 10_000.0;
+    });
+    // Whatever waited for the thread of that replica would do so for hours.
+    let served = serve_patiently(deployment);
+    let stuck = served.handle.call(HANG);
+    mood.hanging.recv_timeout(Duration::from_mins(1)).unwrap();
+    served.pass(300);
+    assert!(matches!(block_on(stuck), Err(CallError::GivenUp { .. })));
+    served.server.shutdown();
+    drop(mood);
+}
+
+/// Async models that block their thread as they are told.
+struct Blocking {
+    /// What a model has begun with.
+    began: Receiver<i64>,
+    end: Sender<()>,
+}
+
+impl Blocking {
+    fn has_begun(&self, x: i64) {
+        while self.began.recv_timeout(Duration::from_mins(1)).unwrap() != x {}
+    }
+}
+
+const WAIT: i64 = -4;
+const HANG_ONCE: i64 = -5;
+const HANG_WHEN_DROPPED: i64 = -6;
+
+/// Blocks its thread when it is dropped.
+struct Clinging(Receiver<()>);
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        let _ = self.0.recv();
+    }
+}
+
+fn blocking() -> (Blocking, Deployment<impl Model<In = i64, Out = i64>>) {
+    let ((end, forever), (begins, began)) = (unbounded::<()>(), unbounded());
+    let first = Arc::new(AtomicUsize::new(0));
+    let build = move || {
+        let (begins, forever, first) = (begins.clone(), forever.clone(), Arc::clone(&first));
+        Ok(air_serve::each_async(move |x: i64| {
+            let (begins, forever, first) = (begins.clone(), forever.clone(), Arc::clone(&first));
+            async move {
+                let _ = begins.send(x);
+                let _clinging = (x == HANG_WHEN_DROPPED).then(|| Clinging(forever.clone()));
+                if x == HANG || (x == HANG_ONCE && first.fetch_add(1, Ordering::SeqCst) == 0) {
+                    let _ = forever.recv();
+                }
+                if x == WAIT || x == HANG_WHEN_DROPPED {
+                    std::future::pending::<()>().await;
+                }
+                Ok(x)
+            }
+        }))
+    };
+    let deployment = Deployment::new("model", build).with(|config| {
+        config.request_timeout_s = 10_000.0;
+        config.health_check_timeout_s = Some(0.2);
+    });
+    (Blocking { began, end }, deployment)
+}
+
+#[test]
+fn an_async_model_that_blocks_its_thread_is_given_up_and_all_its_callers_are_told() {
+    let (model, deployment) = blocking();
+    let served = serve(deployment);
+    let (waits, stuck) = (served.handle.call(WAIT), served.handle.call(HANG));
+    model.has_begun(WAIT);
+    model.has_begun(HANG);
+    served.pass(300);
+    for call in [waits, stuck] {
+        match block_on(call) {
+            Err(CallError::GivenUp { replica, reason }) => {
+                assert_eq!(&*replica, "model#0");
+                assert_eq!(&*reason, "its model did not return within 200ms");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    served.pass(100);
+    assert_eq!(block_on(served.handle.call(7)).unwrap(), 7);
+    let [replica] = &served.status().replicas[..] else { panic!("{:?}", served.status()) };
+    assert_eq!((replica.name.as_str(), replica.restarts), ("model#0", 1));
+    drop(model.end);
+}
+
+#[test]
+fn requests_of_an_async_model_that_blocks_are_tried_again_where_they_may_run_twice() {
+    let (model, deployment) = blocking();
+    let served = serve(deployment.idempotent());
+    let calls = [served.handle.call(HANG_ONCE), served.handle.call(3)];
+    model.has_begun(HANG_ONCE);
+    served.pass(300);
+    // Then time stands still but for the delay before the next start, and nothing else can seem to hang.
+    until("it is given up", || served.status().replicas[0].last_exit.is_some());
+    served.pass(100);
+    let answers: Vec<_> = block_on(join_all(calls)).into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers, [HANG_ONCE, 3]);
+    drop(model.end);
+}
+
+#[test]
+fn an_async_model_that_blocks_where_it_is_let_go_of_is_given_up_too() {
+    let (model, deployment) = blocking();
+    let served = serve(deployment);
+    let call = served.handle.call(HANG_WHEN_DROPPED);
+    model.has_begun(HANG_WHEN_DROPPED);
+    drop(call);
+    served.pass_until("it is replaced", || served.status().replicas[0].restarts > 0);
+    served.pass_until("the next is there", || {
+        served.status().replica_states.get(&ReplicaState::Running) == Some(&1)
+    });
+    drop(model.end);
+    assert_eq!(block_on(served.handle.call(7)).unwrap(), 7);
 }
 
 /// An input that cannot always be copied.

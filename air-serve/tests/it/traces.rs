@@ -4,10 +4,12 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 
-use air_serve::{App, Deployment, each, run};
+use air_serve::{App, Deployment, Execution, RequestContext, each, each_async, run};
 use prost::Message as _;
 
-use crate::client::{post, send};
+use crate::client::{connect, post, read, send, write};
+use crate::gate::gated;
+use crate::wait::until;
 
 /// The parts of OTLP's messages that are looked at (opentelemetry/proto/trace/v1/trace.proto).
 mod otlp {
@@ -37,6 +39,8 @@ mod otlp {
     pub struct Span {
         #[prost(bytes = "vec", tag = "1")]
         pub trace_id: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        pub id: Vec<u8>,
         #[prost(bytes = "vec", tag = "4")]
         pub parent_span_id: Vec<u8>,
         #[prost(string, tag = "5")]
@@ -152,15 +156,10 @@ fn a_collector_gets_a_span_for_each_request_within_the_callers_trace() {
     let export = otlp::Export::decode(&*body).unwrap();
     let resource = export.resources[0].resource.as_ref().unwrap();
     assert_eq!(of(&resource.attributes, "service.name"), Some(&text("doubler")));
-    let spans: Vec<_> = export
-        .resources
-        .iter()
-        .flat_map(|resource| &resource.scopes)
-        .flat_map(|scope| &scope.spans)
-        .collect();
+    let spans: Vec<_> = spans(&export).into_iter().filter(|span| span.kind == 2).collect();
     let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["POST /double", "POST", "POST /double"]);
-    assert!(spans.iter().all(|span| span.kind == 2 && span.end > span.start));
+    assert!(spans.iter().all(|span| span.end > span.start));
 
     let first = spans[0];
     assert_eq!(first.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes());
@@ -188,7 +187,136 @@ fn the_caller_decides_whether_its_trace_is_sampled_and_the_share_decides_otherwi
     assert_eq!(send(addr, "POST", "/double", &parent("01"), "3").status, 200);
     server.shutdown();
     let export = otlp::Export::decode(&*posts.recv().unwrap().1).unwrap();
-    assert_eq!(export.resources[0].scopes[0].spans.len(), 1);
+    assert_eq!(spans(&export).iter().filter(|span| span.kind == 2).count(), 1);
+}
+
+fn spans(export: &otlp::Export) -> Vec<&otlp::Span> {
+    export.resources.iter().flat_map(|it| &it.scopes).flat_map(|scope| &scope.spans).collect()
+}
+
+/// The one span of that name.
+#[track_caller]
+fn named<'a>(spans: &[&'a otlp::Span], name: &str) -> &'a otlp::Span {
+    let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+    assert_eq!(found.len(), 1, "{name} among {:?}", spans.iter().map(|it| &it.name).collect::<Vec<_>>());
+    found[0]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[test]
+fn a_composed_request_is_one_trace_with_its_waiting_and_its_executions() {
+    let (collector, posts) = collector();
+    let threads = |config: &mut air_serve::DeploymentConfig| config.execution = Execution::Thread;
+    let inner = Deployment::new("inner", || {
+        Ok(each(|x: f64| {
+            if x < 0.0 {
+                return Err("negative".into());
+            }
+            Ok(RequestContext::current().traceparent.map(|header| header.to_string()))
+        }))
+    });
+    let inner = inner.with(threads);
+    let outer = Deployment::composed("outer", inner.handle(), |inner| {
+        Ok(each_async(move |x: f64| {
+            let inner = inner.clone();
+            async move {
+                let own = RequestContext::current().traceparent.map(|header| header.to_string());
+                Ok((own, inner.call(x).await?))
+            }
+        }))
+    });
+    let app = App::new().with_http(|http| {
+        http.port = 0;
+        http.traces.endpoint = Some(format!("http://{collector}"));
+        http.traces.sample = 0.0;
+    });
+    let server = run(app.deploy(inner).route("/outer", outer)).unwrap();
+    let ask = |flags: &str, body: &str| {
+        let parent = format!("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}\r\n");
+        send(server.addr(), "POST", "/outer", &parent, body)
+    };
+    // Carried on as decided by the caller, and without a caller decided here.
+    let unsampled: (String, String) = serde_json::from_str(&ask("00", "1").body).unwrap();
+    assert!(unsampled.0.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{unsampled:?}");
+    assert!(unsampled.0.ends_with("-00") && unsampled.1.ends_with("-00"), "{unsampled:?}");
+    assert_eq!(post(server.addr(), "/outer", "1").body, "[null,null]");
+    let told: (String, String) = serde_json::from_str(&ask("01", "1").body).unwrap();
+    server.shutdown();
+
+    let export = otlp::Export::decode(&*posts.recv().unwrap().1).unwrap();
+    let spans = spans(&export);
+    assert_eq!(spans.len(), 5, "{spans:?}");
+    assert!(spans.iter().all(|span| hex(&span.trace_id) == "0af7651916cd43dd8448eb211c80319c"));
+    let request = named(&spans, "POST /outer");
+    assert_eq!(request.parent_span_id, 0xb7ad_6b71_6920_3331_u64.to_be_bytes());
+    let (outer, inner) = (named(&spans, "execute outer"), named(&spans, "execute inner"));
+    for (name, parent) in [
+        ("queue outer", request),
+        ("execute outer", request),
+        ("queue inner", outer),
+        ("execute inner", outer),
+    ] {
+        let span = named(&spans, name);
+        assert_eq!(span.parent_span_id, parent.id, "{name}");
+        assert_eq!((span.kind, span.end >= span.start), (1, true), "{name}");
+        let (_, deployment) = name.split_once(' ').unwrap();
+        assert_eq!(of(&span.attributes, "air.serve.deployment"), Some(&text(deployment)));
+    }
+    assert_eq!(of(&inner.attributes, "air.serve.replica"), Some(&text("inner#0")));
+    assert_eq!(of(&inner.attributes, "air.serve.batch_items"), Some(&otlp::Kind::Number(1)));
+    // What a model is told to send along is the span of its execution.
+    let header = |span: &otlp::Span| format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.id));
+    assert_eq!(told, (header(outer), header(inner)));
+}
+
+#[test]
+fn each_request_of_a_batch_has_an_execution_in_its_own_trace() {
+    let (collector, posts) = collector();
+    let (gate, deployment) = gated("model");
+    let deployment = deployment.with(|config| {
+        config.execution = Execution::Thread;
+        config.max_batch_size = 4;
+    });
+    let app = App::new().with_http(|http| {
+        http.port = 0;
+        http.traces.endpoint = Some(format!("http://{collector}"));
+    });
+    let server = run(app.route("/model", deployment)).unwrap();
+    let mut clients: Vec<_> = (0..3).map(|_| connect(server.addr())).collect();
+    let mut asks = clients.iter_mut().enumerate();
+    let mut ask = |inputs: usize| {
+        for (x, client) in asks.by_ref().take(inputs) {
+            let input = if x == 0 { 0 } else { crate::gate::FAIL };
+            let parent = format!("traceparent: 00-{:032x}-b7ad6b7169203331-01\r\n", x + 1);
+            write(client, "POST", "/model", &parent, input.to_string());
+        }
+    };
+    ask(1);
+    gate.started.recv().unwrap();
+    // While the first is executed two wait, and make the next batch.
+    ask(2);
+    until("two wait", || server.metrics().contains("air_serve_queue_items{deployment=\"model\"} 2"));
+    (0..2).for_each(|_| gate.open.send(()).unwrap());
+    let statuses: Vec<u16> = clients.iter_mut().map(|client| read(client).status).collect();
+    assert_eq!(statuses, [200, 500, 500]);
+    drop(clients);
+    server.shutdown();
+
+    let export = otlp::Export::decode(&*posts.recv().unwrap().1).unwrap();
+    let spans = spans(&export);
+    for (trace, (size, failed)) in [(1u128, (1, false)), (2, (2, true)), (3, (2, true))] {
+        let of_it: Vec<_> = spans.iter().copied().filter(|it| it.trace_id == trace.to_be_bytes()).collect();
+        assert_eq!(of_it.len(), 3, "{of_it:?}");
+        let (request, execute) = (named(&of_it, "POST /model"), named(&of_it, "execute model"));
+        let queue = named(&of_it, "queue model");
+        assert_eq!((&queue.parent_span_id, &execute.parent_span_id), (&request.id, &request.id));
+        assert_eq!(of(&execute.attributes, "air.serve.batch_items"), Some(&otlp::Kind::Number(size)));
+        assert_eq!(of(&execute.attributes, "error.type").is_some(), failed);
+        assert_eq!(execute.status.as_ref().map_or(0, |status| status.code), if failed { 2 } else { 0 });
+    }
 }
 
 #[test]

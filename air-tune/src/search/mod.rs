@@ -3,15 +3,26 @@
 //! A searcher is pure: no clock, no thread, no I/O, and no randomness but what follows from its seed and the trial's
 //! number. So an interrupted experiment goes on exactly: the store replays what was asked and told, in order.
 
+mod axes;
+mod cma;
+mod gp;
+mod tpe;
 mod variants;
 
+pub use cma::{Cma, CmaConfig};
+pub use gp::{Gp, GpConfig};
+pub use tpe::{Tpe, TpeConfig};
 pub use variants::BasicVariants;
 
+use air_core::seed::Seed;
+use serde::{Deserialize, Serialize};
+
 use crate::TrialId;
-use crate::space::Assignment;
+use crate::error::Result;
+use crate::space::{Assignment, Domain, Space};
 
 /// Whether small or large values of the metric are good.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Small values are good.
@@ -65,6 +76,76 @@ pub trait Searcher: Send {
     /// How many trials there will be, where that is known.
     fn total(&self) -> Option<u64> {
         None
+    }
+}
+
+/// Which searcher an experiment uses, as data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SearchConfig {
+    /// [`BasicVariants`] where the space has a grid, else [`Tpe`].
+    #[default]
+    Auto,
+    /// [`BasicVariants`]: grids and random search.
+    Variants,
+    /// [`Tpe`].
+    Tpe(TpeConfig),
+    /// [`Cma`].
+    Cma(CmaConfig),
+    /// [`Gp`].
+    Gp(GpConfig),
+}
+
+impl SearchConfig {
+    /// Builds the searcher of `space`, with `samples` trials; with grids `samples` times all their points, where grids are gone through.
+    ///
+    /// # Errors
+    /// [`TuneError::InvalidSpace`](crate::TuneError::InvalidSpace) or [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig).
+    pub fn build(&self, space: &Space, mode: Mode, samples: u64, seed: Seed) -> Result<Box<dyn Searcher>> {
+        let grid = space.params().iter().any(|param| matches!(param.domain, Domain::Grid { .. }));
+        Ok(match self {
+            SearchConfig::Auto if !grid => {
+                Box::new(Tpe::new(space, mode, samples, TpeConfig::default(), seed)?)
+            }
+            SearchConfig::Auto | SearchConfig::Variants => {
+                Box::new(BasicVariants::new(space, samples, seed)?)
+            }
+            SearchConfig::Tpe(config) => Box::new(Tpe::new(space, mode, samples, config.clone(), seed)?),
+            SearchConfig::Cma(config) => Box::new(Cma::new(space, mode, samples, config.clone(), seed)?),
+            SearchConfig::Gp(config) => Box::new(Gp::new(space, mode, samples, config.clone(), seed)?),
+        })
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig) for the first one out of range.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            SearchConfig::Auto | SearchConfig::Variants => Ok(()),
+            SearchConfig::Tpe(config) => config.validate(),
+            SearchConfig::Cma(config) => config.validate(),
+            SearchConfig::Gp(config) => config.validate(),
+        }
+    }
+}
+
+impl From<TpeConfig> for SearchConfig {
+    fn from(config: TpeConfig) -> Self {
+        SearchConfig::Tpe(config)
+    }
+}
+
+impl From<CmaConfig> for SearchConfig {
+    fn from(config: CmaConfig) -> Self {
+        SearchConfig::Cma(config)
+    }
+}
+
+impl From<GpConfig> for SearchConfig {
+    fn from(config: GpConfig) -> Self {
+        SearchConfig::Gp(config)
     }
 }
 

@@ -18,15 +18,20 @@ const TRIALS: &str = "40";
 /// Every run of a trial leaves a line: which start of the experiment it belongs to, and its number.
 const TRIAL: &str = r#"echo "$ROUND $AIR_TRIAL" >> "$RUNS"; echo "{\"loss\": 2}"; echo "{\"loss\": {x}}""#;
 
-fn run_args(dir: &Path) -> Vec<&str> {
+/// Who proposes, and how many trials run at once. A searcher that learns goes on exactly where trials end in the same order.
+const SEARCHES: [[&str; 2]; 3] = [["random", "2"], ["tpe", "1"], ["cma", "1"]];
+
+fn run_args<'a>(dir: &'a Path, [search, at_once]: [&'a str; 2]) -> Vec<&'a str> {
     let mut args = vec![
         "run",
         "--param",
         "x=uniform(0,1)",
         "--trials",
         TRIALS,
+        "--search",
+        search,
         "--max-concurrent",
-        "2",
+        at_once,
         "--seed",
         "9",
         "--json",
@@ -66,22 +71,24 @@ fn round(args: &[&str], runs: &Path, number: usize, limit: Duration) -> (Vec<Val
 #[test]
 fn nothing_acknowledged_is_lost_or_repeated() {
     let root = tempfile::tempdir().unwrap();
-    let reference = root.path().join("whole");
     let never = Duration::from_mins(5);
-    let (whole, finished) = round(&run_args(&reference), &root.path().join("whole.runs"), 0, never);
-    assert!(finished && whole.len() == 40);
-    let whole: BTreeMap<u64, Value> = whole.into_iter().map(|t| (t["trial"].as_u64().unwrap(), t)).collect();
-
     let mut rng = Seed::new(20).rng();
     let mut kills = 0;
-    for attempt in 0..3 {
+    for (attempt, search) in SEARCHES.into_iter().enumerate() {
+        let reference = root.path().join(format!("whole-{attempt}"));
+        let runs = root.path().join(format!("whole-{attempt}.runs"));
+        let (whole, finished) = round(&run_args(&reference, search), &runs, 0, never);
+        assert!(finished && whole.len() == 40);
+        let whole: BTreeMap<u64, Value> =
+            whole.into_iter().map(|t| (t["trial"].as_u64().unwrap(), t)).collect();
+
         let dir = root.path().join(format!("killed-{attempt}"));
         let runs = root.path().join(format!("killed-{attempt}.runs"));
         let mut acknowledged: BTreeMap<u64, (usize, Value)> = BTreeMap::new();
         for number in 0.. {
             let limit =
                 if number < 30 { Duration::from_micros(rng.random_range(1_000..120_000)) } else { never };
-            let args = run_args(&dir);
+            let args = run_args(&dir, search);
             let args = if dir.join("study.db").exists() && is_study(&dir) {
                 vec!["resume", text(&dir), "--json"]
             } else {

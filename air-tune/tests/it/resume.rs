@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use air_tune::search::{BasicVariants, Outcome, Searcher};
+use air_tune::search::{BasicVariants, Outcome, SearchConfig, Searcher};
 use air_tune::space::{Assignment, Space, uniform};
 use air_tune::{
     Config, FailureConfig, ResultGrid, RunConfig, Status, Trial, TrialId, TuneConfig, TuneError, Tuner,
@@ -15,7 +15,13 @@ fn space() -> Space {
 }
 
 fn config() -> TuneConfig {
-    TuneConfig { num_samples: 12, max_concurrent_trials: Some(2), seed: 3, ..TuneConfig::default() }
+    TuneConfig {
+        num_samples: 12,
+        max_concurrent_trials: Some(2),
+        search: SearchConfig::Variants,
+        seed: 3,
+        ..TuneConfig::default()
+    }
 }
 
 fn run_config(dir: &Path) -> RunConfig {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use air_tune::schedule::{AshaConfig, StopReason};
+use air_tune::search::SearchConfig;
 use air_tune::space::{Space, grid, uniform};
 use air_tune::{Cause, FailureConfig, RunConfig, Status, TuneConfig, TuneError, Tuner};
 
@@ -87,6 +88,7 @@ fn one_seed_gives_one_search_whatever_the_concurrency() {
         .tune_config(TuneConfig {
             num_samples: 30,
             max_concurrent_trials: Some(concurrency),
+            search: SearchConfig::Variants,
             seed,
             ..TuneConfig::default()
         })

@@ -244,6 +244,64 @@ fn a_killed_worker_that_does_not_return_is_left_behind_after_the_stop_limit() {
     release.send(()).unwrap();
 }
 
+/// A message that is nothing to a worker that is gone.
+struct Hint;
+
+impl Message for Hint {
+    type Reply = ();
+    const MATTERS: bool = false;
+}
+
+impl Handle<Hint> for Probe {
+    fn handle(&mut self, _: Hint, _: &mut Cx<Self>) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_does_not_matter_is_no_dead_letter() {
+    let runtime = Runtime::start().unwrap();
+    let probe = runtime.spawn(Spec::new("probe"), new_probe).unwrap();
+    let release = hold(&probe);
+    probe.tell_blocking(Hint).unwrap();
+    probe.tell_blocking(Add(1)).unwrap();
+    probe.kill();
+    assert_eq!(runtime.counters().dead_letters, 1, "the other one");
+    assert!(runtime.dead_letters()[0].message_type.ends_with("Add"), "{:?}", runtime.dead_letters());
+    release.send(()).unwrap();
+}
+
+#[test]
+fn a_worker_that_is_abandoned_holds_up_nothing() {
+    let (clock, manual) = Clock::manual();
+    // Time stands still, and the runtime would wait for a worker that runs for an hour of the machine's.
+    let config = RuntimeConfig::default().clock(clock).shutdown_grace(Duration::from_hours(1));
+    let runtime = Runtime::with(config).unwrap();
+    let probe = runtime.spawn(Spec::new("probe"), new_probe).unwrap();
+    let release = hold(&probe);
+    let waiting = probe.send_blocking(Add(1));
+    probe.abandon();
+    assert!(matches!(
+        waiting.wait(),
+        Err(AskError::Undelivered { reason: Reason::Closed(Exit::Killed), .. })
+    ));
+    until(|| runtime.counters().abandoned == 1);
+    assert!(matches!(probe.ended(), Some(Exit::Killed)));
+    drop(runtime);
+    release.send(()).unwrap();
+    drop(manual);
+}
+
+#[test]
+fn a_runtime_can_be_given_less_time_to_end_than_it_was_started_with() {
+    let runtime = Runtime::with(RuntimeConfig::default().shutdown_grace(Duration::from_hours(1))).unwrap();
+    let probe = runtime.spawn(Spec::new("probe"), new_probe).unwrap();
+    let release = hold(&probe);
+    runtime.shutdown_within(Duration::ZERO);
+    assert!(matches!(probe.exits()[0].exit, Exit::Stalled { limit: Duration::ZERO }));
+    release.send(()).unwrap();
+}
+
 #[test]
 fn a_worker_waiting_out_a_back_off_can_be_killed() {
     let (clock, manual) = Clock::manual();

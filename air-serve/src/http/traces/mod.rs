@@ -2,6 +2,10 @@
 //!
 //! A caller's [trace context](https://www.w3.org/TR/trace-context/) (`traceparent`) is carried on: its span is the parent of ours, and whether it
 //! is sampled is the caller's decision. Requests without one are sampled by their share. What has no trace costs nothing.
+//!
+//! Under a request's span lie those of its waiting (`queue`) and its execution (`execute`) by each deployment that it comes to; what a model calls lies under
+//! its execution. A request of a batch has a span of its own, with the size of the batch: so that each trace is whole. One span for the batch, with
+//! links, would be in one of the traces at most, and in none where that one is not sampled.
 
 #[cfg_attr(not(feature = "otel"), path = "no_spans.rs")]
 mod spans;
@@ -11,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ServeError;
 
-pub(crate) use spans::{Span, Traces};
+pub(crate) use spans::{Span, Trace, Traced, Traces};
 
 /// Where traces go (default: nowhere). Needs the feature `otel`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

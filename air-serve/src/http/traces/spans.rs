@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use axum::http::{HeaderValue, Request};
 use bytes::Bytes;
 use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status, Tracer, TracerProvider};
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, Tracer, TracerProvider,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::{HeaderExtractor, HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
@@ -16,7 +18,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 
 use super::TracesConfig;
-use crate::error::ServeError;
+use crate::error::{CallError, ServeError};
 
 /// What begins spans, and sends what has ended. Dropping it sends the last ones, within the time the collector has.
 pub(crate) struct Traces {
@@ -24,6 +26,20 @@ pub(crate) struct Traces {
     tracer: SdkTracer,
     propagator: TraceContextPropagator,
     timeout: Duration,
+}
+
+/// A span of a request's trace, for others to be its children. Clones are cheap.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    tracer: SdkTracer,
+    context: SpanContext,
+}
+
+/// The span of a request that a model works on. Dropped, it ends.
+#[derive(Debug)]
+pub(crate) struct Traced {
+    trace: Trace,
+    span: opentelemetry_sdk::trace::Span,
 }
 
 /// The span of a request under way.
@@ -59,8 +75,8 @@ impl Traces {
         Ok(Some(Traces { provider, tracer, propagator: TraceContextPropagator::new(), timeout }))
     }
 
-    /// Begins the span of a request, if it is sampled.
-    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Option<Span> {
+    /// Begins the span of a request, if it is sampled; and says what trace it belongs to, if it is, or its caller has decided that it is not.
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> (Option<Span>, Option<Trace>) {
         let parent =
             self.propagator.extract_with_context(&Context::new(), &HeaderExtractor(request.headers()));
         let begun = SystemTime::now();
@@ -74,7 +90,61 @@ impl Traces {
                 KeyValue::new("url.path", path.clone()),
             ]);
         let span = self.tracer.build_with_context(builder, &parent);
-        span.is_recording().then_some(Span { inner: span, begun, method, path })
+        let context = span.span_context().clone();
+        let is_known = span.is_recording() || parent.span().span_context().is_valid();
+        let trace = is_known.then(|| Trace { tracer: self.tracer.clone(), context });
+        (span.is_recording().then_some(Span { inner: span, begun, method, path }), trace)
+    }
+}
+
+impl Trace {
+    fn child(&self, builder: SpanBuilder) -> opentelemetry_sdk::trace::Span {
+        let parent = Context::new().with_remote_span_context(self.context.clone());
+        self.tracer.build_with_context(builder.with_kind(SpanKind::Internal), &parent)
+    }
+
+    /// Records that the request has waited in a deployment's queue for so long until now.
+    pub(crate) fn waited(&self, deployment: &str, time: Duration) {
+        if !self.context.is_sampled() {
+            return;
+        }
+        let now = SystemTime::now();
+        let builder = SpanBuilder::from_name(format!("queue {deployment}"))
+            .with_start_time(now.checked_sub(time).unwrap_or(now))
+            .with_attributes([KeyValue::new("air.serve.deployment", deployment.to_owned())]);
+        self.child(builder).end_with_timestamp(now);
+    }
+
+    /// Begins the span of its execution by a replica, in a batch of so many requests.
+    pub(crate) fn execute(&self, deployment: &str, replica: &str, batch: usize) -> Traced {
+        let batch = i64::try_from(batch).unwrap_or(i64::MAX);
+        let builder = SpanBuilder::from_name(format!("execute {deployment}")).with_attributes([
+            KeyValue::new("air.serve.deployment", deployment.to_owned()),
+            KeyValue::new("air.serve.replica", replica.to_owned()),
+            KeyValue::new("air.serve.batch_items", batch),
+        ]);
+        let span = self.child(builder);
+        let trace = Trace { tracer: self.tracer.clone(), context: span.span_context().clone() };
+        Traced { trace, span }
+    }
+
+    /// As the header of that name has it, for requests that a model makes itself.
+    pub(crate) fn traceparent(&self) -> String {
+        let (trace, span) = (self.context.trace_id(), self.context.span_id());
+        format!("00-{trace}-{span}-{:02x}", u8::from(self.context.is_sampled()))
+    }
+}
+
+impl Traced {
+    /// Its span, for those of the calls that the model makes.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Ends it: that the request failed, with the status that its caller is told.
+    pub(crate) fn fail(mut self, error: &CallError) {
+        self.span.set_attribute(KeyValue::new("error.type", error.status().to_string()));
+        self.span.set_status(Status::error(error.to_string()));
     }
 }
 

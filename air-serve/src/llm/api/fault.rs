@@ -82,7 +82,7 @@ impl From<&CallError> for Fault {
             CallError::TooLate { wait, limit, .. } => {
                 busy(wait.saturating_sub(*limit).as_secs() + 1).status(429).code("rate_limit_exceeded")
             }
-            CallError::Closed { .. } => busy(1).code("unavailable"),
+            CallError::Closed { .. } | CallError::Replaced { .. } => busy(1).code("unavailable"),
             CallError::Timeout { .. } => fault.code("timeout"),
             CallError::Invalid { .. } => fault.status(400),
             _ => fault,

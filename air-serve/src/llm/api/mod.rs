@@ -29,7 +29,7 @@ use self::ask::Ask;
 use self::choices::{Head, Kind};
 use self::fault::Fault;
 pub(crate) use self::models::{Models, Served};
-use crate::http::{AnyBody, foreign_type};
+use crate::http::{AnyBody, Body, Refusal, foreign_type};
 
 /// Prompts above this, in bytes, are taken apart on another thread: it takes longer than others should wait.
 const LONG: usize = 16 << 10;
@@ -37,6 +37,19 @@ const LONG: usize = 16 << 10;
 /// Whether a path is of this API.
 pub(crate) fn owns(path: &str) -> bool {
     path.starts_with("/v1/")
+}
+
+/// A request that is refused before it is read: for want of a key, for its size.
+pub(crate) fn refused(refusal: Refusal) -> Response<Body> {
+    let fault = Fault::bad("", refusal.message).status(refusal.status.as_u16());
+    match refusal.status.as_u16() {
+        401 => fault.code("invalid_api_key"),
+        408 => fault.code("timeout"),
+        413 => fault.code("request_too_large"),
+        429 => fault.code("rate_limit_exceeded"),
+        _ => fault,
+    }
+    .response()
 }
 
 /// Answers a request.

@@ -23,6 +23,8 @@ pub(super) fn unary(name: &str) -> Option<UnaryFn> {
         "Sqrt" => f64::sqrt,
         "Abs" => f64::abs,
         "Neg" => |x| -x,
+        // Of zero and NaN they themselves.
+        "Sign" => |x| if x == 0.0 { x } else { x.signum() },
         "Floor" => f64::floor,
         "Ceil" => f64::ceil,
         "Reciprocal" => f64::recip,

@@ -17,6 +17,8 @@ pub(super) enum Test {
     LessOrEqual,
     Less,
     Equal,
+    /// Whether it is in the set of this number.
+    Member(u32),
 }
 
 /// Where a branch leads: to another branch, or (top bit set) to the first vote of a leaf.
@@ -72,6 +74,8 @@ pub(super) struct Forest<T> {
     /// The test of each branch, where they are not all the same.
     pub tests: Vec<Test>,
     pub uniform: Option<Test>,
+    /// What branches ask for membership in, each ascending.
+    pub sets: Vec<Box<[f64]>>,
     pub votes: Vec<Vote>,
     pub roots: Vec<Child>,
     /// Features a row must have.
@@ -81,7 +85,8 @@ pub(super) struct Forest<T> {
 }
 
 /// A number that can be compared with a threshold of another width without rounding.
-pub(super) trait Feature<T>: Copy {
+pub(super) trait Feature<T>: Copy + Into<f64> {
+    /// A test for membership has no threshold, and never holds here.
     fn holds(self, test: Test, threshold: T) -> bool;
     fn nan(self) -> bool;
 }
@@ -96,6 +101,7 @@ macro_rules! feature {
                     Test::LessOrEqual => x <= t,
                     Test::Less => x < t,
                     Test::Equal => x == t,
+                    Test::Member(_) => false,
                 }
             }
             #[inline(always)]
@@ -136,7 +142,10 @@ impl<T: Copy + PartialOrd> Forest<T> {
                     if x.nan() {
                         return branch.feature & NAN_SECOND == 0;
                     }
-                    x.holds(self.uniform.unwrap_or_else(|| self.tests[index]), branch.threshold)
+                    match self.uniform.unwrap_or_else(|| self.tests[index]) {
+                        Test::Member(set) => contains(&self.sets[set as usize], x.into()),
+                        test => x.holds(test, branch.threshold),
+                    }
                 });
             }
             // In the trees' own order, in which rounding is what it is in the model that was exported.
@@ -204,6 +213,10 @@ impl<T: Copy + PartialOrd> Forest<T> {
     }
 }
 
+fn contains(set: &[f64], x: f64) -> bool {
+    set.get(set.partition_point(|&member| member < x)) == Some(&x)
+}
+
 /// The scores of one row as they add up.
 pub(super) struct Tally {
     pub scores: Vec<f64>,
@@ -262,6 +275,16 @@ pub(super) struct Ensemble {
 pub(super) enum AnyForest {
     F32(Forest<f32>),
     F64(Forest<f64>),
+}
+
+impl AnyForest {
+    /// Number of trees.
+    pub(super) fn trees(&self) -> usize {
+        match self {
+            AnyForest::F32(forest) => forest.roots.len(),
+            AnyForest::F64(forest) => forest.roots.len(),
+        }
+    }
 }
 
 impl Ensemble {

@@ -7,13 +7,18 @@ mod forest;
 mod index;
 mod linear;
 mod logic;
+#[cfg(test)]
+mod ml_tests;
 mod post;
 mod reach;
 mod reduce;
 mod scale;
 mod shape;
+mod svm;
+mod svm_class;
 mod tree;
 mod tree_build;
+mod tree_five;
 
 use super::error::{OnnxError, Reason};
 use super::node::Node;
@@ -61,6 +66,9 @@ pub(crate) fn build(node: &Node<'_>) -> Result<Built, OnnxError> {
     let built: Result<Built, Reason> = match (node.domain(), node.operator()) {
         ("ai.onnx.ml", "TreeEnsembleClassifier") => step(tree::Classifier::build(node)),
         ("ai.onnx.ml", "TreeEnsembleRegressor") => step(tree::Regressor::build(node)),
+        ("ai.onnx.ml", "TreeEnsemble") => step(tree::Regressor::five(node)),
+        ("ai.onnx.ml", "SVMClassifier") => step(svm_class::Classifier::build(node)),
+        ("ai.onnx.ml", "SVMRegressor") => step(svm::Regressor::build(node)),
         ("ai.onnx.ml", "LinearClassifier") => step(linear::Classifier::build(node)),
         ("ai.onnx.ml", "LinearRegressor") => step(linear::Regressor::build(node)),
         ("ai.onnx.ml", "Scaler") => step(scale::Scaler::build(node)),

@@ -25,6 +25,18 @@ impl PostTransform {
         })
     }
 
+    /// The same, by the number that version 5 has for it.
+    pub(crate) fn numbered(number: i64) -> Result<Self, Reason> {
+        Ok(match number {
+            0 => PostTransform::None,
+            1 => PostTransform::Softmax,
+            2 => PostTransform::Logistic,
+            3 => PostTransform::SoftmaxZero,
+            4 => PostTransform::Probit,
+            other => return Err(format!("unknown post_transform {other}")),
+        })
+    }
+
     /// Transforms one row of scores in place.
     pub(crate) fn apply(self, scores: &mut [f64]) {
         match self {

@@ -78,7 +78,7 @@ impl<T: Copy + PartialOrd> AnyReach<T> {
         let strict = match forest.uniform? {
             Test::LessOrEqual => false,
             Test::Less => true,
-            Test::Equal => return None,
+            Test::Equal | Test::Member(_) => return None,
         };
         let trees: Vec<Tree> =
             forest.roots.iter().map(|&root| Tree::of(forest, root)).collect::<Option<_>>()?;
@@ -250,6 +250,7 @@ mod tests {
             branches: Vec::new(),
             tests: Vec::new(),
             uniform: Some(test),
+            sets: Vec::new(),
             votes: Vec::new(),
             roots: Vec::new(),
             width: 3,

@@ -1,11 +1,11 @@
-//! `TreeEnsembleClassifier` and `TreeEnsembleRegressor`: what is made of the votes.
+//! `TreeEnsembleClassifier`, `TreeEnsembleRegressor` and `TreeEnsemble`: what is made of the votes.
 
 use ndarray::Array2;
 
-use super::forest::{AnyForest, Ensemble, Max, Min, Sum, Tally};
+use super::forest::{Ensemble, Max, Min, Sum, Tally};
 use super::post::{PostTransform, logistic};
-use super::tree_build;
 use super::{Operator, Row, matrix, need};
+use super::{tree_build, tree_five};
 use crate::onnx::error::Reason;
 use crate::onnx::node::Node;
 use crate::onnx::value::{Labels, Value};
@@ -113,20 +113,43 @@ enum Aggregate {
     Max,
 }
 
-/// `TreeEnsembleRegressor`: one row of targets for each row of features.
+/// `TreeEnsembleRegressor` and `TreeEnsemble`: one row of targets for each row of features.
 pub(crate) struct Regressor {
     ensemble: Ensemble,
     trees: usize,
     base: Vec<f64>,
     aggregate: Aggregate,
     post: PostTransform,
+    /// Whether `f64` features make `f64` targets.
+    widens: bool,
+}
+
+fn targets(node: &Node<'_>) -> Result<usize, Reason> {
+    let targets = node.int("n_targets", 1);
+    let fits = usize::try_from(targets).ok().filter(|&n| n > 0 && n <= 1 << 16);
+    fits.ok_or_else(|| format!("n_targets is {targets}"))
 }
 
 impl Regressor {
+    /// Of a `TreeEnsemble`, whose functions are numbers.
+    pub(super) fn five(node: &Node<'_>) -> Result<Self, Reason> {
+        let targets = targets(node)?;
+        let aggregate = match node.int("aggregate_function", 1) {
+            0 => Aggregate::Average,
+            1 => Aggregate::Sum,
+            2 => Aggregate::Min,
+            3 => Aggregate::Max,
+            other => return Err(format!("unknown aggregate_function {other}")),
+        };
+        let post = PostTransform::numbered(node.int("post_transform", 0))?;
+        let forest = tree_five::build(node, targets)?;
+        let trees = forest.trees();
+        let ensemble = Ensemble { forest, targets };
+        Ok(Regressor { ensemble, trees, base: Vec::new(), aggregate, post, widens: true })
+    }
+
     pub(super) fn build(node: &Node<'_>) -> Result<Self, Reason> {
-        let targets = node.int("n_targets", 1);
-        let targets = usize::try_from(targets).ok().filter(|&n| n > 0 && n <= 1 << 16);
-        let targets = targets.ok_or_else(|| format!("n_targets is {}", node.int("n_targets", 1)))?;
+        let targets = targets(node)?;
         let aggregate = match node.string("aggregate_function", "SUM")? {
             "SUM" => Aggregate::Sum,
             "AVERAGE" => Aggregate::Average,
@@ -135,16 +158,13 @@ impl Regressor {
             other => return Err(format!("unknown aggregate_function {other}")),
         };
         let (forest, _) = tree_build::build(node, "target", targets)?;
-        let trees = match &forest {
-            AnyForest::F32(forest) => forest.roots.len(),
-            AnyForest::F64(forest) => forest.roots.len(),
-        };
+        let trees = forest.trees();
         let base = tree_build::numbers(node, "base_values")?;
         if !base.is_empty() && base.len() != targets {
             return Err(format!("{} base_values for {targets} targets", base.len()));
         }
         let ensemble = Ensemble { forest, targets };
-        Ok(Regressor { ensemble, trees, base, aggregate, post: PostTransform::build(node)? })
+        Ok(Regressor { ensemble, trees, base, aggregate, post: PostTransform::build(node)?, widens: false })
     }
 }
 
@@ -161,7 +181,7 @@ impl Operator for Regressor {
                 *score += self.base.get(target).copied().unwrap_or(0.0);
             }
             self.post.apply(&mut tally.scores);
-            out.extend(tally.scores.iter().map(|&score| score as f32));
+            out.extend_from_slice(&tally.scores);
         };
         match self.aggregate {
             Aggregate::Sum | Aggregate::Average => self.ensemble.rows::<Sum>(x, done),
@@ -170,6 +190,9 @@ impl Operator for Regressor {
         }?;
         let out =
             Array2::from_shape_vec((rows, self.ensemble.targets), out).map_err(|error| error.to_string())?;
-        Ok(vec![Value::F32(out.into_dyn())])
+        Ok(vec![match x {
+            Value::F64(_) if self.widens => Value::F64(out.into_dyn()),
+            _ => Value::F32(out.mapv(|score| score as f32).into_dyn()),
+        }])
     }
 }

@@ -1,4 +1,4 @@
-//! From the parallel lists of a tree-ensemble node to a checked, flat forest.
+//! From the parallel lists of a tree-ensemble node to a checked, flat forest. `tree_five` reads those of version 5.
 //!
 //! Whatever the file claims, a forest that comes out of here has every index in range and no cycle, so that walking it needs
 //! no check beyond the row's width.
@@ -12,14 +12,50 @@ use crate::onnx::node::Node;
 use crate::onnx::value::Value;
 
 /// One line of the node lists.
-struct Line {
-    feature: u32,
-    threshold: f64,
+pub(super) struct Line {
+    pub feature: u32,
+    pub threshold: f64,
     /// `None` is a leaf.
-    test: Option<Test>,
+    pub test: Option<Test>,
     /// Lines to go to if the test holds, and if not.
-    children: [usize; 2],
-    nan_second: bool,
+    pub children: [usize; 2],
+    pub nan_second: bool,
+}
+
+impl Line {
+    /// A branch whose test, perhaps negated, leads to the first of two children if it holds; whether NaN passes it.
+    pub(super) fn branch(
+        feature: i64,
+        threshold: f64,
+        (test, negated): (Test, bool),
+        mut children: [usize; 2],
+        nan_holds: bool,
+    ) -> Result<Line, Reason> {
+        let feature = u32::try_from(feature)
+            .ok()
+            .filter(|feature| feature & NAN_SECOND == 0)
+            .ok_or_else(|| format!("feature {feature} is out of range"))?;
+        if negated {
+            children.swap(0, 1);
+        }
+        Ok(Line { feature, threshold, test: Some(test), children, nan_second: nan_holds == negated })
+    }
+
+    pub(super) fn leaf() -> Line {
+        Line { feature: 0, threshold: 0.0, test: None, children: [0, 0], nan_second: true }
+    }
+}
+
+/// The lines of all trees, before they are checked against each other.
+pub(super) struct Plan {
+    pub lines: Vec<Line>,
+    /// Of each line that is a leaf.
+    pub votes_of: Vec<Vec<Vote>>,
+    /// The root of each tree.
+    pub roots: Vec<usize>,
+    pub sets: Vec<Box<[f64]>>,
+    /// Whether thresholds are compared as `f64`.
+    pub wide: bool,
 }
 
 /// Builds the forest of a `TreeEnsembleClassifier` (`prefix` is `class`) or `…Regressor` (`target`). Also returns every vote.
@@ -40,17 +76,26 @@ pub(super) fn build(node: &Node<'_>, prefix: &str, targets: usize) -> Result<(An
         }
     }
     let lines = read_lines(node, trees, &index)?;
-    let mut votes_of = read_votes(node, prefix, targets, &index, &lines)?;
+    let votes_of = read_votes(node, prefix, targets, &index, &lines)?;
     let every_vote: Vec<Vote> = votes_of.iter().flatten().copied().collect();
-
     let roots = find_roots(trees, &lines)?;
+    let wide = node.tensor("nodes_values_as_tensor").is_some();
+    let forest = plant(Plan { lines, votes_of, roots, sets: Vec::new(), wide })?;
+    Ok((forest, every_vote))
+}
+
+/// Checks a plan, and makes a forest of it.
+pub(super) fn plant(plan: Plan) -> Result<AnyForest, Reason> {
+    let Plan { lines, mut votes_of, roots, sets, wide } = plan;
+    let first_vote = votes_of.iter().flatten().next();
+    let silent_target = first_vote.map_or(0, |vote| vote.target);
     let mut layout = Layout {
         lines: &lines,
         votes_of: &mut votes_of,
         visited: vec![false; lines.len()],
         order: Vec::new(),
         votes: Vec::new(),
-        silent_target: every_vote.first().map_or(0, |vote| vote.target),
+        silent_target,
     };
     let roots = roots.into_iter().map(|root| layout.place(root)).collect::<Result<Vec<_>, _>>()?;
     let Layout { order, votes, .. } = layout;
@@ -61,16 +106,33 @@ pub(super) fn build(node: &Node<'_>, prefix: &str, targets: usize) -> Result<(An
         Some(&first) => tests.iter().all(|&test| test == first).then_some(first),
     };
     let width = order.iter().map(|placed| lines[placed.line].feature as usize + 1).max().unwrap_or(0);
-    let forest = if node.tensor("nodes_values_as_tensor").is_some() {
+    Ok(if wide {
         let branches =
             order.iter().map(|placed| branch(placed, &lines[placed.line], |threshold| threshold)).collect();
-        AnyForest::F64(with_reach(Forest { branches, tests, uniform, votes, roots, width, reach: None }))
+        AnyForest::F64(with_reach(Forest {
+            branches,
+            tests,
+            uniform,
+            sets,
+            votes,
+            roots,
+            width,
+            reach: None,
+        }))
     } else {
         let narrow = |threshold: f64| threshold as f32;
         let branches = order.iter().map(|placed| branch(placed, &lines[placed.line], narrow)).collect();
-        AnyForest::F32(with_reach(Forest { branches, tests, uniform, votes, roots, width, reach: None }))
-    };
-    Ok((forest, every_vote))
+        AnyForest::F32(with_reach(Forest {
+            branches,
+            tests,
+            uniform,
+            sets,
+            votes,
+            roots,
+            width,
+            reach: None,
+        }))
+    })
 }
 
 fn with_reach<T: Copy + PartialOrd>(mut forest: Forest<T>) -> Forest<T> {
@@ -90,7 +152,7 @@ pub(super) fn numbers(node: &Node<'_>, name: &str) -> Result<Vec<f64>, Reason> {
     }
 }
 
-fn same_length(nodes: usize, list: &str, len: usize) -> Result<(), Reason> {
+pub(super) fn same_length(nodes: usize, list: &str, len: usize) -> Result<(), Reason> {
     if nodes == len { Ok(()) } else { Err(format!("{list} has {len} entries for {nodes} nodes")) }
 }
 
@@ -126,27 +188,19 @@ fn read_lines(
             "BRANCH_NEQ" => (Some(Test::Equal), true),
             other => return Err(format!("unknown node mode {other}")),
         };
-        let mut children = [0, 0];
-        let mut feature = 0;
-        if test.is_some() {
-            let child = |id: i64| {
-                let found = index.get(&(trees[line], id)).copied();
-                found.ok_or_else(|| format!("tree {} has no node {id}, which a branch leads to", trees[line]))
-            };
-            children = [child(holds[line])?, child(fails[line])?];
-            feature = u32::try_from(features[line])
-                .ok()
-                .filter(|feature| feature & NAN_SECOND == 0)
-                .ok_or_else(|| format!("feature {} is out of range", features[line]))?;
-        }
+        let Some(test) = test else {
+            lines.push(Line::leaf());
+            continue;
+        };
+        let child = |id: i64| {
+            let found = index.get(&(trees[line], id)).copied();
+            found.ok_or_else(|| format!("tree {} has no node {id}, which a branch leads to", trees[line]))
+        };
+        let children = [child(holds[line])?, child(fails[line])?];
         // NaN fails every test except `!=`, unless the node tracks missing values as true.
         let tracks = missing.get(line).is_some_and(|&track| track != 0);
         let nan_holds = tracks || &*modes[line] == "BRANCH_NEQ";
-        if negated {
-            children.swap(0, 1);
-        }
-        let nan_second = nan_holds == negated;
-        lines.push(Line { feature, threshold: thresholds[line], test, children, nan_second });
+        lines.push(Line::branch(features[line], thresholds[line], (test, negated), children, nan_holds)?);
     }
     Ok(lines)
 }

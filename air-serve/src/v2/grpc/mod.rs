@@ -33,7 +33,9 @@ use self::messages::{
 pub(crate) use self::stream::is_stream;
 use super::V2;
 use super::fault::{Fault, Kind};
+use super::rest::asked;
 use super::signature::{TensorSpec, as_protocol};
+use crate::deploy::context::Terms;
 use crate::http::{Phase, Refusal, reply};
 use crate::scan;
 
@@ -129,8 +131,12 @@ impl V2 {
             "ServerMetadata" => unary(call, |_: Empty| now(Ok(self.server_metadata()))).await,
             "ModelMetadata" => unary(call, |request| now(self.model_metadata(&request))).await,
             "ModelInfer" => {
-                scanned(call, scan::Kind::InferRequest, |request| self.model_infer(request, limit).boxed())
-                    .await
+                let asked = match asked(call.headers()) {
+                    Ok(asked) => asked,
+                    Err(fault) => return Status::from(fault).into_http(),
+                };
+                let infer = |request| self.model_infer(request, limit, asked.clone()).boxed();
+                scanned(call, scan::Kind::InferRequest, infer).await
             }
             "RepositoryIndex" => unary(call, |request| now(self.repository_index(&request))).await,
             "RepositoryModelLoad" => unary(call, |request| self.load(request).boxed()).await,
@@ -166,7 +172,8 @@ impl V2 {
     fn model_metadata(&self, request: &ModelRequest) -> Result<ModelMetadataResponse, Fault> {
         let served = self.catalog.find(&request.name, version(&request.version))?;
         let tensors = |specs: &[TensorSpec]| specs.iter().map(metadata).collect();
-        let signature = served.signature();
+        let signed = served.signed();
+        let signature = signed.signature();
         Ok(ModelMetadataResponse {
             name: served.name.to_string(),
             versions: vec![served.version.clone()],
@@ -180,12 +187,14 @@ impl V2 {
         &self,
         request: ModelInferRequest,
         limit: Option<Duration>,
+        asked: Option<Terms>,
     ) -> Result<ModelInferResponse, Fault> {
         let served = self.catalog.find(&request.model_name, version(&request.model_version))?;
-        let (mut inference, form) = convert::read(request)?;
+        let (inference, form) = convert::read(request)?;
+        let mut inference = inference.or(asked);
         // Known to the queue, so that what would be too late is refused at once.
         inference.timeout = inference.timeout.into_iter().chain(limit).min();
-        let outputs = served.infer(&mut inference).await?;
+        let outputs = served.infer(&inference).await?;
         convert::write(&served, inference, form, outputs)
     }
 

@@ -25,12 +25,15 @@ use super::messages::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse, ParameterChoice,
 };
 use super::{INFERENCE, deadline, parts, version};
+use crate::deploy::context::Terms;
 use crate::http::{Phase, reply};
 use crate::scan;
 use crate::v2::V2;
-use crate::v2::catalog::{Answer, Catalog, Served};
+use crate::v2::catalog::{Catalog, Served};
 use crate::v2::fault::Fault;
 use crate::v2::infer::Inference;
+use crate::v2::reach::Answer;
+use crate::v2::rest::asked;
 
 /// Whether an answer is the last to its request.
 const FINAL: &str = "triton_final_response";
@@ -59,15 +62,19 @@ impl V2 {
             Ok(within) => within,
             Err(status) => return std::future::ready(status.into_http()).boxed(),
         };
+        let asked = match asked(request.headers()) {
+            Ok(asked) => asked,
+            Err(fault) => return std::future::ready(Status::from(fault).into_http()).boxed(),
+        };
         // Requests that were sent before the server was to end are answered; a client that leaves its call open holds nothing up.
         let mut phase = self.phase.clone();
         let draining = async move { phase.wait_for(|phase| *phase != Phase::Serving).await.map(|_| ()) };
         let request = request.map(|body| StreamBody::new(BodyStream::new(body).take_until(draining.boxed())));
         let catalog = Arc::clone(&self.catalog);
         let service = service_fn(move |requests: tonic::Request<Streaming<Bytes>>| {
-            let catalog = Arc::clone(&catalog);
+            let (catalog, asked) = (Arc::clone(&catalog), asked.clone());
             let responses = requests.into_inner().flat_map(move |message| match message {
-                Ok(message) => respond(&catalog, message),
+                Ok(message) => respond(&catalog, message, asked.clone()),
                 Err(status) => stream::once(std::future::ready(Err(status))).boxed(),
             });
             std::future::ready(Ok(tonic::Response::new(limited(responses, within))))
@@ -100,14 +107,14 @@ fn limited(
 }
 
 /// The answers to one request.
-fn respond(catalog: &Catalog, message: Bytes) -> Responses {
-    match begin(catalog, message) {
+fn respond(catalog: &Catalog, message: Bytes, asked: Option<Terms>) -> Responses {
+    match begin(catalog, message, asked) {
         Ok(responses) => responses,
         Err((id, fault)) => stream::once(std::future::ready(Ok(failed(id, &fault)))).boxed(),
     }
 }
 
-fn begin(catalog: &Catalog, message: Bytes) -> Result<Responses, (String, Fault)> {
+fn begin(catalog: &Catalog, message: Bytes, asked: Option<Terms>) -> Result<Responses, (String, Fault)> {
     let malformed = |reason: String| Fault::malformed(format!("the message cannot be decoded: {reason}"));
     let scanned = scan::scan(scan::Kind::InferRequest, &message).map_err(|fault| fault.to_string());
     let decoded =
@@ -118,7 +125,8 @@ fn begin(catalog: &Catalog, message: Bytes) -> Result<Responses, (String, Fault)
     let empty_final = request.parameters.get(EMPTY_FINAL).and_then(|it| it.parameter_choice.clone())
         == Some(ParameterChoice::Bool(true));
     let served = catalog.find(&request.model_name, version(&request.model_version)).map_err(told)?;
-    let (mut inference, form) = convert::read(request).map_err(told)?;
+    let (inference, form) = convert::read(request).map_err(told)?;
+    let mut inference = inference.or(asked);
     let answers = served.answers(&mut inference).map_err(told)?;
     let responses = answers.map(move |answer| {
         answer

@@ -3,11 +3,69 @@
 use std::fs;
 use std::path::Path;
 
-use air_serve::llm::Llm;
+use air_serve::llm::{Llm, LlmConfig};
+use air_serve::{App, Deployment, KeyConfig, KeyHash, Scope, run};
 use serde_json::{Value, json};
 
 use super::{directory, server};
 use crate::client::{get, post, send};
+
+#[test]
+fn llm_refusals_before_a_request_is_read_are_openais_objects_too() {
+    let key = |name: &str, rate_per_s: Option<f64>, scopes: &[Scope]| KeyConfig {
+        name: name.into(),
+        sha256: KeyHash::of(name.as_bytes()),
+        scopes: scopes.into(),
+        rate_per_s,
+        burst: None,
+    };
+    let mut app = App::new().with_http(|http| {
+        http.port = 0;
+        http.max_body_bytes = 200;
+        http.auth.keys = vec![
+            key("app", None, &[Scope::Predict]),
+            key("slow", Some(0.001), &[Scope::Predict]),
+            key("ops", None, &[Scope::Metrics]),
+        ];
+    });
+    let limits = LlmConfig { threads: 1, ..LlmConfig::default() };
+    app = app.deploy(Deployment::llm("bert", Llm::load_with(directory("bert"), limits).unwrap()));
+    let server = run(app).unwrap();
+    let ask = |key: &str, body: &str| {
+        let headers = if key.is_empty() { String::new() } else { format!("Authorization: Bearer {key}\r\n") };
+        let response = send(server.addr(), "POST", "/v1/embeddings", &headers, body);
+        let object: Value = serde_json::from_str(&response.body).unwrap();
+        (response, object["error"].clone())
+    };
+    let small = r#"{"model": "bert", "input": "a"}"#;
+    assert_eq!(ask("app", small).0.status, 200);
+    assert_eq!(ask("slow", small).0.status, 200);
+    for (key, body, status, kind, code, says) in [
+        ("", small.to_owned(), 401, "authentication_error", json!("invalid_api_key"), "send an API key"),
+        ("wrong", small.to_owned(), 401, "authentication_error", json!("invalid_api_key"), "key is unknown"),
+        ("ops", small.to_owned(), 403, "permission_error", json!(null), "lacks the scope"),
+        ("slow", small.to_owned(), 429, "rate_limit_error", json!("rate_limit_exceeded"), "come back in"),
+        (
+            "app",
+            "x".repeat(201),
+            413,
+            "invalid_request_error",
+            json!("request_too_large"),
+            "limit of 200 bytes",
+        ),
+    ] {
+        let (response, error) = ask(key, &body);
+        assert_eq!(response.status, status, "{}", response.body);
+        assert_eq!((&error["type"], &error["code"], &error["param"]), (&json!(kind), &code, &json!(null)));
+        assert!(error["message"].as_str().unwrap().contains(says), "{error}");
+        assert_eq!(response.header("www-authenticate").is_some(), status == 401);
+        assert_eq!(response.header("retry-after").is_some(), status == 429);
+    }
+    // Elsewhere errors are what they were.
+    let other = send(server.addr(), "GET", "/v2/models", "", "");
+    assert_eq!(other.status, 401);
+    assert!(other.body.starts_with(r#"{"error":"send an API key"#), "{}", other.body);
+}
 
 #[test]
 fn llm_bad_requests_are_told_which_field_is_wrong() {

@@ -29,6 +29,27 @@ fn llm_models_are_listed() {
 }
 
 #[test]
+fn llm_streams_are_counted_once_when_they_have_ended() {
+    let server = server(|_| {});
+    let body =
+        json!({ "model": "llama", "prompt": "the dog", "max_tokens": 24, "temperature": 0, "stream": true });
+    let counted = |code: u16| {
+        server.metrics().contains(&format!("air_serve_requests_total{{route=\"/v1\",code=\"{code}\"}} 1"))
+            || server
+                .metrics()
+                .contains(&format!("air_serve_requests_total{{code=\"{code}\",route=\"/v1\"}} 1"))
+    };
+    assert!(!events(server.addr(), "/v1/completions", &body).is_empty());
+    until("the whole one is counted", || counted(200));
+    let metrics = server.metrics();
+    let line = |name: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(name) && line.contains("route=\"/v1\""));
+        line.unwrap().rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    assert_eq!(line("air_serve_request_seconds_count"), 1.0);
+}
+
+#[test]
 fn llm_completion_is_pytorchs_whole_and_as_a_stream() {
     let server = server(|_| {});
     for case in 0..3 {

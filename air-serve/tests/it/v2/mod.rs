@@ -5,6 +5,7 @@ pub mod grpc;
 mod repository;
 mod rest;
 pub mod rpc;
+mod updates;
 
 use air_core::BoxError;
 use air_serve::onnx::OnnxModel;

@@ -1,14 +1,16 @@
 //! Models that come and go while the server runs.
 
+use std::io::Read as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use air_serve::{App, DeploymentConfig, Server, run};
+use air_serve::{App, DeploymentConfig, DeploymentState, DeploymentStatus, Server, run};
 use serde_json::{Value, json};
 
 use crate::client::{connect, get, post, read, write};
-use crate::{examples, fixtures};
+use crate::{examples, fixtures, lines};
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -64,6 +66,55 @@ fn all_models_are_loaded_at_the_start_and_a_broken_one_is_told_of() {
         serde_json::from_str(&post(addr, "/v2/models/iris/infer", &infer_body()).body).unwrap();
     assert_eq!((&answer["model_version"], &answer["outputs"][0]["data"]), (&json!("3"), &json!([1])));
     assert!(get(addr, "/v2").body.contains("model_repository"));
+}
+
+#[test]
+fn its_models_are_in_the_status_while_they_are_served() {
+    let dir = directory();
+    let server = serve(dir.path());
+    let shown = || -> Vec<(String, String, DeploymentState)> {
+        let status = server.status();
+        let models = status.applications.get("repository").map(|it| it.deployments.clone());
+        let line = |(name, it): (String, DeploymentStatus)| (name, it.version, it.status);
+        models.unwrap_or_default().into_iter().map(line).collect()
+    };
+    let line = |name: &str, version: &str| (name.to_owned(), version.to_owned(), DeploymentState::Healthy);
+    assert_eq!(shown(), [line("iris", "3"), line("mlp", "1")]);
+    let page: Value = serde_json::from_str(&get(server.addr(), "/-/status").body).unwrap();
+    assert_eq!(page["applications"]["repository"]["deployments"]["iris"]["replicas"][0]["name"], "iris#0");
+    assert_eq!(page["applications"]["repository"]["status"], "RUNNING");
+    assert_eq!(page["applications"]["default"]["deployments"], json!({}));
+    let unload = |name: &str| post(server.addr(), &format!("/v2/repository/models/{name}/unload"), "{}");
+    assert_eq!(unload("iris").status, 200);
+    assert_eq!(shown(), [line("mlp", "1")]);
+    assert_eq!(unload("mlp").status, 200);
+    assert!(!server.status().applications.contains_key("repository"));
+}
+
+#[test]
+fn nothing_is_logged_of_models_that_come_and_go_but_that_they_do() {
+    let dir = directory();
+    std::fs::remove_file(dir.path().join("broken.onnx")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_air-serve"));
+    command.arg("run").arg(examples("iris_gbc.onnx")).args(["--route", "/flowers", "--port", "0"]);
+    command.args(["--log-format", "json", "--repository"]);
+    command.arg(dir.path()).env_remove("AIR_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = lines::Running(command.spawn().unwrap());
+    let addr = server.addr();
+    for verb in ["unload", "load", "load", "unload"] {
+        for model in ["iris", "mlp"] {
+            let path = format!("/v2/repository/models/{model}/{verb}");
+            assert_eq!(post(addr, &path, "{}").status, 200);
+        }
+    }
+    server.signal("-TERM");
+    assert_eq!(server.0.wait().unwrap().code(), Some(0));
+    let mut text = String::new();
+    server.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["level"] == "INFO"), "{text}");
+    let count = |what: &str| lines.iter().filter(|line| line["message"] == what).count();
+    assert_eq!((count("loaded"), count("unloaded")), (6, 4), "{text}");
 }
 
 #[test]

@@ -1,0 +1,19 @@
+//! The exchange: where width changes, batches wait in [`lane`]s, bounded in bytes by the lane and by the session's
+//! [`Budget`](crate::memory::Budget).
+//!
+//! | file | idea |
+//! |---|---|
+//! | `lane` | a queue from one producer to one consumer |
+//! | `ordered` | many partitions in, one ordered stream out |
+//! | `incoming` | a stream under way on the session's threads, taken from any thread |
+//!
+//! A producer whose lane is full, or whose session is over its budget, pauses; an empty lane takes one item whatever its size, so
+//! there is nothing to deadlock on. A consumer that goes away gives back what its lane held, and its producer ends.
+
+mod incoming;
+mod lane;
+mod ordered;
+
+pub(crate) use incoming::Incoming;
+pub(crate) use lane::{Receiver, Sender, lane};
+pub(crate) use ordered::{Room, ordered};
