@@ -72,6 +72,10 @@ impl Blocks {
         &self.partitions
     }
 
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Part `index` of `count` parts of nearly equal size, the larger ones first.
     pub(crate) fn part(&self, index: usize, count: usize) -> Range<u64> {
         let (index, count) = (index as u64, count.max(1) as u64);

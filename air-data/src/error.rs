@@ -30,7 +30,9 @@ pub enum DataError {
         extension: String,
     },
     /// The extension of the path does not say which format to use.
-    #[error("cannot tell the format of {path}: expected one of .csv, .parquet, .json, .jsonl, .ndjson")]
+    #[error(
+        "cannot tell the format of {path}: expected one of .csv, .parquet, .json, .jsonl, .ndjson, .arrow, .txt, .npy"
+    )]
     UnknownFormat {
         /// The path.
         path: String,
@@ -68,6 +70,62 @@ pub enum DataError {
         known: Vec<String>,
         /// The known column whose name is nearest, when one is near.
         nearest: Option<String>,
+    },
+    /// Datasets to be put together do not have the same columns.
+    #[error("{op} needs the same columns in all datasets: {reason}")]
+    ColumnsDiffer {
+        /// The verb.
+        op: &'static str,
+        /// Which column of which dataset, and how it differs.
+        reason: String,
+    },
+    /// Datasets to be put side by side do not have as many rows.
+    #[error("cannot zip {left} rows with {right} rows; limit the longer one first")]
+    ZipLengths {
+        /// The rows of the first.
+        left: u64,
+        /// The rows of the second.
+        right: u64,
+    },
+    /// The columns of a join's keys cannot be compared.
+    #[error(
+        "cannot join '{left}' ({left_type}) with '{right}' ({right_type}); cast one of them with with_column first"
+    )]
+    JoinKeys {
+        /// The left column.
+        left: String,
+        /// Its type.
+        left_type: String,
+        /// The right column.
+        right: String,
+        /// Its type.
+        right_type: String,
+    },
+    /// An aggregate cannot be made of these values.
+    #[error("cannot compute {name}: {reason}")]
+    Aggregate {
+        /// The aggregate's name.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A preprocessor cannot be fitted to a column, or cannot transform it.
+    #[error("{name} cannot use column '{column}': {reason}")]
+    Preprocess {
+        /// The preprocessor.
+        name: String,
+        /// The column.
+        column: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A group is larger than what may be held in memory.
+    #[error("map_groups needs all rows of a group at once, and the group {group} does not fit: {source}")]
+    GroupTooLarge {
+        /// The group's keys and their values.
+        group: String,
+        /// How much there is of memory, and who has it.
+        source: BoxError,
     },
     /// A user function returned an error.
     #[error("{op} failed on {place}")]
@@ -285,6 +343,8 @@ fn carried(error: &DataFusionError) -> Option<Arc<DataError>> {
     None
 }
 
+/// As many columns are listed in a message.
+const COLUMNS_SHOWN: usize = 30;
 /// Places that are written out; there may be thousands.
 const PLACES: usize = 4;
 
@@ -301,10 +361,15 @@ fn tries(attempts: u32) -> String {
 }
 
 fn unknown_column(column: &str, known: &[String], nearest: Option<&String>) -> String {
-    match nearest {
-        Some(nearest) => format!("no column '{column}'; did you mean '{nearest}'?"),
-        None => format!("no column '{column}'; the columns are {}", known.join(", ")),
-    }
+    let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean '{nearest}'?"));
+    let (shown, more) = (known.len().min(COLUMNS_SHOWN), known.len().saturating_sub(COLUMNS_SHOWN));
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let columns = match shown {
+        0 => "there are no columns".to_owned(),
+        _ => format!("the columns are {}{more}", known[..shown].join(", ")),
+    };
+    let link = if hint.is_empty() { "; " } else { " " };
+    format!("no column '{column}'{hint}{link}{columns}")
 }
 
 /// The name of `known` with the fewest edits from `name`, if a third of the letters or fewer differ.
@@ -313,7 +378,10 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (edits(&wanted, &candidate.to_lowercase()), candidate.as_str()))
-        .filter(|(distance, candidate)| *distance * 3 <= candidate.chars().count().max(3))
+        .filter(|(distance, candidate)| {
+            let letters = candidate.chars().count();
+            *distance < letters && *distance * 3 <= letters.max(3)
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -37,41 +37,49 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `dataset` | [`Dataset`]: making one, transforming it, running it, writing it |
+//! | `dataset` | [`Dataset`]: making one, transforming it (`transform` rows, `columns`, `order`, `combine`, `join`, `group`, `split`), looking into it, running it, writing it |
+//! | [`expr`], [`agg`] | expressions over columns and sort keys; aggregates |
+//! | [`preprocess`] | what is learnt from a dataset and done to others: scalers, encoders, imputers |
 //! | `session` | [`Session`]: the engine as a value; threads, memory, settings |
 //! | `rows` | between Arrow batches and Rust values |
-//! | `plan` | our operators in DataFusion's plan: closures, pools, blocks, the ordered merge |
+//! | `plan` | our operators in DataFusion's plan: closures, pools, blocks, the ordered merge, zip, mix, groups; joins that can spill |
 //! | `memory` | [`Budget`]: what may wait, be kept and be worked on, counted once |
 //! | `exchange` | queues of bounded bytes; many partitions in, one ordered stream out |
 //! | `pool` | [`Pool`]: functions with a state, in supervised workers |
 //! | `split` | [`DataShard`]: one run dealt to several trainers |
 //! | `stats` | [`Stats`]: what a run did; progress on a terminal |
 //! | `blocks` | a whole dataset at rest, in memory and on disk |
-//! | `source` | numbers, memory, files; paths; object stores |
-//! | `sink` | files, all or none |
+//! | `source` | numbers, memory, files of every format; paths and the columns in them; shares of a run; object stores |
+//! | `sink` | files, all or none; directories by columns |
 //! | `tensors` | a dataset as a [`BatchSource`](air_core::data::BatchSource) |
 //! | `cli` | the `air-data` binary |
 //!
 //! # Invariants
 //!
 //! 1. Nothing runs before a terminal verb, except that `read_*` looks into files for their columns.
-//! 2. `map`, `flat_map`, `filter`, `map_batches`, `limit`, `repartition`, `split` `map_batches_with` and every terminal keep the order of rows, whatever the
-//!    number of threads, blocks and batches (`tests/it/random_plans.rs`).
+//! 2. `map`, `flat_map`, `filter`, `map_batches`, `map_batches_with`, `limit`, `repartition`, `union`, `zip`, `random_sample`, the splits, verbs of columns and every
+//!    terminal keep the order of rows, whatever the number of threads, blocks and batches; `sort` and `map_groups` make one; joins, groups and
+//!    `distinct` promise none (`tests/it/random_plans.rs`, `random_verbs.rs`).
 //! 3. A stream never holds more than its bound in bytes ahead of its consumer, all of them together no more than their share of the
 //!    budget, and a limit stops what feeds them (`tests/it/engine.rs`, `tests/it/budget.rs`).
 //! 4. An error or a panic of a user function ends the dataset's run with an error that names the function and the rows; it
 //!    ends nothing else. In a pool the batch is tried again first, in a fresh life of the worker (`tests/it/pools.rs`).
-//! 5. A file that is being written is not visible before all files of the write are complete (`tests/it/files.rs`).
-//! 6. Blocking verbs may be called anywhere, also inside a tokio runtime; dropping the last handle on a session ends its threads.
+//! 5. A file that is being written is not visible before all files of the write are complete; a new local directory appears with all of them
+//!    (`tests/it/files.rs`, `sources.rs`).
+//! 6. What is random depends on its seed and the order of rows alone (`tests/it/order.rs`).
+//! 7. Blocking verbs may be called anywhere, also inside a tokio runtime; dropping the last handle on a session ends its threads.
 
+pub mod agg;
 mod blocks;
 pub mod cli;
 mod dataset;
 mod error;
 mod exchange;
+pub mod expr;
 mod memory;
 mod plan;
 mod pool;
+pub mod preprocess;
 mod rows;
 mod session;
 mod sink;
@@ -80,26 +88,26 @@ mod split;
 mod stats;
 mod tensors;
 
-pub use datafusion::logical_expr::{Expr, lit};
-pub use dataset::{BatchOptions, Batches, Dataset, LocalShuffle};
+pub use agg::Aggregate;
+pub use dataset::{
+    BatchOptions, Batches, ColumnSummary, Dataset, GroupBy, IntoJoinKey, Join, JoinKind, LocalShuffle,
+    Summary,
+};
 pub use error::{DataError, Place, Result};
+pub use expr::{Expr, IntoExpr, SortKey, asc, col, desc, lit};
 pub use memory::{Budget, BudgetUse};
+pub use plan::MixUntil;
 pub use pool::{Pool, SkippedBatch, WorkerContext};
 pub use rows::Row;
 pub use session::{Session, SessionConfig};
 pub use sink::{ParquetCompression, WriteMode, WriteOptions};
-pub use source::{CsvOptions, FileFormat, IntoPaths};
+pub use source::{CsvOptions, FileErrors, FileFormat, IntoPaths, ReadOptions, SkippedFile};
 pub use split::{DataShard, SplitOptions};
 pub use stats::{OperatorStats, PoolStats, RunState, Stats};
 pub use tensors::{TensorBatches, TensorSpec};
 
 use arrow::array::RecordBatch;
 use serde::Serialize;
-
-/// The column `name` in an expression: exactly that name, dots and capitals included.
-pub fn col(name: &str) -> Expr {
-    datafusion::prelude::ident(name)
-}
 
 /// [`Session::range`] on the shared session.
 ///
@@ -147,4 +155,36 @@ pub fn read_parquet(paths: impl IntoPaths) -> Result<Dataset> {
 /// As [`Session::read_csv`] and [`Session::shared`].
 pub fn read_json(paths: impl IntoPaths) -> Result<Dataset> {
     Session::shared()?.read_json(paths)
+}
+
+/// [`Session::read_ipc`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_ipc(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_ipc(paths)
+}
+
+/// [`Session::read_text`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_text(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_text(paths)
+}
+
+/// [`Session::read_binary`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_binary(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_binary(paths)
+}
+
+/// [`Session::read_npy`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_npy(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_npy(paths)
 }

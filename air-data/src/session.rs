@@ -12,6 +12,9 @@ use datafusion::execution::context::SessionContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::functions::datetime::planner::DatetimeFunctionPlanner;
+use datafusion::functions::unicode::planner::UnicodeFunctionPlanner;
+use datafusion::logical_expr::planner::ExprPlanner;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
@@ -19,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
 use crate::memory::{Budget, BudgetPool};
-use crate::plan::{OrderedMerges, Planner};
+use crate::plan::{OrderedMerges, Planner, rules};
 use crate::pool::Workers;
 use crate::source::Stores;
 
@@ -157,10 +160,18 @@ impl Session {
             .with_object_store_registry(stores.clone());
         let workers = Arc::new(Workers::new(runtime, config.prefetch_bytes));
         let settings = engine_settings(&config, parallelism, &budget).with_extension(workers);
-        let state = SessionStateBuilder::new()
+        let mut state = SessionStateBuilder::new()
             .with_config(settings)
             .with_runtime_env(env.build_arc().map_err(DataError::from)?)
-            .with_default_features()
+            .with_default_features();
+        if let Some(planners) = state.expr_planners() {
+            planners.extend(syntax());
+        }
+        if config.memory_limit_bytes > 0 {
+            let memory = usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX);
+            state = state.with_physical_optimizer_rules(rules(memory));
+        }
+        let state = state
             .with_query_planner(Arc::new(Planner))
             .with_physical_optimizer_rule(Arc::new(OrderedMerges {
                 window: parallelism + 1,
@@ -299,6 +310,11 @@ fn panicked(panic: &(dyn Any + Send)) -> DataError {
 
 fn stopped() -> DataError {
     DataFusionError::Execution("the session has ended".to_owned()).into()
+}
+
+/// What `extract(year from d)`, `substring(s from 1)` and the like mean: the functions are there, only this lies behind features of the engine.
+fn syntax() -> [Arc<dyn ExprPlanner>; 2] {
+    [Arc::new(DatetimeFunctionPlanner), Arc::new(UnicodeFunctionPlanner)]
 }
 
 /// DataFusion's settings under ours.

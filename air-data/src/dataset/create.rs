@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::Dataset;
 use crate::error::{DataError, Result};
-use crate::plan::conform;
+use crate::plan::{conform, kept};
 use crate::rows::{ITEM, Writer, infer};
 use crate::session::Session;
-use crate::source::{CsvOptions, FileFormat, Integers, IntoPaths, Memory, SourceTable, open};
+use crate::source::{CsvOptions, FileFormat, Integers, IntoPaths, Memory, ReadOptions, SourceTable, open};
 
 /// The plan that reads all of a table.
 pub(crate) fn scan(table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
@@ -118,13 +118,58 @@ impl Session {
         self.read(paths, FileFormat::Json)
     }
 
+    /// Arrow's own files and streams.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_ipc(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Ipc)
+    }
+
+    /// Text files: a row for each line, in the column `text`; empty lines are rows, too.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_text(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Text)
+    }
+
+    /// Whole files: a row for each, in the column `bytes`. [`ReadOptions::include_paths`] tells which is which.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_binary(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Binary)
+    }
+
+    /// NumPy's `.npy` files: a row for each entry along the first axis, in the column `data`.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_npy(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Npy)
+    }
+
     /// Files of any format.
     ///
     /// # Errors
     /// As [`Session::read_csv`].
     pub fn read(&self, paths: impl IntoPaths, format: FileFormat) -> Result<Dataset> {
-        let files = self.block_on(open(self.clone(), paths.into_paths(), format))?;
-        Ok(Dataset::new(self.clone(), scan(Arc::new(files))?))
+        self.read_with(paths, format, ReadOptions::default())
+    }
+
+    /// Files of any format, with settings: columns given, columns out of paths, what to do about files that cannot be read.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_with(
+        &self,
+        paths: impl IntoPaths,
+        format: FileFormat,
+        options: ReadOptions,
+    ) -> Result<Dataset> {
+        let files = self.block_on(open(self.clone(), paths.into_paths(), format, options))?;
+        Ok(Dataset::new(self.clone(), scan(files)?))
     }
 
     /// [`Session::read`] for asynchronous code.
@@ -132,8 +177,8 @@ impl Session {
     /// # Errors
     /// As [`Session::read_csv`].
     pub async fn read_async(&self, paths: impl IntoPaths, format: FileFormat) -> Result<Dataset> {
-        let files = self.run(open(self.clone(), paths.into_paths(), format)).await?;
-        Ok(Dataset::new(self.clone(), scan(Arc::new(files))?))
+        let files = self.run(open(self.clone(), paths.into_paths(), format, ReadOptions::default())).await?;
+        Ok(Dataset::new(self.clone(), scan(files)?))
     }
 }
 
@@ -160,7 +205,7 @@ impl Session {
             let only_queries =
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
             let frame = this.context().sql_with_options(&query, only_queries).await?;
-            Ok(Dataset::new(this.clone(), frame.into_unoptimized_plan()))
+            Ok(Dataset::new(this.clone(), kept(frame.into_unoptimized_plan())?))
         })
     }
 }

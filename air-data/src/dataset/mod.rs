@@ -1,15 +1,26 @@
 //! [`Dataset`]: a lazy table. Transforms describe, terminals run.
 
 mod batches;
+mod columns;
+mod combine;
 mod create;
 mod cutter;
+mod group;
+mod inspect;
+mod join;
+mod order;
 mod pooled;
 mod run;
+mod split;
+mod summary;
 mod transform;
 mod write;
 
 pub use batches::{BatchOptions, Batches, LocalShuffle};
 pub(crate) use cutter::Cutter;
+pub use group::GroupBy;
+pub use join::{IntoJoinKey, Join, JoinKind};
+pub use summary::{ColumnSummary, Summary};
 
 use std::sync::Arc;
 
@@ -41,9 +52,30 @@ impl std::fmt::Debug for Dataset {
     }
 }
 
+/// The columns and their types, one a line: `id: Int64`, and what may be null with `(nullable)` after it.
+impl std::fmt::Display for Dataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plan = match &self.plan {
+            Ok(plan) => plan,
+            Err(error) => return write!(f, "invalid dataset: {error}"),
+        };
+        for (index, field) in plan.schema().fields().iter().enumerate() {
+            let line = if index == 0 { "" } else { "\n" };
+            let nullable = if field.is_nullable() { " (nullable)" } else { "" };
+            write!(f, "{line}{}: {}{nullable}", field.name(), field.data_type())?;
+        }
+        Ok(())
+    }
+}
+
 impl Dataset {
     pub(crate) fn new(session: Session, plan: LogicalPlan) -> Self {
         Self { session, plan: Ok(plan), last_run: LastRun::default() }
+    }
+
+    /// What is left of it after a mistake.
+    pub(crate) fn failed(&self, error: DataError) -> Self {
+        self.then(|_| Err(error))
     }
 
     /// The engine that it runs on.

@@ -1,4 +1,4 @@
-//! What can be done to rows and columns.
+//! What can be done to rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,7 +6,6 @@ use std::sync::Arc;
 use air_core::BoxError;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
-use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,10 +13,10 @@ use serde::de::DeserializeOwned;
 use super::Dataset;
 use super::create::scan;
 use crate::error::{DataError, Result};
-use crate::plan::{Closures, Filter, FlatMap, Map, MapBatches, Op, Repartition};
+use crate::plan::{Closures, Filter, FlatMap, Map, MapBatches, Op, Repartition, first};
 use crate::rows::{ITEM, Reader, Shape, Writer};
 use crate::session::panic_message;
-use crate::source::{Materialized, Run};
+use crate::source::{Materialized, Run, Share};
 
 /// Most blocks a dataset may be dealt into.
 const MAX_BLOCKS: usize = 100_000;
@@ -116,49 +115,11 @@ impl Dataset {
         self.then(|plan| closure(plan, MapBatches { f, schema }))
     }
 
-    /// The columns named, in that order.
-    pub fn select<C: AsRef<str>>(&self, columns: impl IntoIterator<Item = C>) -> Self {
-        self.then(|plan| {
-            let columns: Vec<Expr> =
-                columns.into_iter().map(|name| column(&plan, name.as_ref())).collect::<Result<_>>()?;
-            Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
-        })
-    }
-
-    /// All columns but those named.
-    pub fn drop_columns<C: AsRef<str>>(&self, columns: impl IntoIterator<Item = C>) -> Self {
-        self.then(|plan| {
-            let mut kept: Vec<Column> = plan.schema().columns();
-            for name in columns {
-                column(&plan, name.as_ref())?;
-                kept.retain(|column| column.name != name.as_ref());
-            }
-            Ok(LogicalPlanBuilder::from(plan).project(kept.into_iter().map(Expr::Column))?.build()?)
-        })
-    }
-
-    /// A column computed from the others, in the place of one of that name or after the last.
-    pub fn with_column(&self, name: &str, value: Expr) -> Self {
-        self.then(|plan| {
-            let mut value = Some(value.alias(name));
-            let mut columns = Vec::new();
-            for column in plan.schema().columns() {
-                if column.name == name {
-                    columns.extend(value.take());
-                } else {
-                    columns.push(Expr::Column(column));
-                }
-            }
-            columns.extend(value);
-            Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
-        })
-    }
-
     /// The first `rows` rows. What feeds them stops as soon as they are there.
     pub fn limit(&self, rows: usize) -> Self {
         // The engine counts in i64.
         let rows = rows.min(i64::MAX as usize);
-        self.then(|plan| Ok(LogicalPlanBuilder::from(plan).limit(0, Some(rows))?.build()?))
+        self.then(|plan| Ok(first(plan, rows)?))
     }
 
     /// The same rows in the same order, dealt into `blocks` blocks of nearly equal size: what is worked on at once, and
@@ -179,23 +140,7 @@ impl Dataset {
     /// The same rows, computed once: the first terminal runs what is below and keeps the result, in memory or past the
     /// session's limit on disk, as long as this dataset lives.
     pub fn materialize(&self) -> Self {
-        self.then(|plan| scan(Arc::new(Materialized { run: Arc::new(Run::new(plan)), index: 0, count: 1 })))
-    }
-
-    /// `count` disjoint datasets that together are this one: its blocks dealt in order, the first ones getting one more
-    /// where the number does not divide; or its rows, where there are fewer blocks than shares. Like
-    /// [`Dataset::materialize`] it runs once, with the first terminal of any share.
-    pub fn split(&self, count: usize) -> Vec<Self> {
-        let run = self.logical_plan().cloned().map(|plan| Arc::new(Run::new(plan)));
-        (0..count)
-            .map(|index| {
-                let plan = match &run {
-                    Ok(run) => scan(Arc::new(Materialized { run: run.clone(), index, count })),
-                    Err(_) => self.logical_plan().cloned(),
-                };
-                self.then(|_| plan)
-            })
-            .collect()
+        self.then(|plan| scan(Arc::new(Materialized { run: Arc::new(Run::new(plan)), share: Share::ALL })))
     }
 }
 
@@ -224,12 +169,4 @@ fn writer<In: DeserializeOwned, Out: DeserializeOwned>(
             std::any::type_name::<Out>()
         ),
     })
-}
-
-fn column(plan: &LogicalPlan, name: &str) -> Result<Expr> {
-    let columns = plan.schema().columns();
-    match columns.iter().find(|column| column.name == name) {
-        Some(column) => Ok(Expr::Column(column.clone())),
-        None => Err(DataError::unknown_column(name, columns.into_iter().map(|column| column.name).collect())),
-    }
 }

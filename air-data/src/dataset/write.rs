@@ -37,7 +37,24 @@ impl Dataset {
         self.write(path.as_ref(), FileFormat::Json, WriteOptions::default())
     }
 
-    /// Writes files of any format. See [`Dataset::write_parquet`].
+    /// Writes Arrow's own files. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`].
+    pub fn write_ipc(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::Ipc, WriteOptions::default())
+    }
+
+    /// Writes NumPy's `.npy` files of the only column: numbers, booleans or lists of a fixed size, without nulls. The values of a block are held in memory.
+    /// See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`].
+    pub fn write_npy(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::Npy, WriteOptions::default())
+    }
+
+    /// Writes files of any format, with settings: into directories by columns, over what is there, compressed. See [`Dataset::write_parquet`].
     ///
     /// # Errors
     /// As [`Dataset::write_parquet`].
@@ -71,7 +88,8 @@ impl Dataset {
         let bad = |reason: String| DataError::BadPath { path: path.to_owned(), reason };
         let store = self.session.stores().get(&url).map_err(|e| bad(e.to_string()))?;
         let location = Path::from_url_path(url.path()).map_err(|e| bad(e.to_string()))?;
-        let target = Target { store, root, path: location, single };
+        let local = if url.scheme() == "file" { url.to_file_path().ok() } else { None };
+        let target = Target { store, root, path: location, single, local };
         // One file takes all blocks, in order.
         let (mut plan, context) = self.physical().await?;
         if single && plan.output_partitioning().partition_count() > 1 {

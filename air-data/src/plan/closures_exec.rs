@@ -67,8 +67,9 @@ impl ExecutionPlan for ClosuresExec {
         &self.properties
     }
 
+    // Not in the engine's sense, see `keep_order.rs`.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![false]
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {

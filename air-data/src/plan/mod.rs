@@ -1,26 +1,45 @@
 //! How a dataset becomes a running plan: our operators as nodes of DataFusion's plan.
 //!
 //! User functions are [`Closures`] (logical) and `ClosuresExec` (physical), blocks are dealt anew by [`Repartition`] and
-//! `RepartitionExec`, worker pools are [`Pooled`] and [`PooledExec`], and wherever DataFusion would merge partitions in any order `OrderedMergeExec` keeps their order.
+//! `RepartitionExec`, other operators over whole streams are a [`Node`] each, worker pools
+//! are [`Pooled`] and [`PooledExec`], and wherever DataFusion would merge partitions in any
+//! order `OrderedMergeExec` keeps their order.
 
+mod block_order;
 mod closures;
 mod closures_exec;
+mod groups;
+mod joins;
+mod keep_order;
 mod merge;
+mod mix;
+mod node;
+mod numbered;
 mod op;
 mod planner;
 mod pooled;
 mod repartition;
 mod stages;
 mod tally;
+mod zip;
 
+pub(crate) use block_order::BlockOrder;
 pub(crate) use closures::Closures;
+pub(crate) use groups::{GroupFn, MapGroups};
+pub(crate) use joins::{row_bytes, rules};
+pub(crate) use keep_order::{first, kept, sorted};
 pub(crate) use merge::{OrderedMerges, merge};
+pub(crate) use mix::Mix;
+pub use mix::MixUntil;
+pub(crate) use node::Node;
+pub(crate) use numbered::{Mixer, Numbered, Numbering};
 pub(crate) use op::{Filter, FlatMap, Map, MapBatches, Op, conform};
 pub(crate) use planner::Planner;
 pub(crate) use pooled::{Pooled, PooledExec, RESTARTS, RETRIES, SKIPPED, WORKERS, Work, check_pools};
 pub(crate) use repartition::Repartition;
 pub(crate) use stages::{number_stages, tally};
 pub(crate) use tally::{BYTES, Tally};
+pub(crate) use zip::Zip;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 
 use super::closures::Closures;
 use super::closures_exec::ClosuresExec;
+use super::node::{Node, NodeExec};
 use super::pooled::{Pooled, PooledExec};
 use super::repartition::{Repartition, RepartitionExec};
 
@@ -45,8 +46,11 @@ impl ExtensionPlanner for Nodes {
         _: &dyn Session,
         _: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let [input] = inputs else { return Ok(None) };
         let node = node.as_any();
+        if let Some(node) = node.downcast_ref::<Node>() {
+            return Ok(Some(Arc::new(NodeExec::new(node.operator().clone(), inputs.to_vec())?)));
+        }
+        let [input] = inputs else { return Ok(None) };
         if let Some(closures) = node.downcast_ref::<Closures>() {
             return Ok(Some(Arc::new(ClosuresExec::new(input.clone(), closures.ops().to_vec()))));
         }

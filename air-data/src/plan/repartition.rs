@@ -97,8 +97,9 @@ impl ExecutionPlan for RepartitionExec {
         &self.properties
     }
 
+    // Not in the engine's sense, see `keep_order.rs`.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![false]
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {

@@ -15,7 +15,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
-use super::{Source, SourceExec};
+use super::{Share, Source, SourceExec};
 use crate::blocks::Blocks;
 use crate::error::DataError;
 use crate::exchange::Room;
@@ -31,6 +31,10 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(plan: LogicalPlan) -> Self {
         Self { plan, physical: OnceCell::new(), blocks: OnceCell::new() }
+    }
+
+    pub(crate) fn plan(&self) -> &LogicalPlan {
+        &self.plan
     }
 
     async fn physical(&self, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
@@ -54,13 +58,11 @@ impl Run {
     }
 }
 
-/// Share `index` of `count` of a run. The run's blocks are dealt whole, in order, the larger shares first; when there
-/// are fewer blocks than shares the rows are dealt instead.
+/// A share of a run.
 #[derive(Debug)]
 pub(crate) struct Materialized {
     pub(crate) run: Arc<Run>,
-    pub(crate) index: usize,
-    pub(crate) count: usize,
+    pub(crate) share: Share,
 }
 
 #[async_trait]
@@ -82,12 +84,13 @@ impl TableProvider for Materialized {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let physical = self.run.physical(state).await?;
         let blocks = physical.output_partitioning().partition_count();
-        let parts = if blocks < self.count {
-            vec![Part::Rows { index: self.index, count: self.count }]
-        } else {
-            deal(blocks, self.index, self.count).map(Part::Block).collect()
+        let parts = match self.share {
+            Share::Blocks { index, count } if blocks >= count => {
+                deal(blocks, index, count).map(Part::Block).collect()
+            }
+            rows => vec![Part::Rows(rows)],
         };
-        let source = Share { run: self.run.clone(), schema: self.schema(), physical, parts };
+        let source = Shared { run: self.run.clone(), schema: self.schema(), physical, parts };
         Ok(Arc::new(SourceExec::new(Arc::new(source), projection.cloned(), limit)?))
     }
 }
@@ -102,27 +105,27 @@ fn deal(blocks: usize, index: usize, count: usize) -> std::ops::Range<usize> {
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Block(usize),
-    Rows { index: usize, count: usize },
+    Rows(Share),
 }
 
 #[derive(Debug)]
-struct Share {
+struct Shared {
     run: Arc<Run>,
     schema: SchemaRef,
     physical: Arc<dyn ExecutionPlan>,
     parts: Vec<Part>,
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.parts.first() {
-            Some(Part::Rows { index, count }) => write!(f, "materialized, share {index} of {count}"),
+            Some(Part::Rows(share)) => write!(f, "materialized, {share}"),
             _ => f.write_str("materialized"),
         }
     }
 }
 
-impl Source for Share {
+impl Source for Shared {
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
@@ -141,7 +144,7 @@ impl Source for Share {
             let blocks = run.blocks(plan, context).await?;
             let rows = match part {
                 Part::Block(block) => blocks.partitions().get(block).cloned().unwrap_or(0..0),
-                Part::Rows { index, count } => blocks.part(index, count),
+                Part::Rows(share) => share.rows(blocks.rows()),
             };
             Ok::<_, DataFusionError>(blocks.read(rows))
         };

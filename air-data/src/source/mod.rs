@@ -1,21 +1,34 @@
 //! Where rows come from.
 
+mod documents;
 mod files;
+mod format;
+mod hive;
 mod json_lines;
+mod list;
 mod materialized;
 mod memory;
 mod named;
+pub(crate) mod npy;
+mod options;
 mod paths;
 mod range;
 mod remote;
+mod share;
 mod stores;
 mod table;
 
-pub(crate) use files::open;
-pub use files::{CsvOptions, FileFormat};
+pub(crate) use documents::Documents;
+pub(crate) use files::{Files, open};
+pub use format::{CsvOptions, FileFormat};
+pub(crate) use hive::NULL;
+pub(crate) use list::FileList;
 pub(crate) use materialized::{Materialized, Run};
 pub(crate) use memory::Memory;
+pub(crate) use options::Skipped;
+pub use options::{FileErrors, ReadOptions, SkippedFile};
 pub use paths::IntoPaths;
 pub(crate) use range::Integers;
+pub(crate) use share::Share;
 pub(crate) use stores::Stores;
 pub(crate) use table::{Source, SourceExec, SourceTable};

@@ -1,4 +1,4 @@
-//! [`Named`]: a file source whose errors say which file they came from, and of JSON lines which line.
+//! [`Named`]: a file source whose errors say which file they came from, and of JSON lines which line; or that goes on without the file.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use futures::stream::BoxStream;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use super::json_lines;
+use super::{Skipped, json_lines};
 use crate::error::DataError;
 
 /// Another source, with the file's name on its errors.
@@ -33,15 +33,17 @@ pub(super) struct Named {
     inner: Arc<dyn FileSource>,
     /// What the file's path is put after in a message: nothing for local files.
     root: Arc<str>,
+    /// Where files go that cannot be read, if that is no reason to end.
+    skipped: Option<Skipped>,
 }
 
 impl Named {
-    pub(super) fn new(inner: Arc<dyn FileSource>, root: &str) -> Self {
-        Self { inner, root: root.into() }
+    pub(super) fn new(inner: Arc<dyn FileSource>, root: &str, skipped: Option<Skipped>) -> Self {
+        Self { inner, root: root.into(), skipped }
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(Self { inner, root: self.root.clone() })
+        Arc::new(Self { inner, root: self.root.clone(), skipped: self.skipped.clone() })
     }
 }
 
@@ -64,7 +66,7 @@ impl FileSource for Named {
         let is_json = self.inner.file_type() == "json";
         let columns = is_json.then(|| (store.clone(), self.inner.table_schema().file_schema().clone()));
         let inner = self.inner.create_morselizer(store, config, partition)?;
-        Ok(Box::new(NamedFiles { inner, root: self.root.clone(), columns }))
+        Ok(Box::new(NamedFiles { inner, root: self.root.clone(), columns, skipped: self.skipped.clone() }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -148,6 +150,7 @@ struct NamedFiles {
     inner: Box<dyn Morselizer>,
     root: Arc<str>,
     columns: Option<Columns>,
+    skipped: Option<Skipped>,
 }
 
 /// Where files of JSON lines are, and the columns they have.
@@ -159,9 +162,12 @@ impl Morselizer for NamedFiles {
             path: format!("{}{}", self.root, file.object_meta.location).into(),
             location: file.object_meta.location.clone(),
             columns: self.columns.clone(),
+            skipped: self.skipped.clone(),
         };
-        let inner = self.inner.plan_file(file).map_err(|error| name.on(error))?;
-        Ok(Box::new(Part { inner, name }))
+        match name.heed(self.inner.plan_file(file))? {
+            Some(inner) => Ok(Box::new(Part { inner, name })),
+            None => Ok(Box::new(Nothing)),
+        }
     }
 }
 
@@ -170,19 +176,35 @@ struct FileName {
     path: Arc<str>,
     location: Path,
     columns: Option<Columns>,
+    skipped: Option<Skipped>,
 }
 
 impl FileName {
-    fn on(&self, error: DataFusionError) -> DataFusionError {
+    /// What there is, or an error with the file's name; nothing where the file is to be skipped for it.
+    fn heed<T>(&self, found: Result<T>) -> Result<Option<T>> {
+        found.map(Some).or_else(|error| self.told(self.on(error)))
+    }
+
+    fn told<T>(&self, error: DataError) -> Result<Option<T>> {
+        match &self.skipped {
+            Some(skipped) => {
+                skipped.add(&self.path, &error);
+                Ok(None)
+            }
+            None => Err(error.into()),
+        }
+    }
+
+    fn on(&self, error: DataFusionError) -> DataError {
         self.said(Box::new(error))
     }
 
-    fn said(&self, source: BoxError) -> DataFusionError {
-        DataError::File { path: self.path.to_string(), source }.into()
+    fn said(&self, source: BoxError) -> DataError {
+        DataError::File { path: self.path.to_string(), source }
     }
 
     /// As [`on`](Self::on), with the line.
-    async fn within(&self, error: DataFusionError) -> DataFusionError {
+    async fn within(&self, error: DataFusionError) -> DataError {
         if let Some((store, columns)) = &self.columns
             && json_lines::is_about_content(&error)
             && let Some(spoilt) = json_lines::find(store.as_ref(), &self.location, Some(columns)).await
@@ -203,7 +225,7 @@ struct Part<T: ?Sized> {
 impl MorselPlanner for Part<dyn MorselPlanner> {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
         let Self { inner, name } = *self;
-        let Some(mut plan) = inner.plan().map_err(|error| name.on(error))? else { return Ok(None) };
+        let Some(mut plan) = name.heed(inner.plan())?.flatten() else { return Ok(None) };
         let morsels =
             plan.take_morsels().into_iter().map(|inner| Box::new(Part { inner, name: name.clone() }) as _);
         let planners = plan
@@ -213,8 +235,10 @@ impl MorselPlanner for Part<dyn MorselPlanner> {
         let mut named = MorselPlan::new().with_morsels(morsels.collect()).with_planners(planners.collect());
         if let Some(pending) = plan.take_pending_planner() {
             named.set_pending_planner(async move {
-                let inner = pending.await.map_err(|error| name.on(error))?;
-                Ok(Box::new(Part { inner, name }) as Box<dyn MorselPlanner>)
+                Ok(match name.heed(pending.await)? {
+                    Some(inner) => Box::new(Part { inner, name }) as Box<dyn MorselPlanner>,
+                    None => Box::new(Nothing),
+                })
             });
         }
         Ok(Some(named))
@@ -224,15 +248,26 @@ impl MorselPlanner for Part<dyn MorselPlanner> {
 impl Morsel for Part<dyn Morsel> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { inner, name } = *self;
-        let named = move |item: Result<RecordBatch>| {
-            let name = item.is_err().then(|| name.clone());
-            async move {
-                match (item, name) {
-                    (Err(error), Some(name)) => Err(name.within(error).await),
-                    (item, _) => item,
-                }
+        // An error ends the file, and where that is all that it does, what was read before stays.
+        let state = Some((inner.into_stream(), name));
+        let named = futures::stream::try_unfold(state, |state| async move {
+            let Some((mut stream, name)) = state else { return Ok(None) };
+            match stream.next().await {
+                Some(Ok(batch)) => Ok(Some((batch, Some((stream, name))))),
+                Some(Err(error)) => name.told(name.within(error).await),
+                None => Ok(None),
             }
-        };
-        inner.into_stream().then(named).boxed()
+        });
+        named.boxed()
+    }
+}
+
+/// What is left of a file that is skipped.
+#[derive(Debug)]
+struct Nothing;
+
+impl MorselPlanner for Nothing {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        Ok(None)
     }
 }

@@ -74,12 +74,19 @@ impl<P: IntoPaths, const N: usize> IntoPaths for [P; N] {
 pub(crate) struct Found {
     pub(crate) url: ObjectStoreUrl,
     pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) files: Vec<ObjectMeta>,
+    pub(crate) files: Vec<FoundFile>,
 }
 
-/// Finds the files of `paths`. Directories are searched, deeply, for the `extensions`; files in a directory or a pattern
+/// A file, and where below the directory or pattern that was asked for it lies.
+pub(crate) struct FoundFile {
+    pub(crate) meta: ObjectMeta,
+    /// The directories between the two, from the outermost.
+    pub(crate) directories: Vec<String>,
+}
+
+/// Finds the files of `paths`. Directories are searched, deeply, for the `extensions`, or for all files where there are none; files in a directory or a pattern
 /// come in the order of their names, and hidden ones (`.x`, `_x`) are passed over.
-pub(crate) async fn find(paths: &[String], extensions: &[&str], stores: &Stores) -> Result<Found> {
+pub(crate) async fn find(paths: &[String], extensions: &[String], stores: &Stores) -> Result<Found> {
     let mut found: Option<Found> = None;
     for path in paths {
         let bad = |reason: String| DataError::BadPath { path: path.clone(), reason };
@@ -111,15 +118,15 @@ async fn list(
     path: &str,
     url: &ListingTableUrl,
     store: &Arc<dyn ObjectStore>,
-    extensions: &[&str],
-) -> Result<Vec<ObjectMeta>> {
+    extensions: &[String],
+) -> Result<Vec<FoundFile>> {
     let failed = |error: object_store::Error| match error {
         object_store::Error::NotFound { .. } => DataError::NotFound { path: path.to_owned() },
         other => DataError::BadPath { path: path.to_owned(), reason: other.to_string() },
     };
     if url.get_glob().is_none() && !url.is_collection() {
         let meta = store.head(url.prefix()).await.map_err(failed)?;
-        return Ok(vec![meta]);
+        return Ok(vec![FoundFile { meta, directories: Vec::new() }]);
     }
     let prefix = url.prefix().clone();
     let everything = url.get_glob().is_some();
@@ -128,7 +135,9 @@ async fn list(
         .try_filter(|meta| {
             let keep = !hidden(&prefix, &meta.location)
                 && (matches(url, &meta.location)
-                    || !everything && extensions.iter().any(|ext| meta.location.extension() == Some(ext)));
+                    || !everything
+                        && (extensions.is_empty()
+                            || extensions.iter().any(|ext| meta.location.extension() == Some(ext))));
             futures::future::ready(keep)
         })
         .try_collect()
@@ -138,12 +147,22 @@ async fn list(
     if files.is_empty() {
         return Err(match (everything, extensions.first()) {
             (false, Some(extension)) if exists(url) => {
-                DataError::EmptyDirectory { path: path.to_owned(), extension: (*extension).to_owned() }
+                DataError::EmptyDirectory { path: path.to_owned(), extension: extension.clone() }
             }
             _ => DataError::NotFound { path: path.to_owned() },
         });
     }
-    Ok(files)
+    Ok(files
+        .into_iter()
+        .map(|meta| FoundFile { directories: below(&prefix, &meta.location), meta })
+        .collect())
+}
+
+fn below(prefix: &object_store::path::Path, location: &object_store::path::Path) -> Vec<String> {
+    let parts = location.prefix_match(prefix).into_iter().flatten();
+    let mut parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
+    parts.pop();
+    parts
 }
 
 /// Whether any part of the location below `prefix` begins like a hidden file.

@@ -21,7 +21,7 @@ use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Pla
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::plan::{Tally, properties};
+use crate::plan::{Tally, properties, row_bytes};
 
 /// Anything that can stream blocks of rows.
 pub(crate) trait Source: fmt::Debug + fmt::Display + Send + Sync + 'static {
@@ -79,6 +79,14 @@ impl SourceExec {
         let schema = project_schema(&source.schema(), projection.as_ref())?;
         let properties = properties(schema, source.partitions());
         Ok(Self { source, projection, limit, tally: Tally::default(), properties })
+    }
+
+    /// The bytes of all rows, where they are known without reading.
+    pub(crate) fn bytes(&self) -> Option<usize> {
+        let rows: usize =
+            (0..self.source.partitions()).map(|partition| self.source.rows(partition)).sum::<Option<_>>()?;
+        let rows = self.limit.map_or(rows, |limit| rows.min(limit.saturating_mul(self.source.partitions())));
+        rows.checked_mul(row_bytes(&self.schema())?)
     }
 }
 

@@ -143,7 +143,8 @@ fn files_that_do_not_agree() {
 #[test]
 fn a_column_that_does_not_exist_is_met_by_the_nearest() {
     let ds = iris(&session());
-    let expected = "no column 'sepal_length'; did you mean 'sepal.length'?";
+    let expected = "no column 'sepal_length'; did you mean 'sepal.length'? the columns are sepal.length, sepal.width, petal.length, \
+        petal.width, variety";
     assert_eq!(told(&ds.select(["sepal_length"]).count().unwrap_err()), expected);
     assert_eq!(told(&ds.filter_expr(col("sepal_length").gt(lit(1))).count().unwrap_err()), expected);
     assert_eq!(told(&ds.with_column("x", col("sepal_length")).schema().unwrap_err()), expected);

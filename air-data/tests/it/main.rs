@@ -3,16 +3,24 @@
 
 mod budget;
 mod cli;
+mod columns;
 mod engine;
 mod errors;
 mod files;
+mod groups;
 mod http;
+mod joins;
+mod order;
 mod pools;
+mod preprocess;
 mod quickstart;
 mod random_engine;
 mod random_plans;
+mod random_verbs;
 mod real;
+mod sources;
 mod split;
+mod splits;
 mod tensors;
 
 use std::path::PathBuf;

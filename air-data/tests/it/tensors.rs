@@ -67,7 +67,7 @@ fn columns_that_are_no_tensor() {
     let ds = iris(&session());
     assert_eq!(
         told(&ds.batch_source(TensorSpec::new(8).label("varietys")).unwrap_err()),
-        "no column 'varietys'; did you mean 'variety'?"
+        "no column 'varietys'; did you mean 'variety'? the columns are sepal.length, sepal.width, petal.length, petal.width, variety"
     );
     let first = |spec| ds.batch_source(spec).unwrap().next_batch().unwrap_err().to_string();
     assert_eq!(

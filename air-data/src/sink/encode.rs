@@ -1,0 +1,215 @@
+//! Batches → the bytes of a file, format by format.
+
+use air_core::BoxError;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::csv::{QuoteStyle, WriterBuilder};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::ipc::writer::FileWriter;
+use arrow::json::LineDelimitedWriter;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::{ParquetCompression, WriteOptions};
+use crate::source::{FileFormat, npy};
+
+/// Rows in a row group of Parquet, unless told.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Batches → bytes of a file.
+pub(super) trait Encoder: Send {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError>;
+    fn finish(&mut self) -> std::result::Result<(), BoxError>;
+    /// The bytes made since the last call.
+    fn take(&mut self) -> Vec<u8>;
+}
+
+pub(super) fn encoder(
+    format: &FileFormat,
+    options: &WriteOptions,
+    schema: &SchemaRef,
+) -> std::result::Result<Box<dyn Encoder>, BoxError> {
+    Ok(match format {
+        FileFormat::Parquet => {
+            let compression = match options.compression {
+                ParquetCompression::None => Compression::UNCOMPRESSED,
+                ParquetCompression::Snappy => Compression::SNAPPY,
+                ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
+            };
+            let properties = WriterProperties::builder()
+                .set_compression(compression)
+                .set_max_row_group_row_count(Some(options.row_group_rows.unwrap_or(ROW_GROUP_ROWS)))
+                .build();
+            Box::new(Parquet { writer: ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))? })
+        }
+        FileFormat::Csv(_) => {
+            let csv = &options.csv;
+            let builder = WriterBuilder::new()
+                .with_delimiter(csv.delimiter_byte()?)
+                .with_quote(csv.quote_byte()?)
+                .with_quote_style(QuoteStyle::Necessary);
+            let mut bytes = Vec::new();
+            if csv.header {
+                builder
+                    .clone()
+                    .with_header(true)
+                    .build(&mut bytes)
+                    .write(&RecordBatch::new_empty(schema.clone()))?;
+            }
+            Box::new(Csv { builder: builder.with_header(false), bytes })
+        }
+        FileFormat::Json => Box::new(Json { bytes: Vec::new() }),
+        FileFormat::Ipc => Box::new(Ipc { writer: FileWriter::try_new(Vec::new(), schema)? }),
+        FileFormat::Npy => Box::new(Npy::new(schema)?),
+        other => return Err(format!("files of the format {other:?} are read and not written").into()),
+    })
+}
+
+struct Parquet {
+    writer: ArrowWriter<Vec<u8>>,
+}
+
+impl Encoder for Parquet {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        Ok(self.writer.write(batch)?)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        self.writer.finish()?;
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.writer.inner_mut())
+    }
+}
+
+struct Csv {
+    builder: WriterBuilder,
+    bytes: Vec<u8>,
+}
+
+impl Encoder for Csv {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        Ok(self.builder.clone().build(&mut self.bytes).write(batch)?)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+struct Json {
+    bytes: Vec<u8>,
+}
+
+impl Encoder for Json {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        let mut writer = LineDelimitedWriter::new(&mut self.bytes);
+        writer.write(batch)?;
+        Ok(writer.finish()?)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+struct Ipc {
+    writer: FileWriter<Vec<u8>>,
+}
+
+impl Encoder for Ipc {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        Ok(self.writer.write(batch)?)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        Ok(self.writer.finish()?)
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.writer.get_mut())
+    }
+}
+
+/// Its header tells the number of rows, so the values wait for the end.
+struct Npy {
+    descr: &'static str,
+    kind: DataType,
+    row: Option<usize>,
+    rows: usize,
+    values: Vec<u8>,
+    file: Vec<u8>,
+}
+
+impl Npy {
+    fn new(schema: &SchemaRef) -> std::result::Result<Self, BoxError> {
+        let [field] = &schema.fields()[..] else {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(
+                format!(".npy holds one column, and there are {}; select one", names.join(", ")).into()
+            );
+        };
+        let (kind, row) = match field.data_type() {
+            DataType::FixedSizeList(item, width) => (item.data_type(), Some(usize::try_from(*width)?)),
+            plain => (plain, None),
+        };
+        let descr = npy::descr(kind)
+            .ok_or_else(|| format!("'{}' is {kind}, which .npy does not hold", field.name()))?;
+        Ok(Self { descr, kind: kind.clone(), row, rows: 0, values: Vec::new(), file: Vec::new() })
+    }
+}
+
+impl Encoder for Npy {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        let column = batch.column(0);
+        let flat = match column.as_fixed_size_list_opt() {
+            Some(list) => {
+                let width = list.value_length() as usize;
+                list.values().slice(list.offset() * width, list.len() * width)
+            }
+            None => column.clone(),
+        };
+        if column.null_count() + flat.null_count() > 0 {
+            return Err("a null, which .npy cannot hold; fill it or filter it out first".into());
+        }
+        if self.kind == DataType::Boolean {
+            self.values.extend(flat.as_boolean().iter().flatten().map(u8::from));
+        } else {
+            let data = flat.to_data();
+            let width = self.kind.primitive_width().unwrap_or(1);
+            let (from, bytes) = (data.offset() * width, data.len() * width);
+            self.values.extend_from_slice(&data.buffers()[0].as_slice()[from..from + bytes]);
+        }
+        self.rows += batch.num_rows();
+        Ok(())
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        let shape = match self.row {
+            Some(width) => format!("({}, {width})", self.rows),
+            None => format!("({},)", self.rows),
+        };
+        let header = format!("{{'descr': '{}', 'fortran_order': False, 'shape': {shape}, }}", self.descr);
+        // The values begin at a multiple of 64.
+        let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
+        self.file.extend_from_slice(b"\x93NUMPY\x01\x00");
+        self.file.extend_from_slice(&u16::try_from(padded)?.to_le_bytes());
+        self.file.extend_from_slice(format!("{header:<width$}\n", width = padded - 1).as_bytes());
+        self.file.append(&mut self.values);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.file)
+    }
+}

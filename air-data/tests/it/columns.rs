@@ -1,0 +1,130 @@
+//! Columns: selected, renamed, computed; and expressions.
+
+use air_data::expr::{DataType, ExprFunctionExt, cast, functions, when, window};
+use air_data::{DataError, Dataset, Row, asc, col, lit};
+use serde::{Deserialize, Serialize};
+
+use super::{iris, session, told};
+
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+struct Pair {
+    a: i64,
+    b: String,
+}
+
+fn pairs() -> Dataset {
+    let pairs = [(3, "x"), (1, "y"), (2, "x")].map(|(a, b)| Pair { a, b: b.to_owned() });
+    session().from_items(pairs.to_vec()).unwrap()
+}
+
+#[test]
+fn columns_are_selected_by_name_and_by_expression() {
+    let ds = pairs();
+    assert_eq!(ds.select(["b", "a"]).columns().unwrap(), ["b", "a"]);
+    let sums = ds.select([col("a") + lit(1), (col("a") * lit(2)).alias("twice")]);
+    assert_eq!(sums.columns().unwrap()[1], "twice");
+    assert_eq!(sums.select(["twice"]).take_all::<i64>().unwrap(), [6, 2, 4]);
+    let error = told(&ds.select(["a", "a"]).count().unwrap_err());
+    assert_eq!(error, "column 'a' appears more than once in select");
+}
+
+#[test]
+fn columns_are_renamed_in_their_places_all_at_once() {
+    let ds = pairs();
+    let exchanged = ds.rename_columns([("a", "b"), ("b", "a")]);
+    assert_eq!(exchanged.columns().unwrap(), ["b", "a"]);
+    assert_eq!(exchanged.select(["a"]).take_all::<String>().unwrap(), ["x", "y", "x"]);
+    let error = ds.rename_columns([("a", "b")]).count().unwrap_err();
+    assert!(matches!(error.root(), DataError::DuplicateColumn { column, .. } if column == "b"), "{error}");
+    let error = told(&ds.rename_columns([("c", "d")]).count().unwrap_err());
+    assert_eq!(error, "no column 'c'; the columns are a, b");
+}
+
+#[test]
+fn computed_columns_see_the_columns_as_they_were() {
+    let ds = pairs().with_columns([("a", col("a") * lit(10)), ("c", col("a") + lit(1))]);
+    assert_eq!(ds.columns().unwrap(), ["a", "b", "c"]);
+    assert_eq!(ds.select(["a"]).take_all::<i64>().unwrap(), [30, 10, 20]);
+    assert_eq!(ds.select(["c"]).take_all::<i64>().unwrap(), [4, 2, 3]);
+    // One after the other sees the new ones.
+    let ds = pairs().with_column("a", col("a") * lit(10)).with_column("c", col("a") + lit(1));
+    assert_eq!(ds.select(["c"]).take_all::<i64>().unwrap(), [31, 11, 21]);
+}
+
+#[test]
+fn functions_of_every_kind_are_there() {
+    let ds = pairs().select([
+        functions::upper(col("b")).alias("upper"),
+        functions::abs(lit(2) - col("a")).alias("abs"),
+        when(col("a").gt(lit(1)), lit("many")).otherwise(lit("one")).unwrap().alias("case"),
+        cast(col("a"), DataType::Utf8).alias("text"),
+        functions::round(vec![lit(2.345) + cast(col("a"), DataType::Float64), lit(1)]).alias("round"),
+    ]);
+    let rows: Vec<String> = ds.take_all::<Row>().unwrap().iter().map(Row::to_string).collect();
+    assert_eq!(
+        rows,
+        [
+            r#"{"upper":"X","abs":1,"case":"many","text":"3","round":5.3}"#,
+            r#"{"upper":"Y","abs":1,"case":"one","text":"1","round":3.3}"#,
+            r#"{"upper":"X","abs":0,"case":"many","text":"2","round":4.3}"#,
+        ]
+    );
+}
+
+#[test]
+fn functions_over_a_window_make_columns() {
+    let sum = air_data::expr::window::lag(col("a"), Some(1), None)
+        .partition_by(vec![col("b")])
+        .order_by(vec![asc("a").into()])
+        .build()
+        .unwrap();
+    let ds = pairs().with_column("before", sum).sort(["b", "a"]);
+    let rows: Vec<(i64, Option<i64>)> =
+        ds.take_all::<Row>().unwrap().iter().map(|row| (row.i64("a").unwrap(), row.i64("before"))).collect();
+    assert_eq!(rows, [(2, None), (3, Some(2)), (1, None)]);
+    let rank = window::row_number().order_by(vec![asc("a").into()]).build().unwrap();
+    assert_eq!(
+        pairs()
+            .with_column("rank", rank)
+            .filter_expr(col("rank").eq(lit(1)))
+            .select(["b"])
+            .take_all::<String>()
+            .unwrap(),
+        ["y"]
+    );
+}
+
+#[test]
+fn unknown_columns_are_met_by_the_nearest_and_a_list() {
+    let ds = iris(&session());
+    let columns = "the columns are sepal.length, sepal.width, petal.length, petal.width, variety";
+    let expected = format!("no column 'sepal_length'; did you mean 'sepal.length'? {columns}");
+    let near = |error: DataError| assert_eq!(told(&error), expected);
+    near(ds.sort(["sepal_length"]).count().unwrap_err());
+    near(ds.select([col("sepal_length") + lit(1.0)]).count().unwrap_err());
+    near(ds.group_by(["sepal_length"]).count().count().unwrap_err());
+    near(ds.group_by(["variety"]).sum("sepal_length").count().unwrap_err());
+    near(ds.sum::<f64>("sepal_length").unwrap_err());
+    near(ds.join(&ds, air_data::Join::inner(["sepal_length"])).count().unwrap_err());
+    near(ds.unique::<f64>("sepal_length").unwrap_err());
+}
+
+#[test]
+fn a_dataset_is_looked_into() {
+    let ds = iris(&session());
+    assert_eq!(ds.take_batch(7).unwrap().num_rows(), 7);
+    assert_eq!(ds.input_files().unwrap(), [super::example("iris.csv")]);
+    let derived = ds.materialize().union([&ds]).filter_expr(col("variety").eq(lit("Setosa")));
+    assert_eq!(derived.input_files().unwrap(), [super::example("iris.csv")]);
+    ds.session().register("flowers", &derived).unwrap();
+    let query = ds.session().sql("select count(*) from flowers").unwrap();
+    assert_eq!(query.input_files().unwrap(), [super::example("iris.csv")]);
+    assert!(ds.to_string().starts_with("sepal.length: Float64 (nullable)\nsepal.width"), "{ds}");
+    assert_eq!(session().range(5).unwrap().to_string(), "id: Int64");
+    // Ten numbers of eight bytes.
+    assert_eq!(session().range(10).unwrap().size_bytes().unwrap(), 80);
+    assert_eq!(
+        session().range(10).unwrap().select(["nope"]).to_string(),
+        "invalid dataset: no column 'nope'; the columns are id"
+    );
+}

@@ -1,0 +1,55 @@
+"""Makes sklearn.json: what scikit-learn's preprocessors make of a small table. `python make.py` with scikit-learn 1.9 installed."""
+
+import json
+import math
+
+import numpy as np
+import sklearn
+from sklearn import preprocessing
+from sklearn.impute import SimpleImputer
+
+rng = np.random.default_rng(7)
+rows = 40
+a = [None if i % 9 == 4 else round(float(x), 6) for i, x in enumerate(rng.normal(3, 2.5, rows))]
+b = [int(x) for x in rng.integers(-50, 50, rows)]
+c = [None if i % 11 == 3 else str(x) for i, x in enumerate(rng.choice(["red", "green", "blue", "ünknown"], rows))]
+d = [12.5] * rows
+n = [int(x) for x in rng.choice([2, 10, 33], rows)]
+
+
+def floats(*columns):
+    return np.array([[math.nan if v is None else float(v) for v in column] for column in columns]).T
+
+
+def plain(matrix):
+    return [[None if math.isnan(v) else float(v) for v in column] for column in np.asarray(matrix, dtype=float).T]
+
+
+numbers = floats(a, b, d)
+texts = [[v] for v in c]
+known = [[v] for v in c if v is not None]
+out = {"version": sklearn.__version__, "input": {"a": a, "b": b, "c": c, "d": d, "n": n}, "expected": {}}
+for scaler in [
+    preprocessing.StandardScaler(),
+    preprocessing.MinMaxScaler(),
+    preprocessing.MaxAbsScaler(),
+    preprocessing.RobustScaler(),
+]:
+    out["expected"][type(scaler).__name__] = plain(scaler.fit_transform(numbers))
+ordinal = preprocessing.OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan)
+ordinal.fit(known)
+out["expected"]["OrdinalEncoder"] = plain(ordinal.transform([[v if v is not None else "?"] for v in c]))
+out["expected"]["OrdinalEncoder_n"] = plain(preprocessing.OrdinalEncoder().fit_transform([[v] for v in n]))
+out["expected"]["LabelEncoder"] = [int(v) for v in preprocessing.LabelEncoder().fit_transform(n)]
+one_hot = preprocessing.OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(known)
+out["expected"]["OneHotEncoder"] = plain(one_hot.transform([[v if v is not None else "?"] for v in c]))
+out["expected"]["OneHotEncoder_names"] = [str(v) for v in one_hot.categories_[0]]
+for strategy in ["mean", "median", "most_frequent"]:
+    out["expected"]["SimpleImputer_" + strategy] = plain(SimpleImputer(strategy=strategy).fit_transform(floats(a, b)))
+text_imputer = SimpleImputer(strategy="most_frequent", missing_values=None)
+out["expected"]["SimpleImputer_text"] = [str(v[0]) for v in text_imputer.fit_transform(np.array(texts, dtype=object))]
+filled = SimpleImputer(strategy="mean").fit_transform(floats(a, b))
+out["expected"]["chain"] = plain(preprocessing.StandardScaler().fit_transform(filled))
+with open(__file__.replace("make.py", "sklearn.json"), "w", encoding="utf8") as file:
+    json.dump(out, file, ensure_ascii=False)
+    file.write("\n")
