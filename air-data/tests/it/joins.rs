@@ -198,21 +198,21 @@ fn a_join_of_sides_larger_than_memory_goes_to_disk() {
         };
         Session::new(config).unwrap()
     };
-    // 8 MB a side.
+    // 12 MB a side.
     let join = |session: &Session| {
-        let left = session.range(500_000).unwrap().with_column("x", col("id") * lit(3));
+        let left = session.range(750_000).unwrap().with_column("x", col("id") * lit(3));
         let right = session
-            .range(500_000)
+            .range(750_000)
             .unwrap()
             .with_column("id", col("id") * lit(2))
             .with_column("y", col("id") + lit(1));
         left.join(&right, Join::inner(["id"]))
     };
-    let limited = join(&session(6 << 20));
+    let limited = join(&session(10 << 20));
     assert!(limited.explain().unwrap().contains("SortMergeJoinExec"));
     let sums = |ds: &Dataset| (ds.count().unwrap(), ds.sum::<i64>("x").unwrap(), ds.sum::<i64>("y").unwrap());
     let expected =
-        (250_000, (0..250_000).map(|i| i * 6).sum::<i64>(), (0..250_000).map(|i| i * 2 + 1).sum::<i64>());
+        (375_000, (0..375_000).map(|i| i * 6).sum::<i64>(), (0..375_000).map(|i| i * 2 + 1).sum::<i64>());
     assert_eq!(sums(&limited), expected);
     assert_eq!(sums(&join(&session(0))), expected);
 }
