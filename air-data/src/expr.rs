@@ -37,7 +37,7 @@ pub mod aggregates {
     pub use datafusion::functions_aggregate::expr_fn::*;
 }
 
-/// Functions of a row and its neighbours; [`ExprFunctionExt`](super::ExprFunctionExt) says which those are: `.partition_by(..)`,
+/// Functions of a row and its neighbours; [`ExprFunctionExt`] says which those are: `.partition_by(..)`,
 /// `.order_by(..)`, `.window_frame(..)`, and at the end `.build()`.
 pub mod window {
     pub use datafusion::functions_window::expr_fn::*;
