@@ -6,6 +6,7 @@
 mod axes;
 mod cma;
 mod gp;
+mod rank;
 mod tpe;
 mod variants;
 

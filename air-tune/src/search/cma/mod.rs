@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use strategy::{Strategy, default_population};
 
 use super::axes::Axes;
+use super::rank::Rank;
 use super::{Mode, Outcome, Searcher};
 use crate::TrialId;
 use crate::error::{Result, TuneError};
@@ -67,8 +68,8 @@ pub struct Cma {
     seed: Seed,
     /// Where the trials are that have not ended.
     open: HashMap<TrialId, Vec<f64>>,
-    /// Ended trials since the distribution last changed: complete before stopped before failed ones, smaller is better.
-    told: Vec<((u8, f64), Vec<f64>)>,
+    /// Ended trials since the distribution last changed.
+    told: Vec<(Rank, Vec<f64>)>,
     strategy: Strategy,
     restarts: u64,
 }
@@ -125,7 +126,7 @@ impl Cma {
     }
 
     fn learn(&mut self) {
-        self.told.sort_by(|(a, _), (b, _)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        self.told.sort_by(|(a, _), (b, _)| a.order(*b));
         let points: Vec<&[f64]> = self.told.iter().map(|(_, units)| &units[..]).collect();
         self.strategy.update(&points);
         self.told.clear();
@@ -152,13 +153,7 @@ impl Searcher for Cma {
 
     fn tell(&mut self, trial: TrialId, outcome: Outcome) {
         let Some(units) = self.open.remove(&trial) else { return };
-        let signed = |value: f64| if self.mode == Mode::Max { -value } else { value };
-        let rank = match outcome {
-            Outcome::Complete(value) => (0, signed(value)),
-            Outcome::Stopped(value) => (1, signed(value)),
-            Outcome::Failed => (2, 0.0),
-        };
-        self.told.push((rank, units));
+        self.told.push((Rank::of(outcome, self.mode), units));
         if self.told.len() >= self.strategy.population() && self.axes.len() > 0 {
             self.learn();
         }

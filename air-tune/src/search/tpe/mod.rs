@@ -7,7 +7,6 @@
 
 mod parzen;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 
 use air_core::seed::Seed;
@@ -16,6 +15,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use super::axes::Axes;
+use super::rank::Rank;
 use super::{Mode, Outcome, Searcher};
 use crate::TrialId;
 use crate::error::{Result, TuneError};
@@ -90,12 +90,8 @@ pub struct Tpe {
 #[derive(Debug)]
 struct Past {
     row: Vec<f64>,
-    /// Smaller is better; the first number tells complete trials (0) from stopped (1), running (2) and failed (3) ones.
-    rank: (u8, f64),
+    rank: Rank,
 }
-
-/// The rank of a trial that has not ended.
-const RUNNING: (u8, f64) = (2, 0.0);
 
 impl Tpe {
     /// Searches `space` with `trials` trials.
@@ -120,19 +116,20 @@ impl Tpe {
         if self.is_countable() {
             self.known.insert(bits(&row));
         }
-        self.past.insert(trial, Past { row, rank: RUNNING });
+        self.past.insert(trial, Past { row, rank: Rank::RUNNING });
         if self.past.len() >= 2 * REMEMBERED {
-            let mut ended: Vec<((u8, f64), TrialId)> = self
+            let mut ended: Vec<(Rank, TrialId)> = self
                 .past
                 .iter()
-                .filter(|(_, past)| past.rank.0 < RUNNING.0)
+                .filter(|(_, past)| past.rank.has_value())
                 .map(|(trial, past)| (past.rank, *trial))
                 .collect();
-            ended.sort_by(|(a, _), (b, _)| order(*a, *b));
+            ended.sort_by(|(a, _), (b, _)| a.order(*b));
             let best: HashSet<TrialId> =
                 ended.iter().take(self.config.good_most).map(|(_, trial)| *trial).collect();
             let newest = trial.saturating_sub(REMEMBERED as u64);
-            self.past.retain(|trial, past| *trial > newest || best.contains(trial) || past.rank == RUNNING);
+            self.past
+                .retain(|trial, past| *trial > newest || best.contains(trial) || past.rank == Rank::RUNNING);
         }
     }
 
@@ -151,7 +148,7 @@ impl Tpe {
             .filter(|(_, past)| !past.row[group[0]].is_nan())
             .map(|(trial, past)| (*trial, past))
             .collect();
-        let told = seen.iter().filter(|(_, past)| past.rank.0 < RUNNING.0).count();
+        let told = seen.iter().filter(|(_, past)| past.rank.has_value()).count();
         if (told as u64) < self.config.startup_trials {
             return group
                 .iter()
@@ -161,7 +158,7 @@ impl Tpe {
                 })
                 .collect();
         }
-        seen.sort_by(|(_, a), (_, b)| order(a.rank, b.rank));
+        seen.sort_by(|(_, a), (_, b)| a.rank.order(b.rank));
         let good = ((self.config.good_share * told as f64).ceil() as usize).clamp(1, self.config.good_most);
         let (good, rest) = seen.split_at(good);
         let (good, rest) = (self.density(group, good), self.density(group, rest));
@@ -215,14 +212,8 @@ impl Searcher for Tpe {
     }
 
     fn tell(&mut self, trial: TrialId, outcome: Outcome) {
-        let signed = |value: f64| if self.mode == Mode::Max { -value } else { value };
-        let rank = match outcome {
-            Outcome::Complete(value) => (0, signed(value)),
-            Outcome::Stopped(value) => (1, signed(value)),
-            Outcome::Failed => (3, 0.0),
-        };
         if let Some(past) = self.past.get_mut(&trial) {
-            past.rank = rank;
+            past.rank = Rank::of(outcome, self.mode);
         }
     }
 
@@ -233,11 +224,6 @@ impl Searcher for Tpe {
     fn total(&self) -> Option<u64> {
         Some(self.trials)
     }
-}
-
-/// Complete trials before stopped, running and failed ones; of these the best first.
-fn order(a: (u8, f64), b: (u8, f64)) -> Ordering {
-    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
 }
 
 /// Weights by age, oldest first: the newest 25 count fully, older ones less the older they are.
