@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
 use crate::memory::{Budget, BudgetPool};
-use crate::plan::{OrderedMerges, Planner, rules};
+use crate::plan::{OrderedMerges, Planner, logical_rules, rules};
 use crate::pool::Workers;
 use crate::source::Stores;
 
@@ -163,7 +163,8 @@ impl Session {
         let mut state = SessionStateBuilder::new()
             .with_config(settings)
             .with_runtime_env(env.build_arc().map_err(DataError::from)?)
-            .with_default_features();
+            .with_default_features()
+            .with_optimizer_rules(logical_rules());
         if let Some(planners) = state.expr_planners() {
             planners.extend(syntax());
         }
