@@ -29,7 +29,7 @@ FURNACE_IRIS = Workload("furnace-iris", "/predict", b'{"input": [1.2, 1.0, 1.1, 
 FURNACE_BATCH = Workload("furnace-batch", "/predict", b'{"input": [2.0]}', None)
 
 CAPACITY = 6_400  # of the device: 32 every 5 ms
-OVERLOAD_S = 20
+OVERLOAD_S = 60
 
 
 def loaded(running, workload, name=None) -> dict[str, float]:
