@@ -5,11 +5,14 @@ how one run of each peer is measured, and the rows of the table that set the two
 function without arguments that returns `{name: value}` and raises `Missing` where its side cannot run on this machine.
 """
 
+import contextlib
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,19 +72,24 @@ class Comparison:
     peers: list[Peer] = field(default_factory=list)
 
 
-def run(command, env=None, limit_s=1800) -> str:
-    """Runs a command from the repository's root and returns its standard output."""
+def run(command, env=None, limit_s=1800, started: Callable[[int], None] = lambda pid: None) -> str:
+    """Runs a command from the repository's root and returns its standard output; `started` is told its process."""
     command = [str(part) for part in command]
     try:
-        done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=limit_s)
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     except FileNotFoundError:
         raise Missing(f"{command[0]} is not on this machine") from None
+    started(process.pid)
+    try:
+        out, err = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
         raise Failed(f"{' '.join(command)}: not done after {limit_s} s") from None
-    if done.returncode:
-        raise Failed(f"{' '.join(command)}: exit {done.returncode}: {done.stderr.strip()[-500:]}")
-    return done.stdout
+    if process.returncode:
+        raise Failed(f"{' '.join(command)}: exit {process.returncode}: {err.strip()[-500:]}")
+    return out
 
 
 def run_json(command, **options):
@@ -94,6 +102,48 @@ def run_json(command, **options):
         if not lines:
             raise Failed(f"{command[0]} printed no JSON: {text[-300:]}") from None
         return json.loads(lines[-1])
+
+
+def tree(pid: int) -> list[int]:
+    """A process and its descendants."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after_name = stat.read_text().rpartition(")")[2].split()
+            children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+    found, open_ = [], [pid]
+    while open_:
+        found.append(open_.pop())
+        open_ += children.get(found[-1], [])
+    return found
+
+
+def memory_mib(pids: list[int]) -> float:
+    """Proportional set size of processes: what they share is counted once."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            total += int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[1])
+    return total / 1024
+
+
+def run_watched(command, every_s=0.2, **options) -> tuple[dict, float]:
+    """Runs a command that prints JSON, and looks at its memory and that of its children meanwhile: what it printed, and the peak in MiB."""
+    peak, over = 0.0, threading.Event()
+
+    def watch(pid):
+        nonlocal peak
+        while not over.is_set():
+            peak = max(peak, memory_mib(tree(pid)))
+            over.wait(every_s)
+
+    def started(pid):
+        threading.Thread(target=watch, args=(pid,), daemon=True).start()
+
+    try:
+        return run_json(command, started=started, **options), peak
+    finally:
+        over.set()
 
 
 def run_measures(command, **options) -> dict[str, float]:

@@ -127,7 +127,8 @@ fn from_disk(
     Ok(batch?)
 }
 
-struct BlocksBuilder {
+/// Takes batches in, for [`Blocks`].
+pub(crate) struct BlocksBuilder {
     schema: SchemaRef,
     entries: Vec<Entry>,
     partitions: Vec<Range<u64>>,
@@ -145,13 +146,13 @@ struct Spill {
 }
 
 impl BlocksBuilder {
-    fn new(schema: SchemaRef, partitions: usize, context: &TaskContext) -> Self {
+    pub(crate) fn new(schema: SchemaRef, partitions: usize, context: &TaskContext) -> Self {
         let budget = Budget::of(context);
         let partitions = vec![0..0; partitions];
         Self { schema, entries: Vec::new(), partitions, rows: 0, budget, kept: Vec::new(), spill: None }
     }
 
-    fn push(&mut self, partition: usize, batch: RecordBatch, context: &TaskContext) -> Result<()> {
+    pub(crate) fn push(&mut self, partition: usize, batch: RecordBatch, context: &TaskContext) -> Result<()> {
         let count = batch.num_rows() as u64;
         if count == 0 {
             return Ok(());
@@ -195,7 +196,7 @@ impl BlocksBuilder {
         Ok(At::Disk { path: spill.path.clone(), index })
     }
 
-    fn finish(mut self) -> Result<Blocks> {
+    pub(crate) fn finish(mut self) -> Result<Blocks> {
         // Blocks without rows lie where the previous one ended.
         let mut end = 0;
         for range in &mut self.partitions {

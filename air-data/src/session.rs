@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
 use crate::memory::{Budget, BudgetPool};
-use crate::plan::{OrderedMerges, Planner, logical_rules, rules};
+use crate::plan::{OrderedMerges, Planner, ReadInPieces, logical_rules, rules};
 use crate::pool::Workers;
 use crate::source::Stores;
 
@@ -174,6 +174,10 @@ impl Session {
         }
         let state = state
             .with_query_planner(Arc::new(Planner))
+            .with_physical_optimizer_rule(Arc::new(ReadInPieces {
+                window: 2 * parallelism,
+                bytes: config.prefetch_bytes,
+            }))
             .with_physical_optimizer_rule(Arc::new(OrderedMerges {
                 window: parallelism + 1,
                 bytes: config.prefetch_bytes,

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -13,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import OUT, Failed, Missing, run, run_json
+from lib import OUT, Failed, Missing, memory_mib, run, run_json, tree
 
 HERE = Path(__file__).parent
 SECONDS = int(os.environ.get("AIR_BENCH_SECONDS", "10"))  # of each measurement
@@ -56,24 +55,11 @@ class Running:
 
     def tree(self) -> list[int]:
         """The server's processes."""
-        children: dict[int, list[int]] = {}
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                after_name = stat.read_text().rpartition(")")[2].split()
-                children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
-        found, open_ = [], [self.process.pid]
-        while open_:
-            found.append(open_.pop())
-            open_ += children.get(found[-1], [])
-        return found
+        return tree(self.process.pid)
 
     def memory_mib(self) -> float:
         """Proportional set size of all its processes."""
-        total = 0
-        for pid in self.tree():
-            with contextlib.suppress(OSError):
-                total += int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[1])
-        return total / 1024
+        return memory_mib(self.tree())
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

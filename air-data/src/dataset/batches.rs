@@ -155,20 +155,22 @@ impl Mixer {
     }
 }
 
-/// Shapes a stream into a lane, until it ends, fails, or nobody listens any more.
+/// Shapes a stream into a lane, until it ends, fails, or nobody listens any more; without a shaper batches go on as they come.
 async fn shape(
     mut stream: BoxStream<'static, Result<RecordBatch>>,
-    mut shaper: Shaper,
+    mut shaper: Option<Shaper>,
     mut lane: Sender<Result<Vec<RecordBatch>>>,
 ) {
     loop {
-        let (batches, whole, last) = match stream.next().await {
-            Some(Ok(batch)) => {
+        let (batches, whole, last) = match (stream.next().await, &mut shaper) {
+            (Some(Ok(batch)), Some(shaper)) => {
                 let whole = shaper.mixer.is_none().then(|| Parcel::of(&batch));
                 (shaper.push(batch), whole, false)
             }
-            Some(Err(error)) => (Err(error), None, true),
-            None => (shaper.finish(), None, true),
+            (Some(Ok(batch)), None) => (Ok(vec![batch]), None, false),
+            (Some(Err(error)), _) => (Err(error), None, true),
+            (None, Some(shaper)) => (shaper.finish(), None, true),
+            (None, None) => (Ok(Vec::new()), None, true),
         };
         match batches {
             Ok(batches) => {
@@ -207,15 +209,15 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Batches of a stream, made ahead on the session's threads, as many as `bytes` hold.
+    /// Batches of a stream, made ahead on the session's threads, as many as `bytes` hold; without options as they come.
     pub(crate) fn shaped(
         session: &Session,
         stream: BoxStream<'static, Result<RecordBatch>>,
         schema: SchemaRef,
-        options: &BatchOptions,
+        options: Option<&BatchOptions>,
         bytes: usize,
     ) -> Result<Self> {
-        let shaper = Shaper::new(&schema, options);
+        let shaper = options.map(|options| Shaper::new(&schema, options));
         let incoming = Incoming::spawn(session, bytes, |lane| shape(stream, shaper, lane))?;
         Ok(Self { incoming: Some(incoming), ready: VecDeque::new(), schema, hungry: None })
     }

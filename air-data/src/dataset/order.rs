@@ -1,12 +1,12 @@
 //! What changes the order of rows, or goes by it.
 
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, lit};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, SortExpr, lit};
 
 use super::Dataset;
 use super::columns::free_name;
-use crate::error::{DataError, Result};
+use crate::error::DataError;
 use crate::expr::{SortKey, col};
-use crate::plan::{BlockOrder, Mixer, Node, Numbered, Numbering, sorted};
+use crate::plan::{BlockOrder, Mixer, Node, Numbered, Numbering, Shuffle, sorted};
 
 impl Dataset {
     /// The rows in the order of keys: `sort(["a", "b"])`, `sort([desc("a"), asc("b").nulls_first()])`. See [`SortKey`] for how values are ordered.
@@ -46,11 +46,8 @@ impl Dataset {
     /// limit the rows go to disk.
     pub fn random_shuffle(&self, seed: u64) -> Self {
         self.then(|plan| {
-            let (plan, key) = self.mixed(plan, seed)?;
-            let kept = plan.schema().columns().into_iter().filter(|column| column.name != key);
-            let kept: Vec<Expr> = kept.map(Expr::Column).collect();
-            let plan = sorted(plan, vec![col(&key).sort(true, false)])?;
-            Ok(LogicalPlanBuilder::from(plan).project(kept)?.build()?)
+            let shuffle = Shuffle { mixer: Mixer::new(seed), room: self.room() };
+            Ok(Node::over(shuffle, vec![plan])?)
         })
     }
 
@@ -64,7 +61,10 @@ impl Dataset {
                     reason: format!("between 0 and 1, not {fraction}"),
                 });
             }
-            let (plan, key) = self.mixed(plan, seed)?;
+            let key = free_name(&plan, "__random");
+            let numbering = Numbering::Mixed(Mixer::new(seed));
+            let numbered = Numbered { name: key.clone(), numbering, room: self.room() };
+            let plan = Node::over(numbered, vec![plan])?;
             let kept = plan.schema().columns().into_iter().filter(|column| column.name != key);
             let kept: Vec<Expr> = kept.map(Expr::Column).collect();
             // All numbers are below 2^64, which is no u64.
@@ -82,13 +82,5 @@ impl Dataset {
     /// how many blocks there are.
     pub fn randomize_block_order(&self, seed: u64) -> Self {
         self.then(|plan| Ok(Node::over(BlockOrder { seed }, vec![plan])?))
-    }
-
-    /// A plan with a random number for each row in a last column, and that column's name.
-    fn mixed(&self, plan: LogicalPlan, seed: u64) -> Result<(LogicalPlan, String)> {
-        let name = free_name(&plan, "__random");
-        let numbering = Numbering::Mixed(Mixer::new(seed));
-        let numbered = Numbered { name: name.clone(), numbering, room: self.room() };
-        Ok((Node::over(numbered, vec![plan])?, name))
     }
 }

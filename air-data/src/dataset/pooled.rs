@@ -6,7 +6,7 @@ use air_core::BoxError;
 use arrow::array::RecordBatch;
 
 use super::Dataset;
-use crate::plan::{Pooled, Work};
+use crate::plan::{Node, Pooled};
 use crate::pool::{Live, Pool, Stateful, WorkerContext};
 
 impl Dataset {
@@ -51,7 +51,7 @@ impl Dataset {
         self.then(|plan| {
             pool.validate()?;
             let stateful = Arc::new(Closure { init, f: Arc::new(f) });
-            Ok(Pooled::over(plan, Work { pool: Arc::new(pool), stateful })?)
+            Ok(Node::over(Pooled::new(Arc::new(pool), stateful), vec![plan])?)
         })
     }
 }

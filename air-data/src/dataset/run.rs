@@ -145,7 +145,30 @@ impl Dataset {
         let this = self.clone();
         let stream = self.session.block_on(async move { this.stream().await })?;
         let bytes = options.prefetch_bytes.unwrap_or(self.session.config().prefetch_bytes);
-        Batches::shaped(&self.session, stream.boxed(), schema, &options, bytes)
+        Batches::shaped(&self.session, stream.boxed(), schema, Some(&options), bytes)
+    }
+
+    /// The rows in batches as the operators make them, of any size: nothing is cut or copied for it. They are made ahead, as those of
+    /// [`Dataset::batches`] are.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), air_data::DataError> {
+    /// let mut rows = 0;
+    /// for batch in air_data::range(100_000)?.record_batches()? {
+    ///     rows += batch?.num_rows();
+    /// }
+    /// assert_eq!(rows, 100_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Dataset::batches_with`].
+    pub fn record_batches(&self) -> Result<Batches> {
+        let schema = self.schema()?;
+        let this = self.clone();
+        let stream = self.session.block_on(async move { this.stream().await })?;
+        Batches::shaped(&self.session, stream.boxed(), schema, None, self.session.config().prefetch_bytes)
     }
 
     /// The plan: as described, as optimized, and as it runs.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::Dataset;
 use super::create::scan;
 use crate::error::{DataError, Result};
-use crate::plan::{Closures, Filter, FlatMap, Map, MapBatches, Op, Repartition, first};
+use crate::plan::{Closures, Filter, FlatMap, Map, MapBatches, Node, Op, Repartition, first};
 use crate::rows::{ITEM, Reader, Shape, Writer};
 use crate::session::panic_message;
 use crate::source::{Materialized, Run, Share};
@@ -127,7 +127,7 @@ impl Dataset {
     pub fn repartition(&self, blocks: usize) -> Self {
         self.then(|plan| {
             if (1..=MAX_BLOCKS).contains(&blocks) {
-                Ok(Repartition::over(plan, blocks))
+                Ok(Node::over(Repartition::into(blocks), vec![plan])?)
             } else {
                 Err(DataError::Config {
                     field: "blocks",

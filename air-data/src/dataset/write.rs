@@ -93,7 +93,7 @@ impl Dataset {
         // One file takes all blocks, in order.
         let (mut plan, context) = self.physical().await?;
         if single && plan.output_partitioning().partition_count() > 1 {
-            plan = crate::plan::merge(plan, self.room());
+            plan = crate::plan::merge(plan, self.room())?;
         }
         let mut run = self.begin_run(&plan);
         let written = write(plan, context, target, format, options, run.progress().clone()).await;

@@ -16,4 +16,4 @@ mod ordered;
 
 pub(crate) use incoming::Incoming;
 pub(crate) use lane::{Receiver, Sender, lane};
-pub(crate) use ordered::{Room, ordered};
+pub(crate) use ordered::{Room, ordered, ordered_blocks};

@@ -5,6 +5,7 @@
 //! the bytes, so the partition whose turn it is can always go on.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -37,8 +38,22 @@ pub(crate) fn ordered(
     room: Room,
     watch: Option<Arc<Watch>>,
 ) -> impl Stream<Item = Result<(usize, RecordBatch)>> + Send + 'static {
+    let blocks = 0..plan.output_partitioning().partition_count();
+    ordered_blocks(plan, blocks, context, room, watch)
+}
+
+/// The batches of some partitions, in order, each with its partition's number.
+pub(crate) fn ordered_blocks(
+    plan: Arc<dyn ExecutionPlan>,
+    blocks: Range<usize>,
+    context: Arc<TaskContext>,
+    room: Room,
+    watch: Option<Arc<Watch>>,
+) -> impl Stream<Item = Result<(usize, RecordBatch)>> + Send + 'static {
     let budget = Budget::of(&context);
-    let exchange = Exchange { plan, context, budget, room, watch, next: 0, ended: 0, open: VecDeque::new() };
+    let share = room.bytes / room.window.min(blocks.len()).max(1);
+    let exchange =
+        Exchange { plan, context, budget, room, share, watch, blocks, ended: 0, open: VecDeque::new() };
     futures::stream::try_unfold(exchange, |mut exchange| async move {
         Ok(exchange.next().await?.map(|item| (item, exchange)))
     })
@@ -49,8 +64,11 @@ struct Exchange {
     context: Arc<TaskContext>,
     budget: Budget,
     room: Room,
+    /// Bytes of each lane.
+    share: usize,
     watch: Option<Arc<Watch>>,
-    next: usize,
+    /// Those that have not begun.
+    blocks: Range<usize>,
     ended: usize,
     open: VecDeque<Partition>,
 }
@@ -77,17 +95,15 @@ impl Exchange {
     }
 
     fn fill(&mut self) {
-        let total = self.plan.output_partitioning().partition_count();
         let window =
             if self.room.cautious { (self.ended + 1).min(self.room.window) } else { self.room.window };
-        let share = self.room.bytes / self.room.window.min(total).max(1);
-        while self.next < total && self.open.len() < window.max(1) {
-            let (plan, context, index) = (self.plan.clone(), self.context.clone(), self.next);
+        while self.open.len() < window.max(1) {
+            let Some(index) = self.blocks.next() else { return };
+            let (plan, context) = (self.plan.clone(), self.context.clone());
             let (sender, lane) =
-                lane(Account::open(&self.budget, self.room.stage, share, self.watch.clone()));
+                lane(Account::open(&self.budget, self.room.stage, self.share, self.watch.clone()));
             let task = AbortOnDrop(tokio::spawn(drain(plan, context, index, sender)));
             self.open.push_back(Partition { index, lane, task });
-            self.next += 1;
         }
     }
 }

@@ -1,17 +1,15 @@
 //! [`BlockOrder`]: the blocks of a dataset in a random order.
 
 use std::fmt;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::ExecutionPlanProperties;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::node::Operator;
+use super::node::{Job, Operator};
 use super::numbered::Mixer;
 
 /// The blocks of its input, each as it is, in an order that the seed and their number tell.
@@ -48,15 +46,9 @@ impl Operator for BlockOrder {
         Some(vec![output.to_vec()])
     }
 
-    fn run(
-        &self,
-        partition: usize,
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let blocks = inputs[0].output_partitioning().partition_count();
-        let block = order(self.seed, blocks)[partition];
-        Ok(inputs[0].execute(block, context)?.boxed())
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let blocks = job.inputs[0].output_partitioning().partition_count();
+        Ok(job.input(0, order(self.seed, blocks)[job.index])?.boxed())
     }
 }
 

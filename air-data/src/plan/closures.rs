@@ -1,131 +1,181 @@
-//! [`Closures`]: a chain of user functions as one node of the logical plan.
+//! [`Closures`]: a chain of user functions over the batches of each block.
 
-use std::cmp::Ordering;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::{DFSchema, DFSchemaRef, Result};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::metrics::Time;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 
-use super::op::Op;
+use super::node::{Job, Node, Operator};
+use super::op::{Block, FailureKind, Op, OpFailure, conform};
+use super::origin::Origin;
+use crate::error::{DataError, Place};
+use crate::session::{AbortOnDrop, panic_message};
 
-/// A chain of user functions over `input`. Neighbouring functions share one node, so that a row passes through all of
-/// them before the next is looked at.
-#[derive(Clone)]
+/// A chain of user functions, over each block in order, several batches at once. Neighbouring functions share one operator, so that a row
+/// passes through all of them before the next is looked at.
 pub(crate) struct Closures {
-    input: LogicalPlan,
     ops: Vec<Arc<dyn Op>>,
-    schema: DFSchemaRef,
 }
 
 impl Closures {
-    /// Puts `op` on top of `input`, in the same node when `input` is functions already.
+    /// Puts `op` on top of `input`, in the same operator where `input` is functions already.
     pub(crate) fn stack(input: LogicalPlan, op: Arc<dyn Op>) -> Result<LogicalPlan> {
-        let mut ops = Vec::new();
-        let mut below = input;
-        if let LogicalPlan::Extension(extension) = &below
-            && let Some(node) = extension.node.as_any().downcast_ref::<Self>()
-        {
-            ops.clone_from(&node.ops);
-            below = node.input.clone();
-        }
-        ops.push(op);
-        let node = Self::over(below, ops)?;
-        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
-    }
-
-    fn over(input: LogicalPlan, ops: Vec<Arc<dyn Op>>) -> Result<Self> {
-        let schema: SchemaRef = Arc::new(input.schema().as_arrow().clone());
-        let schema = ops.iter().fold(schema, |schema, op| op.schema(&schema));
-        let schema = Arc::new(DFSchema::try_from(schema)?);
-        Ok(Self { input, ops, schema })
-    }
-
-    pub(crate) fn ops(&self) -> &[Arc<dyn Op>] {
-        &self.ops
-    }
-}
-
-/// The chain as text: `map → filter`.
-pub(crate) fn chain(ops: &[Arc<dyn Op>]) -> String {
-    let names: Vec<&str> = ops.iter().map(|op| op.name()).collect();
-    names.join(" → ")
-}
-
-impl fmt::Debug for Closures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fmt_for_explain(f)
-    }
-}
-
-// Functions have no value to compare: a node equals only its own copies.
-impl PartialEq for Closures {
-    fn eq(&self, other: &Self) -> bool {
-        self.ops.len() == other.ops.len()
-            && self.ops.iter().zip(&other.ops).all(|(a, b)| std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b)))
-            && self.input == other.input
-    }
-}
-
-impl Eq for Closures {}
-
-impl PartialOrd for Closures {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        (self == other).then_some(Ordering::Equal)
-    }
-}
-
-impl Hash for Closures {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for op in &self.ops {
-            Arc::as_ptr(op).cast::<()>().hash(state);
-        }
-        self.input.hash(state);
-    }
-}
-
-impl UserDefinedLogicalNodeCore for Closures {
-    fn name(&self) -> &'static str {
-        "Closures"
-    }
-
-    fn inputs(&self) -> Vec<&LogicalPlan> {
-        vec![&self.input]
-    }
-
-    fn schema(&self) -> &DFSchemaRef {
-        &self.schema
-    }
-
-    fn expressions(&self) -> Vec<Expr> {
-        Vec::new()
-    }
-
-    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Closures: {}", chain(&self.ops))
-    }
-
-    fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        let Some(input) = inputs.pop() else {
-            return datafusion::common::internal_err!("closures need an input");
+        let (mut ops, below) = match Node::is::<Self>(&input) {
+            Some((closures, below)) => (closures.ops.clone(), below.clone()),
+            None => (Vec::new(), input),
         };
-        Self::over(input, self.ops.clone())
+        ops.push(op);
+        Node::over(Self { ops }, vec![below])
+    }
+}
+
+impl fmt::Display for Closures {
+    /// `map → filter`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.ops.iter().map(|op| op.name()).collect();
+        f.write_str(&names.join(" → "))
+    }
+}
+
+impl Operator for Closures {
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        let [only] = inputs else { return internal_err!("one input") };
+        Ok(self.ops.iter().fold(only.clone(), |schema, op| op.schema(&schema)))
+    }
+
+    fn partitions(&self, inputs: &[usize]) -> usize {
+        inputs.iter().sum()
     }
 
     /// A function over a struct reads the columns that its fields name: the others need not be read from the file.
-    fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {
+    fn needs(&self, _: &[usize], inputs: &[SchemaRef]) -> Option<Vec<Vec<usize>>> {
         let fields = self.ops.first()?.reads()?;
-        let input = self.input.schema();
+        let [input] = inputs else { return None };
         let indices: Option<Vec<usize>> =
-            fields.iter().map(|field| input.index_of_column_by_name(None, field.name())).collect();
+            fields.iter().map(|field| input.index_of(field.name()).ok()).collect();
         let mut indices = indices?;
         indices.sort_unstable();
         Some(vec![indices])
     }
 
-    fn supports_limit_pushdown(&self) -> bool {
+    fn keeps_count(&self) -> bool {
         self.ops.iter().all(|op| op.keeps_count())
+    }
+
+    fn row_by_row(&self) -> bool {
+        true
+    }
+
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let chain = Chain {
+            ops: self.ops.clone(),
+            schema: job.schema.clone(),
+            partition: job.index,
+            origin: Origin::of(&job.inputs[0], job.index),
+        };
+        let width = job.context.session_config().target_partitions();
+        let input = job.input(0, job.index)?;
+        Ok(run(input, Arc::new(chain), width, job.tally.busy()).boxed())
+    }
+}
+
+/// Each batch is worked on as a task of its own, `width` of them at once, and comes out in its turn.
+fn run(
+    input: SendableRecordBatchStream,
+    chain: Arc<Chain>,
+    width: usize,
+    busy: Time,
+) -> impl Stream<Item = Result<RecordBatch>> {
+    let mut seen = chain.origin.as_ref().map_or(0, |origin| origin.first_row);
+    input
+        .map(move |batch| {
+            let chain = chain.clone();
+            let busy = busy.clone();
+            let first = seen;
+            seen += batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
+            async move {
+                let batch = batch?;
+                if width < 2 {
+                    let _timer = busy.timer();
+                    return chain.apply(batch, first).map_err(DataFusionError::from);
+                }
+                let mut task = AbortOnDrop(tokio::spawn(async move {
+                    let _timer = busy.timer();
+                    chain.apply(batch, first)
+                }));
+                match (&mut task.0).await {
+                    Ok(result) => result.map_err(DataFusionError::from),
+                    Err(error) => Err(DataFusionError::ExecutionJoin(Box::new(error))),
+                }
+            }
+        })
+        .buffered(width.max(1))
+        .filter(|batch| {
+            // A filter that keeps nothing makes empty batches, which help nobody downstream.
+            futures::future::ready(batch.as_ref().map_or(true, |batch| batch.num_rows() > 0))
+        })
+}
+
+/// What every batch of one partition goes through.
+struct Chain {
+    ops: Vec<Arc<dyn Op>>,
+    schema: arrow::datatypes::SchemaRef,
+    partition: usize,
+    origin: Option<Origin>,
+}
+
+impl Chain {
+    fn apply(&self, batch: RecordBatch, first: u64) -> std::result::Result<RecordBatch, DataError> {
+        let rows = batch.num_rows() as u64;
+        // Row numbers are those of the chain's input; after a step that changes their count only the range is known.
+        let mut exact = true;
+        let place = |row: Option<usize>| Place {
+            file: self.origin.as_ref().map(|origin| origin.file.clone()),
+            partition: self.partition,
+            rows: match row {
+                Some(row) => first + row as u64..first + row as u64 + 1,
+                None => first..first + rows,
+            },
+        };
+        let mut block = Block::Batch(batch);
+        for op in &self.ops {
+            block = match catch_unwind(AssertUnwindSafe(|| op.apply(block))) {
+                Ok(Ok(block)) => block,
+                Ok(Err(failure)) => {
+                    return Err(describe(failure, op.name(), |row| place(row.filter(|_| exact))));
+                }
+                Err(panic) => {
+                    let message = panic_message(&*panic);
+                    return Err(DataError::Panicked {
+                        op: op.name().to_owned(),
+                        place: place(None),
+                        message,
+                    });
+                }
+            };
+            exact &= op.keeps_count();
+        }
+        let last = self.ops.last().map_or("closures", |op| op.name());
+        let batch = block.into_batch("rows").map_err(|failure| describe(failure, last, |_| place(None)))?;
+        conform(batch, &self.schema).map_err(|source| {
+            let op = last.to_owned();
+            DataError::Row { op, type_name: "RecordBatch", place: place(None), source }
+        })
+    }
+}
+
+fn describe(failure: OpFailure, op: &str, place: impl Fn(Option<usize>) -> Place) -> DataError {
+    let (op, place) = (op.to_owned(), place(failure.row));
+    match failure.kind {
+        FailureKind::User(source) => DataError::Closure { op, place, source },
+        FailureKind::Rows { type_name, source } => DataError::Row { op, type_name, place, source },
     }
 }

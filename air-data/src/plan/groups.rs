@@ -20,7 +20,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::conform;
-use super::node::Operator;
+use super::node::{Job, Operator};
 use crate::error::{DataError, Place};
 use crate::memory::batch_bytes;
 use crate::session::{AbortOnDrop, panic_message};
@@ -35,12 +35,6 @@ pub(crate) struct MapGroups {
     pub(crate) keys: Vec<String>,
     pub(crate) f: GroupFn,
     pub(crate) schema: SchemaRef,
-}
-
-impl fmt::Debug for MapGroups {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
 }
 
 impl fmt::Display for MapGroups {
@@ -65,15 +59,10 @@ impl Operator for MapGroups {
         Ok(LexOrdering::new(keys.collect::<Result<Vec<_>>>()?))
     }
 
-    fn run(
-        &self,
-        _: usize,
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let width = context.session_config().target_partitions();
-        let cutter = GroupCutter::new(&self.keys, &inputs[0].schema(), &context)?;
-        let sorted = inputs[0].execute(0, context)?;
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let width = job.context.session_config().target_partitions();
+        let cutter = GroupCutter::new(&self.keys, &job.inputs[0].schema(), &job.context)?;
+        let sorted = job.input(0, 0)?;
         let groups = futures::stream::try_unfold((sorted, cutter), |(mut sorted, mut cutter)| async move {
             loop {
                 if let Some(group) = cutter.ready.pop() {

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, SortExpr};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::node::{Node, Operator};
+use super::node::{Job, Node, Operator};
 
 /// The rows of its input, in the order that the input has when it is planned.
 #[derive(Debug, Clone)]
@@ -101,12 +100,7 @@ impl Operator for KeepOrder {
         Ok(input.properties().output_ordering().cloned())
     }
 
-    fn run(
-        &self,
-        partition: usize,
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        Ok(inputs[0].execute(partition, context)?.boxed())
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        Ok(job.input(0, job.index)?.boxed())
     }
 }

@@ -68,9 +68,10 @@ fn named_back(projection: &Projection) -> Result<LogicalPlan> {
     let made = projection.expr.iter().enumerate();
     let made = made.map(|(index, expr)| expr.clone().alias(own(index))).collect();
     let lower = Projection::try_new(made, projection.input.clone())?;
-    let back = projection.schema.columns().into_iter().enumerate().map(|(index, Column { relation, name, .. })| {
-        Expr::Column(Column::new_unqualified(own(index))).alias_qualified(relation, name)
-    });
+    let back =
+        projection.schema.columns().into_iter().enumerate().map(|(index, Column { relation, name, .. })| {
+            Expr::Column(Column::new_unqualified(own(index))).alias_qualified(relation, name)
+        });
     let back = Projection::try_new(back.collect(), Arc::new(LogicalPlan::Projection(lower)))?;
     Ok(LogicalPlan::Projection(back))
 }

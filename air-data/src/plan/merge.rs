@@ -1,108 +1,58 @@
-//! `OrderedMergeExec`: all partitions as one, in their order; and the rule that puts it where DataFusion would merge them
+//! [`OrderedMerge`]: all partitions as one, in their order; and the rule that puts it where DataFusion would merge them
 //! in any order.
 
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::MetricsSet;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 
-use super::properties;
-use super::tally::Tally;
-use crate::exchange::{Room, ordered};
+use super::node::{Job, NodeExec, Operator};
+use crate::exchange::Room;
 
 /// All partitions of its input as one, partition after partition.
-#[derive(Debug, Clone)]
-pub(crate) struct OrderedMergeExec {
-    input: Arc<dyn ExecutionPlan>,
+struct OrderedMerge {
     fetch: Option<usize>,
     room: Room,
-    pub(crate) tally: Tally,
-    properties: Arc<PlanProperties>,
-}
-
-impl OrderedMergeExec {
-    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, fetch: Option<usize>, room: Room) -> Self {
-        let properties = properties(input.schema(), 1);
-        Self { input, fetch, room, tally: Tally::default(), properties }
-    }
 }
 
 /// All partitions of `plan` as one, in their order.
-pub(crate) fn merge(plan: Arc<dyn ExecutionPlan>, room: Room) -> Arc<dyn ExecutionPlan> {
-    Arc::new(OrderedMergeExec::new(plan, None, room))
+pub(crate) fn merge(plan: Arc<dyn ExecutionPlan>, room: Room) -> Result<Arc<dyn ExecutionPlan>> {
+    merged(plan, None, room)
 }
 
-impl DisplayAs for OrderedMergeExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OrderedMergeExec: window={}, bytes={}", self.room.window, self.room.bytes)?;
+fn merged(plan: Arc<dyn ExecutionPlan>, fetch: Option<usize>, room: Room) -> Result<Arc<dyn ExecutionPlan>> {
+    let operator: Arc<dyn Operator> = Arc::new(OrderedMerge { fetch, room });
+    Ok(Arc::new(NodeExec::new(&operator, vec![plan])?))
+}
+
+impl fmt::Display for OrderedMerge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "merge in order, window={}, bytes={}", self.room.window, self.room.bytes)?;
         self.fetch.map_or(Ok(()), |fetch| write!(f, ", fetch={fetch}"))
     }
 }
 
-impl ExecutionPlan for OrderedMergeExec {
-    fn name(&self) -> &'static str {
-        "OrderedMergeExec"
+impl Operator for OrderedMerge {
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        let [only] = inputs else { return internal_err!("one input") };
+        Ok(only.clone())
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
     }
 
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    // Not in the engine's sense, see `keep_order.rs`.
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop() else { return internal_err!("a merge needs an input") };
-        Ok(Arc::new(Self::new(input, self.fetch, self.room)))
-    }
-
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let stage = self.tally.stage();
-        let room = Room { cautious: self.fetch.is_some(), stage, ..self.room };
-        let watch = Some(self.tally.watch.clone());
-        let merged =
-            ordered(self.input.clone(), context, room, watch).map(|item| item.map(|(_, batch)| batch));
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let merged = job.rows(0, Room { cautious: self.fetch.is_some(), ..self.room });
         let mut left = self.fetch.unwrap_or(usize::MAX);
         // The scan ends as soon as nothing is left to take, which drops, and so stops, the partitions under way.
         let limited = merged.scan((), move |(), item| {
@@ -115,12 +65,7 @@ impl ExecutionPlan for OrderedMergeExec {
                 batch
             })))
         });
-        let counted = self.tally.count(limited);
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.tally.metrics())
+        Ok(limited.boxed())
     }
 }
 
@@ -142,7 +87,7 @@ impl PhysicalOptimizerRule for OrderedMerges {
                 return Ok(Transformed::yes(input));
             }
             let room = Room { window: self.window, bytes: self.bytes, cautious: false, stage: 2 };
-            Ok(Transformed::yes(Arc::new(OrderedMergeExec::new(input, fetch, room)) as _))
+            Ok(Transformed::yes(merged(input, fetch, room)?))
         })
         .data()
     }

@@ -1,19 +1,16 @@
 //! [`Mix`]: rows of several datasets in turns, by weight.
 
 use std::fmt;
-use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::{Result, internal_err};
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
-use super::node::{Operator, rows};
+use super::node::{Job, Operator};
 use crate::exchange::Room;
 
 /// When a mix ends.
@@ -55,27 +52,19 @@ impl Operator for Mix {
         Some(vec![output.to_vec(); inputs.len()])
     }
 
-    fn run(
-        &self,
-        _: usize,
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         // Each input has its share of the bytes that may wait.
-        let room = Room { bytes: self.room.bytes / inputs.len().max(1), ..self.room };
-        let sides = inputs.iter().map(|input| Side {
-            stream: rows(input, &context, room),
-            batch: None,
-            row: 0,
-            slot: None,
-        });
+        let room = Room { bytes: self.room.bytes / job.inputs.len().max(1), ..self.room };
+        let inputs = 0..job.inputs.len();
+        let sides =
+            inputs.map(|input| Side { stream: job.rows(input, room), batch: None, row: 0, slot: None });
         let mixing = Mixing {
             sides: sides.collect(),
             turns: Turns::new(self.weights.clone()),
             until: self.until,
-            rows: context.session_config().batch_size(),
+            rows: job.context.session_config().batch_size(),
             over: false,
-            schema: inputs[0].schema(),
+            schema: job.schema,
         };
         let mixed = futures::stream::try_unfold(mixing, |mut mixing| async move {
             Ok(mixing.next().await?.map(|batch| (batch, mixing)))

@@ -1,13 +1,11 @@
 //! How a dataset becomes a running plan: our operators as nodes of DataFusion's plan.
 //!
-//! User functions are [`Closures`] (logical) and `ClosuresExec` (physical), blocks are dealt anew by [`Repartition`] and
-//! `RepartitionExec`, other operators over whole streams are a [`Node`] each, worker pools
-//! are [`Pooled`] and [`PooledExec`], and wherever DataFusion would merge partitions in any
-//! order `OrderedMergeExec` keeps their order.
+//! Each is an `Operator`, which is a [`Node`] in the logical plan and a [`NodeExec`] in the one that runs: chains of user functions
+//! ([`Closures`]), worker pools ([`Pooled`]), blocks dealt anew ([`Repartition`]), and so on. Wherever DataFusion would merge partitions
+//! in any order, `OrderedMerge` keeps theirs.
 
 mod block_order;
 mod closures;
-mod closures_exec;
 mod groups;
 mod joins;
 mod keep_order;
@@ -17,9 +15,12 @@ mod mix;
 mod node;
 mod numbered;
 mod op;
+mod origin;
+mod pieces;
 mod planner;
 mod pooled;
 mod repartition;
+mod shuffle;
 mod stages;
 mod tally;
 mod zip;
@@ -33,13 +34,15 @@ pub(crate) use keep_steps::logical_rules;
 pub(crate) use merge::{OrderedMerges, merge};
 pub(crate) use mix::Mix;
 pub use mix::MixUntil;
-pub(crate) use node::Node;
+pub(crate) use node::{Node, NodeExec};
 pub(crate) use numbered::{Mixer, Numbered, Numbering};
 pub(crate) use op::{Filter, FlatMap, Map, MapBatches, Op, conform};
+pub(crate) use pieces::ReadInPieces;
 pub(crate) use planner::Planner;
-pub(crate) use pooled::{Pooled, PooledExec, RESTARTS, RETRIES, SKIPPED, WORKERS, Work, check_pools};
+pub(crate) use pooled::{Pooled, RESTARTS, RETRIES, SKIPPED, WORKERS, check_pools};
 pub(crate) use repartition::Repartition;
-pub(crate) use stages::{number_stages, tally};
+pub(crate) use shuffle::Shuffle;
+pub(crate) use stages::number_stages;
 pub(crate) use tally::{BYTES, Tally};
 pub(crate) use zip::Zip;
 

@@ -1,11 +1,14 @@
-//! [`Operator`]: what our operators over whole streams have in common, and its place in DataFusion: [`Node`] in the logical plan,
+//! [`Operator`]: what our operators have in common, and its place in DataFusion: [`Node`] in the logical plan,
 //! [`NodeExec`] in the plan that runs.
 
+use std::any::Any;
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
+use air_core::resource::Resources;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -13,7 +16,10 @@ use datafusion::common::{DFSchema, DFSchemaRef, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::{LexOrdering, OrderingRequirements, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{
+    CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
@@ -22,20 +28,14 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use super::origin::Origin;
 use super::properties;
-use crate::exchange::{Room, ordered};
+use super::tally::Tally;
+use crate::exchange::{Room, ordered_blocks};
+use crate::pool::SkippedBatch;
 
-/// All rows of an input, in order.
-pub(crate) fn rows(
-    input: &Arc<dyn ExecutionPlan>,
-    context: &Arc<TaskContext>,
-    room: Room,
-) -> BoxStream<'static, Result<RecordBatch>> {
-    ordered(input.clone(), context.clone(), room, None).map(|item| item.map(|(_, batch)| batch)).boxed()
-}
-
-/// An operator over the streams of its inputs.
-pub(crate) trait Operator: fmt::Debug + fmt::Display + Send + Sync + 'static {
+/// What an operator does. In DataFusion's plans it is a [`Node`], where it runs a [`NodeExec`].
+pub(crate) trait Operator: Any + fmt::Display + Send + Sync {
     /// The columns it makes out of its inputs'.
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef>;
 
@@ -52,18 +52,75 @@ pub(crate) trait Operator: fmt::Debug + fmt::Display + Send + Sync + 'static {
         false
     }
 
+    /// Whether each row that comes out is made of one row of its only input, block by block.
+    fn row_by_row(&self) -> bool {
+        false
+    }
+
+    /// Where a block's rows are from, where it is known.
+    fn origin(&self, _block: usize) -> Option<Origin> {
+        None
+    }
+
     /// The order that it needs its only input in, as one stream.
     fn order(&self, _input: &Arc<dyn ExecutionPlan>) -> Result<Option<LexOrdering>> {
         Ok(None)
     }
 
+    /// What it holds of the machine for as long as it runs.
+    fn holds(&self) -> Resources {
+        Resources::new()
+    }
+
+    /// A copy for one plan, where it keeps something of a run.
+    fn fresh(&self) -> Option<Arc<dyn Operator>> {
+        None
+    }
+
+    /// The batches that this run has left out.
+    fn skipped(&self) -> Vec<SkippedBatch> {
+        Vec::new()
+    }
+
     /// One of its blocks.
-    fn run(
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>>;
+}
+
+/// The block that an operator is to make, and what of.
+pub(crate) struct Job<'a> {
+    /// Its number.
+    pub(crate) index: usize,
+    /// Its columns.
+    pub(crate) schema: SchemaRef,
+    pub(crate) inputs: &'a [Arc<dyn ExecutionPlan>],
+    pub(crate) context: Arc<TaskContext>,
+    pub(crate) tally: &'a Tally,
+}
+
+impl Job<'_> {
+    /// Block `index` of an input.
+    pub(crate) fn input(&self, input: usize, index: usize) -> Result<SendableRecordBatchStream> {
+        self.inputs[input].execute(index, self.context.clone())
+    }
+
+    /// All rows of an input, in order.
+    pub(crate) fn rows(&self, input: usize, room: Room) -> BoxStream<'static, Result<RecordBatch>> {
+        let blocks = self.inputs[input].output_partitioning().partition_count();
+        self.rows_of(input, 0..blocks, room)
+    }
+
+    /// The rows of some blocks of an input, in order.
+    pub(crate) fn rows_of(
         &self,
-        partition: usize,
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>>;
+        input: usize,
+        blocks: Range<usize>,
+        room: Room,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let room = Room { stage: self.tally.stage(), ..room };
+        let watch = Some(self.tally.watch.clone());
+        let batches = ordered_blocks(self.inputs[input].clone(), blocks, self.context.clone(), room, watch);
+        batches.map(|item| item.map(|(_, batch)| batch)).boxed()
+    }
 }
 
 /// An operator in the logical plan.
@@ -88,6 +145,14 @@ impl Node {
 
     pub(crate) fn operator(&self) -> &Arc<dyn Operator> {
         &self.operator
+    }
+
+    /// The operator of a plan and its only input, where it is an `O`.
+    pub(crate) fn is<O: Operator>(plan: &LogicalPlan) -> Option<(&O, &LogicalPlan)> {
+        let LogicalPlan::Extension(extension) = plan else { return None };
+        let node = extension.node.as_any().downcast_ref::<Self>()?;
+        let operator: &dyn Any = &*node.operator;
+        Some((operator.downcast_ref()?, node.inputs.first()?))
     }
 }
 
@@ -159,20 +224,21 @@ impl UserDefinedLogicalNodeCore for Node {
 }
 
 /// An operator in the plan that runs.
-#[derive(Debug)]
 pub(crate) struct NodeExec {
     operator: Arc<dyn Operator>,
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     order: Option<LexOrdering>,
+    tally: Tally,
     properties: Arc<PlanProperties>,
 }
 
 impl NodeExec {
-    pub(crate) fn new(operator: Arc<dyn Operator>, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
+    pub(crate) fn new(operator: &Arc<dyn Operator>, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
         let order = match &inputs[..] {
             [only] => operator.order(only)?,
             _ => None,
         };
+        let operator = operator.fresh().unwrap_or_else(|| operator.clone());
         Self::ordered(operator, inputs, order)
     }
 
@@ -185,13 +251,28 @@ impl NodeExec {
         let counts: Vec<usize> =
             inputs.iter().map(|input| input.output_partitioning().partition_count()).collect();
         let properties = properties(operator.schema(&schemas)?, operator.partitions(&counts));
-        Ok(Self { operator, inputs, order, properties })
+        Ok(Self { operator, inputs, order, tally: Tally::default(), properties })
+    }
+
+    pub(crate) fn operator(&self) -> &dyn Operator {
+        &*self.operator
+    }
+
+    /// What it counts.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+}
+
+impl fmt::Debug for NodeExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.operator)
     }
 }
 
 impl DisplayAs for NodeExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OperatorExec: {}", self.operator)
+        write!(f, "{}", self.operator)
     }
 }
 
@@ -216,8 +297,25 @@ impl ExecutionPlan for NodeExec {
         vec![self.order.clone().map(OrderingRequirements::from); self.inputs.len()]
     }
 
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.inputs.len()]
+    }
+
+    // Not in the engine's sense, see `keep_order.rs`.
     fn maintains_input_order(&self) -> Vec<bool> {
         vec![false; self.inputs.len()]
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        self.operator.keeps_count()
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        if self.operator.keeps_count() { CardinalityEffect::Equal } else { CardinalityEffect::Unknown }
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.tally.metrics())
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
@@ -254,8 +352,9 @@ impl ExecutionPlan for NodeExec {
         Ok(recursion)
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let stream = self.operator.run(partition, &self.inputs, context)?;
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), stream)))
+    fn execute(&self, index: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (schema, inputs, tally) = (self.schema(), &self.inputs[..], &self.tally);
+        let stream = self.operator.run(Job { index, schema, inputs, context, tally })?;
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), self.tally.count(stream))))
     }
 }

@@ -6,12 +6,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::Result;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::node::{Operator, rows};
+use super::node::{Job, Operator};
 use crate::exchange::Room;
 
 /// What the new column holds.
@@ -73,15 +71,9 @@ impl Operator for Numbered {
         Some(vec![output.iter().copied().filter(|index| *index < width).collect()])
     }
 
-    fn run(
-        &self,
-        _: usize,
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let schema = self.schema(&inputs.iter().map(|input| input.schema()).collect::<Vec<_>>())?;
-        let (this, mut seen) = (self.clone(), 0);
-        let numbered = rows(&inputs[0], &context, self.room).map(move |batch| {
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let (this, schema, mut seen) = (self.clone(), job.schema.clone(), 0);
+        let numbered = job.rows(0, self.room).map(move |batch| {
             let batch = batch?;
             let first = seen;
             seen += batch.num_rows() as u64;

@@ -1,4 +1,4 @@
-//! Makes execution plans out of our logical nodes.
+//! Makes the plan that runs out of our operators.
 
 use std::sync::Arc;
 
@@ -10,13 +10,9 @@ use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
-use super::closures::Closures;
-use super::closures_exec::ClosuresExec;
 use super::node::{Node, NodeExec};
-use super::pooled::{Pooled, PooledExec};
-use super::repartition::{Repartition, RepartitionExec};
 
-/// DataFusion's planner that knows our nodes too.
+/// DataFusion's planner that knows our operators too.
 #[derive(Debug)]
 pub(crate) struct Planner;
 
@@ -46,20 +42,7 @@ impl ExtensionPlanner for Nodes {
         _: &dyn Session,
         _: &datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let node = node.as_any();
-        if let Some(node) = node.downcast_ref::<Node>() {
-            return Ok(Some(Arc::new(NodeExec::new(node.operator().clone(), inputs.to_vec())?)));
-        }
-        let [input] = inputs else { return Ok(None) };
-        if let Some(closures) = node.downcast_ref::<Closures>() {
-            return Ok(Some(Arc::new(ClosuresExec::new(input.clone(), closures.ops().to_vec()))));
-        }
-        if let Some(repartition) = node.downcast_ref::<Repartition>() {
-            return Ok(Some(Arc::new(RepartitionExec::new(input.clone(), repartition.blocks))));
-        }
-        if let Some(pooled) = node.downcast_ref::<Pooled>() {
-            return Ok(Some(Arc::new(PooledExec::new(input.clone(), pooled.work().clone()))));
-        }
-        Ok(None)
+        let Some(node) = node.as_any().downcast_ref::<Node>() else { return Ok(None) };
+        Ok(Some(Arc::new(NodeExec::new(node.operator(), inputs.to_vec())?)))
     }
 }

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::merge::OrderedMergeExec;
-use super::pooled::PooledExec;
-use super::repartition::RepartitionExec;
-use super::tally::Tally;
+use super::node::NodeExec;
 
 /// The consumer's own queue is 0, the exchange that reads the whole plan 1.
 const FIRST: usize = 2;
@@ -17,9 +14,9 @@ pub(crate) fn number_stages(plan: &Arc<dyn ExecutionPlan>) {
 }
 
 fn walk(plan: &Arc<dyn ExecutionPlan>, stage: usize) {
-    let next = match tally(plan) {
-        Some(tally) => {
-            tally.set_stage(stage);
+    let next = match plan.downcast_ref::<NodeExec>() {
+        Some(node) => {
+            node.tally().set_stage(stage);
             // A pool's input waits one stage behind its output.
             stage + 2
         }
@@ -28,15 +25,4 @@ fn walk(plan: &Arc<dyn ExecutionPlan>, stage: usize) {
     for child in plan.children() {
         walk(child, next);
     }
-}
-
-/// What one of our exchanges counts.
-pub(crate) fn tally(plan: &Arc<dyn ExecutionPlan>) -> Option<&Tally> {
-    if let Some(merge) = plan.downcast_ref::<OrderedMergeExec>() {
-        return Some(&merge.tally);
-    }
-    if let Some(repartition) = plan.downcast_ref::<RepartitionExec>() {
-        return Some(&repartition.tally);
-    }
-    plan.downcast_ref::<PooledExec>().map(|pooled| &pooled.tally)
 }

@@ -1,11 +1,13 @@
 //! [`Tally`]: what an operator of ours counts of its rows, and what waits in its queues.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::RecordBatch;
 use datafusion::common::Result;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
 use futures::{Stream, StreamExt};
 
 use crate::memory::{Watch, batch_bytes};
@@ -13,13 +15,36 @@ use crate::memory::{Watch, batch_bytes};
 /// The name under which we count bytes: of a slice its own, where the engine's `output_bytes` counts all of its buffers.
 pub(crate) const BYTES: &str = "bytes";
 
-/// Shared by all partitions of one operator.
-#[derive(Debug, Clone, Default)]
+/// Shared by all partitions of one operator: a hundred thousand of them must not be a hundred thousand numbers.
+#[derive(Clone)]
 pub(crate) struct Tally {
     metrics: ExecutionPlanMetricsSet,
+    rows: Count,
+    bytes: Count,
+    busy: Arc<OnceLock<Time>>,
     pub(crate) watch: Arc<Watch>,
     /// How many exchanges lie between this operator and the consumer.
     stage: Arc<AtomicUsize>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self {
+            rows: MetricBuilder::new(&metrics).output_rows(0),
+            bytes: MetricBuilder::new(&metrics).counter(BYTES, 0),
+            busy: Arc::default(),
+            watch: Arc::default(),
+            stage: Arc::default(),
+            metrics,
+        }
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tally(stage {}, {} rows)", self.stage(), self.rows.value())
+    }
 }
 
 impl Tally {
@@ -28,15 +53,18 @@ impl Tally {
     where
         S: Stream<Item = Result<RecordBatch>> + Send,
     {
-        // One number for all partitions: a hundred thousand of them would be a hundred thousand numbers.
-        let rows = MetricBuilder::new(&self.metrics).output_rows(0);
-        let bytes = MetricBuilder::new(&self.metrics).counter(BYTES, 0);
+        let (rows, bytes) = (self.rows.clone(), self.bytes.clone());
         stream.inspect(move |item| {
             if let Ok(batch) = item {
                 rows.add(batch.num_rows());
                 bytes.add(batch_bytes(batch));
             }
         })
+    }
+
+    /// The time that is spent in the operator, over all threads.
+    pub(crate) fn busy(&self) -> Time {
+        self.busy.get_or_init(|| MetricBuilder::new(&self.metrics).elapsed_compute(0)).clone()
     }
 
     pub(crate) fn set(&self) -> &ExecutionPlanMetricsSet {

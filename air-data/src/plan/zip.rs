@@ -6,12 +6,10 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Result;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::node::{Operator, rows};
+use super::node::{Job, Operator};
 use crate::error::DataError;
 use crate::exchange::Room;
 
@@ -43,19 +41,9 @@ impl Operator for Zip {
         Some(vec![first, second.into_iter().map(|index| index - left).collect()])
     }
 
-    fn run(
-        &self,
-        _: usize,
-        inputs: &[Arc<dyn ExecutionPlan>],
-        context: Arc<TaskContext>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let schema = self.schema(&inputs.iter().map(|input| input.schema()).collect::<Vec<_>>())?;
-        let side = |plan: &Arc<dyn ExecutionPlan>| Side {
-            stream: rows(plan, &context, self.room),
-            rest: None,
-            seen: 0,
-        };
-        let sides = (side(&inputs[0]), side(&inputs[1]), schema);
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let side = |input| Side { stream: job.rows(input, self.room), rest: None, seen: 0 };
+        let sides = (side(0), side(1), job.schema.clone());
         let zipped = futures::stream::try_unfold(sides, |(mut left, mut right, schema)| async move {
             let rows = match (left.ready().await?, right.ready().await?) {
                 (0, 0) => return Ok(None),

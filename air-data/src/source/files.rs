@@ -24,6 +24,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use super::documents::{self, Documents};
 use super::format::FileFormat;
 use super::json_lines;
+use super::layout::Layout;
 use super::list::FileList;
 use super::named::Named;
 use super::options::{FileErrors, ReadOptions};
@@ -44,6 +45,7 @@ pub(crate) struct Files {
     /// The columns of the files, and then those of their paths.
     columns: TableSchema,
     format: Arc<dyn EngineFormat>,
+    parquet: bool,
 }
 
 /// Finds the files of `paths` and tells their columns.
@@ -67,7 +69,7 @@ pub(crate) async fn open(
     Ok(match engine {
         Some(engine) => {
             let columns = TableSchema::builder(schema).with_table_partition_cols(keys).build();
-            Arc::new(Files { list, columns, format: engine })
+            Arc::new(Files { list, columns, format: engine, parquet: format == FileFormat::Parquet })
         }
         None => Arc::new(Documents::new(list, schema, keys, format)),
     })
@@ -208,14 +210,18 @@ impl TableProvider for Files {
         }
         // Contiguous runs of files, so that the order of partitions is the order of files.
         let groups = chosen.len().min(state.config().target_partitions()).max(1);
-        let files: Vec<PartitionedFile> = chosen
-            .into_iter()
-            .map(|index| {
-                let mut file = PartitionedFile::from(self.list.files[index].meta.clone());
-                file.partition_values.clone_from(&self.list.values[index]);
-                file
-            })
-            .collect();
+        let mut files = Vec::with_capacity(chosen.len());
+        for index in chosen {
+            let meta = &self.list.files[index].meta;
+            let mut file = PartitionedFile::from(meta.clone());
+            file.partition_values.clone_from(&self.list.values[index]);
+            // A file that is left out is left out as a whole.
+            if self.parquet && self.list.on_error == FileErrors::Fail {
+                let layout = Layout::of_parquet(meta, self.list.store.as_ref(), state).await?;
+                file = layout.into_iter().fold(file, PartitionedFile::with_extension);
+            }
+            files.push(file);
+        }
         let groups = files
             .chunks(files.len().div_ceil(groups).max(1))
             .map(|files| FileGroup::new(files.to_vec()))

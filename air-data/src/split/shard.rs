@@ -146,7 +146,8 @@ impl DataShard {
             let item = lane.recv().await?;
             Some((item, (lane, dealer)))
         });
-        let batches = Batches::shaped(self.epochs.dataset.session(), rows.boxed(), schema, &options, bytes)?;
+        let batches =
+            Batches::shaped(self.epochs.dataset.session(), rows.boxed(), schema, Some(&options), bytes)?;
         Ok(batches.hungry(hungry))
     }
 }

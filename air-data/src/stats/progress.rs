@@ -92,7 +92,7 @@ mod tests {
             operators: vec![
                 OperatorStats { name: "waits".to_owned(), ..OperatorStats::default() },
                 OperatorStats {
-                    name: "ClosuresExec: map".to_owned(),
+                    name: "map".to_owned(),
                     rows: Some(rows),
                     bytes: Some(2048),
                     queued_bytes: 10,
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(lines[0], "1000 rows in 4.0 s");
         assert_eq!(
             lines[1].split_whitespace().collect::<Vec<_>>().join(" "),
-            "ClosuresExec: map 1000 rows 300/s 2.0 KiB queue 10 B"
+            "map 1000 rows 300/s 2.0 KiB queue 10 B"
         );
         assert_eq!(lines.len(), 2);
     }

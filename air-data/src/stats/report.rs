@@ -179,7 +179,7 @@ mod tests {
             rows: 10,
             operators: vec![
                 OperatorStats {
-                    name: "PoolExec: map_batches, workers=2".to_owned(),
+                    name: "map_batches, workers=2".to_owned(),
                     rows: Some(10),
                     bytes: Some(80),
                     busy: Some(Duration::from_millis(12)),
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(
             stats.to_string(),
             "finished in 1.5 s: 10 rows\n\
-             PoolExec: map_batches, workers=2: 10 rows, 80 B, busy 12.0 ms, queue 0 B (at most 2.0 KiB), 2 workers, 1 restarts, 1 retries\n  \
+             map_batches, workers=2: 10 rows, 80 B, busy 12.0 ms, queue 0 B (at most 2.0 KiB), 2 workers, 1 restarts, 1 retries\n  \
              SourceExec\n\
              memory: 0 B of 3.0 GiB in use (0 B queued, 0 B kept, 0 B operators), at most 0 B\n"
         );

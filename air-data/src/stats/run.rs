@@ -18,7 +18,7 @@ use super::progress::{self, Progress};
 use super::report::{OperatorStats, PoolStats, RunState, Stats};
 use crate::error::{DataError, Result};
 use crate::memory::{Budget, Watch};
-use crate::plan::{BYTES, PooledExec, RESTARTS, RETRIES, SKIPPED, WORKERS, tally};
+use crate::plan::{BYTES, NodeExec, RESTARTS, RETRIES, SKIPPED, WORKERS};
 use crate::pool::SkippedBatch;
 use crate::session::{AbortOnDrop, Session};
 
@@ -124,19 +124,14 @@ fn collect(
         operator.bytes = number(BYTES).or_else(|| number("output_bytes"));
         operator.busy = metrics.elapsed_compute().map(|nanos| Duration::from_nanos(nanos as u64));
         operator.spilled_bytes = metrics.spilled_bytes().unwrap_or(0) as u64;
-        if let Some(pooled) = plan.downcast_ref::<PooledExec>() {
+        operator.pool = number(WORKERS).map(|workers| {
             let count = |name| number(name).unwrap_or(0);
-            operator.pool = Some(PoolStats {
-                workers: count(WORKERS),
-                restarts: count(RESTARTS),
-                retries: count(RETRIES),
-                skipped: count(SKIPPED),
-            });
-            skipped.extend(pooled.skipped.lock().iter().cloned());
-        }
+            PoolStats { workers, restarts: count(RESTARTS), retries: count(RETRIES), skipped: count(SKIPPED) }
+        });
     }
-    if let Some(tally) = tally(plan) {
-        let (now, peak) = tally.watch.bytes();
+    if let Some(node) = plan.downcast_ref::<NodeExec>() {
+        skipped.extend(node.operator().skipped());
+        let (now, peak) = node.tally().watch.bytes();
         (operator.queued_bytes, operator.queue_peak_bytes) = (now as u64, peak as u64);
     }
     operators.push(operator);

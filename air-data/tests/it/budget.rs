@@ -149,11 +149,11 @@ fn a_run_says_what_its_operators_did() {
         let operator = stats.operators.iter().find(|operator| operator.name.starts_with(name)).unwrap();
         (operator.depth, operator.rows, operator.bytes)
     };
-    assert_eq!(rows("BlocksExec"), (0, Some(5000), Some(40_000)));
-    assert_eq!(rows("ClosuresExec: map → filter"), (1, Some(5000), Some(40_000)));
+    assert_eq!(rows("repartition into 3 blocks"), (0, Some(5000), Some(40_000)));
+    assert_eq!(rows("map → filter"), (1, Some(5000), Some(40_000)));
     assert_eq!(rows("SourceExec"), (2, Some(10_000), Some(80_000)));
     let text = stats.to_string();
-    assert!(text.contains("\n  ClosuresExec: map → filter: 5000 rows, 39.1 KiB, busy "), "{text}");
+    assert!(text.contains("\n  map → filter: 5000 rows, 39.1 KiB, busy "), "{text}");
     let queue = &stats.operators[0];
     assert_eq!(queue.name, "consumer's queue");
     assert!(queue.queue_peak_bytes > 0 && queue.queued_bytes == 0, "{text}");

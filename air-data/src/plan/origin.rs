@@ -1,0 +1,42 @@
+//! [`Origin`]: which file the rows of a block are from, for errors that name it.
+
+use std::sync::Arc;
+
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_datasource::PartitionedFile;
+use datafusion_datasource::file_scan_config::FileScanConfig;
+use datafusion_datasource::source::DataSourceExec;
+
+use super::node::NodeExec;
+use crate::source::Piece;
+
+/// A file, and the row of it that a block begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) file: String,
+    pub(crate) first_row: u64,
+}
+
+impl Origin {
+    /// Of a block of `plan`, where it is known and is one.
+    pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>, block: usize) -> Option<Self> {
+        if let Some(node) = plan.downcast_ref::<NodeExec>() {
+            return node.operator().origin(block);
+        }
+        let scan = plan.downcast_ref::<DataSourceExec>()?;
+        let config = scan.data_source().downcast_ref::<FileScanConfig>()?;
+        Self::of_files(config.file_groups.get(block)?.files())
+    }
+
+    /// Of a block that is these files.
+    pub(super) fn of_files(files: &[PartitionedFile]) -> Option<Self> {
+        let [file] = files else { return None };
+        let first_row = match (file.extension::<Piece>(), &file.range) {
+            (Some(piece), _) => piece.first_row,
+            (None, None) => 0,
+            (None, Some(range)) if range.start == 0 => 0,
+            (None, Some(_)) => return None,
+        };
+        Some(Self { file: file.object_meta.location.to_string(), first_row })
+    }
+}

@@ -1,0 +1,284 @@
+//! [`Shuffle`]: all rows in a random order, in two passes over them.
+//!
+//! A row's place is that of its number, a 64-bit one that its index in the input and the seed tell ([`Mixer`]). The first pass deals rows to
+//! buckets by the numbers' high bits, many rows at a time so that each bucket gets long runs of them; the second sorts one bucket after
+//! the other by the whole numbers, which fits into the processor's caches. Buckets at rest go to disk past the memory budget.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt};
+
+use super::node::{Job, Operator};
+use super::numbered::Mixer;
+use crate::blocks::{Blocks, BlocksBuilder};
+use crate::exchange::Room;
+use crate::memory::{Budget, batch_bytes};
+use crate::session::AbortOnDrop;
+
+/// Buckets of more rows than one chunk has.
+const BUCKETS: usize = 128;
+
+/// Rows that are dealt at a time, and bytes of them.
+const CHUNK_ROWS: usize = 1 << 19;
+const CHUNK_BYTES: usize = 64 << 20;
+
+/// All rows in a random order, as one block.
+pub(crate) struct Shuffle {
+    pub(crate) mixer: Mixer,
+    pub(crate) room: Room,
+}
+
+impl fmt::Display for Shuffle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("random shuffle")
+    }
+}
+
+impl Operator for Shuffle {
+    fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
+        let [only] = inputs else { return internal_err!("one input") };
+        Ok(only.clone())
+    }
+
+    fn partitions(&self, _: &[usize]) -> usize {
+        1
+    }
+
+    fn needs(&self, output: &[usize], _: &[SchemaRef]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![output.to_vec()])
+    }
+
+    fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let input = job.rows(0, self.room);
+        if job.schema.fields().is_empty() {
+            // Rows without columns are all alike.
+            return Ok(input);
+        }
+        let bytes = usize::try_from(Budget::of(&job.context).limit_bytes() / 32).unwrap_or(usize::MAX);
+        let chunks = chunks(input, CHUNK_ROWS, bytes.min(CHUNK_BYTES));
+        let (mixer, context) = (self.mixer, job.context);
+        let shuffled =
+            async move { Ok::<_, DataFusionError>(gathered(dealt(chunks, mixer, &context).await?, context)) };
+        Ok(futures::stream::once(shuffled).try_flatten().boxed())
+    }
+}
+
+/// Neighbouring batches.
+struct Chunk {
+    /// The index of its first row.
+    first: u64,
+    batches: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+fn chunks(
+    input: BoxStream<'static, Result<RecordBatch>>,
+    most_rows: usize,
+    most_bytes: usize,
+) -> impl Stream<Item = Result<Chunk>> + Send + 'static {
+    futures::stream::try_unfold((input, 0_u64), move |(mut input, first)| async move {
+        let mut chunk = Chunk { first, batches: Vec::new(), bytes: 0 };
+        let mut rows = 0;
+        while rows < most_rows && chunk.bytes < most_bytes {
+            let Some(batch) = input.next().await.transpose()? else { break };
+            rows += batch.num_rows();
+            chunk.bytes += batch_bytes(&batch);
+            chunk.batches.push(batch);
+        }
+        Ok((rows > 0).then(|| (chunk, (input, first + rows as u64))))
+    })
+}
+
+/// The rows in buckets, each with its number in a last column. What is all in one chunk is one bucket.
+async fn dealt(
+    chunks: impl Stream<Item = Result<Chunk>> + Send + 'static,
+    mixer: Mixer,
+    context: &Arc<TaskContext>,
+) -> Result<Vec<Blocks>> {
+    let mut chunks = std::pin::pin!(chunks.peekable());
+    let mut begin = Vec::new();
+    begin.extend(chunks.as_mut().next().await.transpose()?);
+    let buckets = if chunks.as_mut().peek().await.is_some() { BUCKETS } else { 1 };
+    let begin = futures::stream::iter(begin.into_iter().map(Ok));
+    let width = context.session_config().target_partitions();
+    let working = || MemoryConsumer::new("air-data shuffle").register(context.memory_pool());
+    let dealing = begin.chain(chunks).map_ok(|chunk| {
+        // The chunk, and the same rows in buckets.
+        let memory = holding(working(), 2 * chunk.bytes);
+        worked(move || {
+            let _memory = memory;
+            deal(&chunk, mixer, buckets)
+        })
+    });
+    let mut dealing = std::pin::pin!(dealing.try_buffered(width));
+    let mut filling: Vec<BlocksBuilder> = Vec::new();
+    while let Some(parts) = dealing.next().await.transpose()? {
+        for (bucket, part) in parts.into_iter().enumerate() {
+            if filling.len() == bucket {
+                filling.push(BlocksBuilder::new(part.schema(), 1, context));
+            }
+            filling[bucket].push(0, part, context)?;
+        }
+    }
+    filling.into_iter().map(BlocksBuilder::finish).collect()
+}
+
+/// A chunk's rows by bucket, with their numbers.
+fn deal(chunk: &Chunk, mixer: Mixer, buckets: usize) -> Result<Vec<RecordBatch>> {
+    let rows: usize = chunk.batches.iter().map(RecordBatch::num_rows).sum();
+    let numbers: Vec<u64> = (chunk.first..chunk.first + rows as u64).map(|index| mixer.mix(index)).collect();
+    // The high bits, for any number of buckets.
+    let bucket = |number: u64| ((u128::from(number) * buckets as u128) >> 64) as usize;
+    let mut ends = vec![0; buckets];
+    for number in &numbers {
+        ends[bucket(*number)] += 1;
+    }
+    let mut end = 0;
+    for count in &mut ends {
+        let start = end;
+        end += *count;
+        *count = start;
+    }
+    // From here on each is where its bucket's next row goes, and at the end where the bucket ends.
+    let mut places = vec![(0, 0); rows];
+    let mut placed = vec![0; rows];
+    let all = chunk.batches.iter().enumerate();
+    let all = all.flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)));
+    for (place, number) in all.zip(&numbers) {
+        let at = &mut ends[bucket(*number)];
+        (places[*at], placed[*at]) = (place, *number);
+        *at += 1;
+    }
+    let batches: Vec<&RecordBatch> = chunk.batches.iter().collect();
+    let schema = numbered(&chunk.batches[0].schema());
+    let mut start = 0;
+    let parts = ends.into_iter().map(|end| {
+        let range = std::mem::replace(&mut start, end)..end;
+        let mut columns = interleave_record_batch(&batches, &places[range.clone()])?.columns().to_vec();
+        columns.push(Arc::new(UInt64Array::from(placed[range].to_vec())) as ArrayRef);
+        Ok(RecordBatch::try_new(schema.clone(), columns)?)
+    });
+    parts.collect()
+}
+
+fn numbered(schema: &SchemaRef) -> SchemaRef {
+    // The name need not be free: nobody looks for it.
+    let number = Arc::new(Field::new("number", DataType::UInt64, false));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain([number]).collect::<Vec<_>>()))
+}
+
+/// The buckets' rows in the order of their numbers, some buckets at once.
+fn gathered(
+    buckets: Vec<Blocks>,
+    context: Arc<TaskContext>,
+) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    let config = context.session_config();
+    let (width, batch_rows) = (config.target_partitions(), config.batch_size());
+    let buckets = futures::stream::iter(buckets).map(move |bucket| {
+        let memory = MemoryConsumer::new("air-data shuffle").register(context.memory_pool());
+        async move {
+            let rows = 0..bucket.rows();
+            let batches: Vec<RecordBatch> = Arc::new(bucket).read(rows).try_collect().await?;
+            let memory = holding(memory, 2 * batches.iter().map(batch_bytes).sum::<usize>());
+            worked(move || {
+                let _memory = memory;
+                gather(&batches, batch_rows)
+            })
+            .await
+        }
+    });
+    buckets.buffered(width).map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok))).try_flatten()
+}
+
+/// A bucket's rows in the order of their numbers, which are the last column and left out.
+fn gather(bucket: &[RecordBatch], batch_rows: usize) -> Result<Vec<RecordBatch>> {
+    let mut order = Vec::with_capacity(bucket.iter().map(RecordBatch::num_rows).sum());
+    let mut columns = Vec::with_capacity(bucket.len());
+    for (index, batch) in bucket.iter().enumerate() {
+        let last = batch.num_columns() - 1;
+        let numbers = batch.column(last).as_primitive::<UInt64Type>().values();
+        order.extend(numbers.iter().enumerate().map(|(row, number)| (*number, index as u32, row as u32)));
+        columns.push(batch.project(&(0..last).collect::<Vec<_>>())?);
+    }
+    order.sort_unstable_by_key(|(number, ..)| *number);
+    let columns: Vec<&RecordBatch> = columns.iter().collect();
+    let batches = order.chunks(batch_rows.max(1)).map(|rows| {
+        let places: Vec<(usize, usize)> =
+            rows.iter().map(|&(_, batch, row)| (batch as usize, row as usize)).collect();
+        Ok(interleave_record_batch(&columns, &places)?)
+    });
+    batches.collect()
+}
+
+/// What a step holds while it is at it.
+fn holding(memory: MemoryReservation, bytes: usize) -> MemoryReservation {
+    memory.grow(bytes);
+    memory
+}
+
+/// Work on one of the session's threads.
+async fn worked<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let mut task = AbortOnDrop(tokio::spawn(async move { work() }));
+    (&mut task.0).await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use arrow::array::Int64Array;
+    use arrow::datatypes::Int64Type;
+
+    fn chunk(first: i64, sizes: &[i64]) -> Chunk {
+        let mut at = first;
+        let batches = sizes.iter().map(|rows| {
+            let column: ArrayRef = Arc::new(Int64Array::from_iter_values(at..at + rows));
+            at += rows;
+            RecordBatch::try_from_iter([("id", column)]).unwrap()
+        });
+        Chunk { first: first as u64, batches: batches.collect(), bytes: 0 }
+    }
+
+    fn ids(batches: &[RecordBatch]) -> Vec<i64> {
+        let columns =
+            batches.iter().map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+        columns.flatten().collect()
+    }
+
+    #[test]
+    fn buckets_in_order_are_all_rows_in_the_order_of_their_numbers() {
+        let mixer = Mixer::new(5);
+        let mut expected: Vec<i64> = (0..1000).collect();
+        expected.sort_by_key(|id| mixer.mix(*id as u64));
+        for buckets in [1, 2, 7, 64] {
+            let first = deal(&chunk(0, &[300, 1, 99]), mixer, buckets).unwrap();
+            let second = deal(&chunk(400, &[600]), mixer, buckets).unwrap();
+            let all = first.into_iter().zip(second).flat_map(|(a, b)| gather(&[a, b], 10).unwrap());
+            let all: Vec<RecordBatch> = all.collect();
+            assert!(all.iter().all(|batch| batch.num_columns() == 1 && batch.num_rows() <= 10));
+            assert_eq!(ids(&all), expected, "{buckets} buckets");
+        }
+    }
+
+    #[tokio::test]
+    async fn chunks_are_cut_by_rows_and_by_bytes() {
+        let batch = |rows| Ok(chunk(0, &[rows]).batches.remove(0));
+        let input = || futures::stream::iter([batch(5), batch(5), batch(3), batch(1)]).boxed();
+        let sizes = async |rows, bytes| {
+            let chunks: Vec<Chunk> = chunks(input(), rows, bytes).try_collect().await.unwrap();
+            chunks.iter().map(|chunk| (chunk.first, ids(&chunk.batches).len())).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(10, usize::MAX).await, [(0, 10), (10, 4)]);
+        assert_eq!(sizes(100, usize::MAX).await, [(0, 14)]);
+        assert_eq!(sizes(100, 41).await, [(0, 10), (10, 4)]);
+    }
+}

@@ -1,0 +1,119 @@
+//! [`Layout`]: where a large Parquet file can be cut, so that its parts are read at the same time.
+
+use datafusion::catalog::Session;
+use datafusion::common::Result;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use object_store::{ObjectMeta, ObjectStore};
+use parquet::file::metadata::RowGroupMetaData;
+
+/// Files below this are read in one piece.
+const WHOLE_BYTES: u64 = 8 << 20;
+
+/// Row groups that are smaller than this when decoded are read together with the next.
+const PIECE_BYTES: i64 = 8 << 20;
+
+/// The pieces of a file, in order. It goes with a file through the engine's plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// Some row groups that follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// The bytes of the file that they begin in: what the engine tells row groups by.
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    /// The rows before them.
+    pub(crate) first_row: u64,
+}
+
+impl Layout {
+    /// The pieces of a Parquet file, where it has more than one.
+    pub(super) async fn of_parquet(
+        file: &ObjectMeta,
+        store: &dyn ObjectStore,
+        state: &dyn Session,
+    ) -> Result<Option<Self>> {
+        if file.size < WHOLE_BYTES {
+            return Ok(None);
+        }
+        // Whoever asked for the columns has read it before.
+        let known = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let reader = DFParquetMetadata::new(store, file).with_file_metadata_cache(Some(known));
+        let metadata = reader.fetch_metadata().await?;
+        let groups = metadata.row_groups().iter().map(|group| Group {
+            start: start(group),
+            bytes: group.total_byte_size(),
+            rows: u64::try_from(group.num_rows()).unwrap_or(0),
+        });
+        let pieces = pieces(groups, i64::try_from(file.size).unwrap_or(i64::MAX));
+        Ok((pieces.len() > 1).then_some(Self { pieces }))
+    }
+}
+
+/// Where the engine says that a row group begins.
+fn start(group: &RowGroupMetaData) -> i64 {
+    group
+        .columns()
+        .first()
+        .map_or(0, |column| column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset()))
+}
+
+struct Group {
+    start: i64,
+    bytes: i64,
+    rows: u64,
+}
+
+fn pieces(groups: impl Iterator<Item = Group>, size: i64) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let (mut bytes, mut rows) = (PIECE_BYTES, 0);
+    for group in groups {
+        // A file that has its row groups in another order than its footer is read in one piece.
+        if pieces.last().is_some_and(|last| group.start < last.start) {
+            return Vec::new();
+        }
+        if bytes >= PIECE_BYTES {
+            if let Some(last) = pieces.last_mut() {
+                last.end = group.start;
+            }
+            pieces.push(Piece { start: group.start, end: size, first_row: rows });
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(group.bytes);
+        rows += group.rows;
+    }
+    if let Some(first) = pieces.first_mut() {
+        first.start = 0;
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(groups: &[(i64, i64, u64)]) -> Vec<(i64, i64, u64)> {
+        let groups = groups.iter().map(|&(start, bytes, rows)| Group { start, bytes, rows });
+        pieces(groups, 1000).iter().map(|piece| (piece.start, piece.end, piece.first_row)).collect()
+    }
+
+    #[test]
+    fn every_row_group_begins_in_one_piece() {
+        let large = PIECE_BYTES;
+        assert_eq!(
+            cut(&[(4, large, 10), (400, large, 20), (700, 1, 5)]),
+            [(0, 400, 0), (400, 700, 10), (700, 1000, 30)]
+        );
+        // Small ones go together.
+        let half = PIECE_BYTES / 2;
+        assert_eq!(
+            cut(&[(4, half, 1), (300, half, 2), (600, half, 4), (800, 1, 8)]),
+            [(0, 600, 0), (600, 1000, 3)]
+        );
+        assert_eq!(cut(&[(4, half, 1)]), [(0, 1000, 0)]);
+        assert_eq!(cut(&[]), []);
+        assert_eq!(cut(&[(400, large, 1), (4, large, 2)]), []);
+    }
+}
