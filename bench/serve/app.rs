@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use air_core::BoxError;
 use air_serve::onnx::OnnxModel;
-use air_serve::{App, Deployment, DeploymentConfig, Execution, HttpConfig, Model, each, run};
+use air_serve::{
+    App, AutoscalingConfig, Deployment, DeploymentConfig, Execution, HttpConfig, Model, each, run,
+};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,6 +54,14 @@ fn device(name: &str, change: impl FnOnce(&mut DeploymentConfig)) -> Deployment<
     Deployment::new(name, || Ok(Device)).with(|config| config.max_batch_size = 32).with(change)
 }
 
+fn scaled(config: &mut DeploymentConfig) {
+    let mut scaling = AutoscalingConfig::default();
+    (scaling.min_replicas, scaling.max_replicas, scaling.downscale_delay_s) = (1, 8, 1.0);
+    config.autoscaling_config = Some(scaling);
+    config.max_batch_size = 1;
+    config.max_queued_requests = 10_000;
+}
+
 fn main() -> Result<(), BoxError> {
     let options = Options::parse();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/data/iris_gbc.onnx");
@@ -73,7 +83,9 @@ fn main() -> Result<(), BoxError> {
         )
         .route("/batch", device("batch", |_| ()))
         // Its callers wait for at most 100 ms, and far more of them come than it can serve.
-        .route("/overload", device("overload", |config| config.request_timeout_s = 0.1));
+        .route("/overload", device("overload", |config| config.request_timeout_s = 0.1))
+        // One at a time, on as many replicas as its load asks for.
+        .route("/scale", device("scale", scaled));
     let server = run(app)?;
     println!("serving http://{}", server.addr());
     Ok(server.wait()?)
