@@ -5,7 +5,7 @@ use air_core::seed::Seed;
 use air_rl::envs::Registry;
 use air_rl::rollout::Rollout;
 use air_rl::runner::EnvRunner;
-use air_rl::{Algorithm as _, Ppo, PpoConfig, PpoLearner};
+use air_rl::{Algorithm as _, Learner as _, Ppo, PpoConfig, PpoLearner};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -18,11 +18,11 @@ fn main() {
 fn update(bencher: Bencher<'_, '_>, width: usize) {
     let config = PpoConfig { hidden: vec![width; 2], ..PpoConfig::default() };
     let env = Registry::default().spec("CartPole-v1").unwrap();
-    let mut learner = PpoLearner::new(&config, 4, 2, Seed::new(0)).unwrap();
-    let mut rollout = Rollout::new(config.envs, config.steps, 4);
     let mut runner = EnvRunner::new(&env, 0, config.envs, Seed::new(1), 0).unwrap();
+    let mut learner = PpoLearner::new(&config, &runner.task(), Seed::new(0)).unwrap();
+    let mut rollout = Rollout::new(config.envs, config.steps, &runner.task());
     runner.collect(learner.actor(), 0, &mut rollout).unwrap();
-    bencher.counter(ItemsCount::new(rollout.rows())).bench_local(|| learner.update(&rollout).unwrap().kl);
+    bencher.counter(ItemsCount::new(rollout.rows())).bench_local(|| learner.update(&mut rollout).unwrap().kl);
 }
 
 #[divan::bench]

@@ -16,7 +16,7 @@ pub const WINDOW: usize = 100;
 /// An algorithm at work: it plays and learns, one iteration at a time.
 pub trait Algorithm {
     /// What one update reports.
-    type Stats: Clone + Serialize;
+    type Stats: Clone + Serialize + std::fmt::Display;
 
     /// Its name on the command line.
     const NAME: &'static str;
@@ -28,7 +28,7 @@ pub trait Algorithm {
     fn policy(&self) -> Policy;
 
     /// Saves all it needs to go on, and all a [`Policy`] needs to act.
-    fn save(&self, store: &CheckpointStore) -> Result<Checkpoint>;
+    fn save(&mut self, store: &CheckpointStore) -> Result<Checkpoint>;
 
     /// Trains until a rule of `stop` holds.
     fn train_until(&mut self, stop: &Stop) -> Result<Outcome<Self::Stats>>

@@ -11,6 +11,20 @@ pub fn log_softmax(logits: &[f32], out: &mut [f32]) {
     }
 }
 
+/// [`log_softmax`] over the choices that `mask` allows; the others get −∞. An empty mask allows all.
+#[inline]
+pub fn masked_log_softmax(logits: &[f32], mask: &[bool], out: &mut [f32]) {
+    if mask.is_empty() {
+        return log_softmax(logits, out);
+    }
+    let allowed = || logits.iter().zip(mask).filter(|(_, allowed)| **allowed).map(|(l, _)| *l);
+    let max = allowed().fold(f32::NEG_INFINITY, f32::max);
+    let log_sum = allowed().map(|l| (l - max).exp()).sum::<f32>().ln();
+    for ((o, l), allowed) in out.iter_mut().zip(logits).zip(mask) {
+        *o = if *allowed { (l - max) - log_sum } else { f32::NEG_INFINITY };
+    }
+}
+
 /// The action that a uniform draw `u` in [0, 1) stands for, by inverting the cumulative distribution.
 #[inline]
 pub fn sample(log_probs: &[f32], u: f32) -> usize {
@@ -21,7 +35,8 @@ pub fn sample(log_probs: &[f32], u: f32) -> usize {
             return action;
         }
     }
-    log_probs.len() - 1 // rounding: the probabilities may sum to a little under `u`
+    // Rounding: the probabilities may sum to a little under `u`.
+    log_probs.iter().rposition(|l| *l > f32::NEG_INFINITY).unwrap_or(log_probs.len() - 1)
 }
 
 /// The likeliest action; the first of equals.
@@ -34,6 +49,21 @@ pub fn mode(logits: &[f32]) -> usize {
         }
     }
     best
+}
+
+/// The likeliest action that `mask` allows; the first of equals. An empty mask allows all.
+#[inline]
+pub fn masked_mode(logits: &[f32], mask: &[bool]) -> usize {
+    if mask.is_empty() {
+        return mode(logits);
+    }
+    let mut best: Option<usize> = None;
+    for (action, (logit, allowed)) in logits.iter().zip(mask).enumerate() {
+        if *allowed && best.is_none_or(|best| *logit > logits[best]) {
+            best = Some(action);
+        }
+    }
+    best.unwrap_or(0)
 }
 
 /// Entropy in nats.
@@ -59,6 +89,16 @@ mod tests {
         assert_eq!(log_probs(&[1e4, 1e4]), [0.5_f32.ln(); 2]);
         assert_eq!(sample(&log_probs(&[-1e30, 1e30]), 0.999), 1);
         assert_eq!(entropy(&log_probs(&[0.0, f32::NEG_INFINITY])), 0.0);
+    }
+
+    #[test]
+    fn what_is_masked_is_never_taken_and_the_rest_is_renormalised() {
+        let (logits, mask) = ([1.0, 50.0, 1.0, 80.0], [true, false, true, false]);
+        let mut out = [0.0; 4];
+        masked_log_softmax(&logits, &mask, &mut out);
+        assert_eq!(out, [0.5_f32.ln(), f32::NEG_INFINITY, 0.5_f32.ln(), f32::NEG_INFINITY]);
+        assert_eq!([0.0, 0.49, 0.51, 1.0].map(|u| sample(&out, u)), [0, 0, 2, 2]);
+        assert_eq!((masked_mode(&logits, &mask), masked_mode(&logits, &[])), (0, 3));
     }
 
     proptest! {

@@ -48,8 +48,9 @@ fn play(env: &mut dyn Env, observations: &Space, actions: &Space) -> Result<Vec<
             trace.push((obs.0, 0, false, false));
         }
         actions.sample(&mut rng, &mut action);
+        let choices: Vec<u32> = action.iter().map(|&x| x as u32).collect();
         let (obs, step) = observe(observations, at, |obs| {
-            env.step(as_action(actions, &action), obs).map_err(|source| RlError::Env {
+            env.step(as_action(actions, &action, &choices), obs).map_err(|source| RlError::Env {
                 env: 0,
                 verb: "step",
                 source,
@@ -84,9 +85,10 @@ fn observe<T>(
     Ok((obs.iter().map(|x| x.to_bits()).collect(), out))
 }
 
-fn as_action<'a>(space: &Space, row: &'a [f32]) -> Action<'a> {
+fn as_action<'a>(space: &Space, row: &'a [f32], choices: &'a [u32]) -> Action<'a> {
     match space {
-        Space::Discrete { .. } => Action::Discrete(row[0] as u32),
+        Space::Discrete { .. } => Action::Discrete(choices[0]),
+        Space::MultiDiscrete { .. } => Action::MultiDiscrete(choices),
         Space::Box { .. } => Action::Continuous(row),
     }
 }

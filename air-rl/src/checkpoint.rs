@@ -2,9 +2,9 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `run.json` | [`Run`]: environment, spaces, seed, counters, configuration |
-//! | `actor.safetensors`, `critic.safetensors` | the networks, as PyTorch would load them |
-//! | `optimizer.bin` | both optimisers' moments |
+//! | `run.json` | [`Run`]: environment, spaces, how the network is read, normaliser, seed, counters, configuration |
+//! | `actor.safetensors` | the policy's network, as PyTorch would load it |
+//! | others | what the learner names ([`Learner::state`]): its networks, optimisers, counters |
 //!
 //! Random streams need no file: each follows from the seed, a name and the iteration.
 
@@ -12,25 +12,26 @@ use std::collections::BTreeMap;
 
 use air_core::checkpoint::{Checkpoint, CheckpointStore};
 use air_core::wire;
-use air_train::nn::{Adam, Mlp, load_safetensors, save_safetensors};
+use air_train::nn::{Mlp, load_safetensors, save_safetensors};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::actor::{Actor, Explore, Head};
 use crate::error::{Result, RlError};
+use crate::learner::Learner;
+use crate::normalize::Normalizer;
 use crate::policy::Policy;
-use crate::ppo::{PpoConfig, PpoLearner};
-use crate::space::Space;
+use crate::task::Task;
 
 const RUN: &str = "run.json";
 const ACTOR: &str = "actor.safetensors";
-const CRITIC: &str = "critic.safetensors";
-const OPTIMIZER: &str = "optimizer.bin";
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// Version of this layout, 1.
+    /// Version of this layout, 2.
     pub format: u32,
     /// Name of the algorithm.
     pub algorithm: String,
@@ -38,10 +39,12 @@ pub struct Run {
     pub env: String,
     /// Options of the environment.
     pub env_options: Map<String, Value>,
-    /// What the policy observes.
-    pub observation_space: Space,
-    /// What the policy chooses from.
-    pub action_space: Space,
+    /// What the policy observes and what it chooses from.
+    pub task: Task,
+    /// How a row of the network's outputs becomes an action.
+    pub head: Head,
+    /// What observations pass before the network sees them.
+    pub normalizer: Option<Normalizer>,
     /// Seed of the run.
     pub seed: u64,
     /// Updates done.
@@ -53,7 +56,44 @@ pub struct Run {
 }
 
 impl Run {
-    pub(crate) const FORMAT: u32 = 1;
+    pub(crate) const FORMAT: u32 = 2;
+}
+
+/// A checkpoint being written or read: a learner walks over its parts, whichever it is.
+pub enum State<'a> {
+    /// Collects the files of a checkpoint.
+    Save(Vec<(String, Vec<u8>)>),
+    /// Replaces each part by what the checkpoint holds.
+    Load(&'a Checkpoint),
+}
+
+impl State<'_> {
+    /// A network, in `NAME.safetensors`.
+    pub fn network(&mut self, name: &str, net: &mut Mlp) -> Result<()> {
+        let file = format!("{name}.safetensors");
+        let network = |e: air_train::TrainError| RlError::Network(e.into());
+        match self {
+            // A policy's network may be one of the learner's, too.
+            Self::Save(files) if files.iter().any(|(saved, _)| *saved == file) => {}
+            Self::Save(files) => files.push((file, save_safetensors(net).map_err(network)?)),
+            Self::Load(checkpoint) => load_safetensors(net, &checkpoint.read(&file)?).map_err(network)?,
+        }
+        Ok(())
+    }
+
+    /// Any value, in `NAME.bin`.
+    pub fn value<T: Serialize + DeserializeOwned>(&mut self, name: &str, value: &mut T) -> Result<()> {
+        let file = format!("{name}.bin");
+        match self {
+            Self::Save(files) => files.push((file, wire::encode(value)?)),
+            Self::Load(checkpoint) => {
+                let bytes = checkpoint.read(&file)?;
+                *value =
+                    wire::decode(&bytes, bytes.len()).map_err(|e| unusable(&checkpoint.location(), &e))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A checkpoint, found and its `run.json` read.
@@ -67,21 +107,20 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| unusable("(not yet saved)", &e))
 }
 
-pub(crate) fn save(
+pub(crate) fn save<L: Learner>(
     store: &CheckpointStore,
     run: &Run,
-    learner: &PpoLearner,
+    policy: &Actor,
+    learner: &mut L,
     mean_return: Option<f64>,
 ) -> Result<Checkpoint> {
     let text = serde_json::to_vec_pretty(run).map_err(|e| unusable("(not yet saved)", &e))?;
-    let optimizer = wire::encode(&(&learner.actor_adam, &learner.critic_adam))?;
-    let network = |net: &Mlp| save_safetensors(net).map_err(|e| RlError::Network(e.into()));
-    let files = [
-        (RUN, text.into()),
-        (ACTOR, network(&learner.actor)?.into()),
-        (CRITIC, network(&learner.critic)?.into()),
-        (OPTIMIZER, optimizer.into()),
-    ];
+    let actor = save_safetensors(&policy.net).map_err(|e| RlError::Network(e.into()))?;
+    let mut state = State::Save(vec![(RUN.into(), text), (ACTOR.into(), actor)]);
+    learner.state(&mut state)?;
+    let State::Save(files) = state else { return Err(unusable("(not yet saved)", &"it was not written")) };
+    let (names, contents): (Vec<String>, Vec<Vec<u8>>) = files.into_iter().unzip();
+    let files: Vec<_> = names.iter().map(String::as_str).zip(contents.into_iter().map(Into::into)).collect();
     let metrics: BTreeMap<String, f64> =
         mean_return.map(|r| ("mean_return".to_owned(), r)).into_iter().collect();
     Ok(store.save(run.steps, &metrics, &files)?)
@@ -91,13 +130,16 @@ impl Saved {
     /// The checkpoint at a path or URL, or the latest of a directory of them; checksums are verified.
     pub fn read(location: &str) -> Result<Self> {
         let checkpoint = Checkpoint::find(location)?;
-        let run: Run = serde_json::from_slice(&checkpoint.read(RUN)?).map_err(|e| unusable(location, &e))?;
-        if run.format != Run::FORMAT {
-            let why = format!("its format is {}, this version reads {}", run.format, Run::FORMAT);
+        let text = checkpoint.read(RUN)?;
+        let value: Value = serde_json::from_slice(&text).map_err(|e| unusable(location, &e))?;
+        // Looked at first: what another version wrote has other fields.
+        if value["format"] != Run::FORMAT {
+            let why = format!("its format is {}, this version reads {}", value["format"], Run::FORMAT);
             return Err(RlError::Checkpoint { location: location.into(), why });
         }
-        run.observation_space.validate("observation space")?;
-        run.action_space.validate("action space")?;
+        let run: Run = serde_json::from_value(value).map_err(|e| unusable(location, &e))?;
+        run.task.observation_space.validate("observation space")?;
+        run.task.action_space.validate("action space")?;
         Ok(Self { run, checkpoint })
     }
 
@@ -106,41 +148,30 @@ impl Saved {
         self.checkpoint.location()
     }
 
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
     /// The policy in it.
     pub fn policy(&self) -> Result<Policy> {
-        let Run { observation_space, action_space, .. } = &self.run;
-        let actor =
+        let Run { task, head, normalizer, .. } = &self.run;
+        let net =
             Mlp::from_safetensors(&self.checkpoint.read(ACTOR)?).map_err(|e| RlError::Network(e.into()))?;
-        let choices = match action_space {
-            Space::Discrete { n } => *n as usize,
-            Space::Box { low, .. } => low.len(),
-        };
-        if (actor.inputs(), actor.outputs()) != (observation_space.row_len(), choices) {
-            let net = format!("{} → {}", actor.inputs(), actor.outputs());
-            return Err(self.unusable(&format!("its network ({net}) does not fit its spaces")));
+        let (inputs, outputs) = (net.inputs(), net.outputs());
+        let normalized = normalizer.as_ref().is_none_or(|normalizer| normalizer.len() == task.inputs());
+        if inputs != task.inputs() || outputs != head.outputs(&task.action_space) || !normalized {
+            return Err(self.unusable(&format!("its network ({inputs} → {outputs}) does not fit its spaces")));
         }
-        Ok(Policy::new(actor, observation_space.clone(), action_space.clone()))
+        let mut actor = Actor::new(net, head.clone(), task.action_space.clone(), Explore::Never)?;
+        actor.normalizer.clone_from(normalizer);
+        Ok(Policy::new(actor, task.clone()))
     }
 
-    pub(crate) fn config(&self) -> Result<PpoConfig> {
-        if self.run.algorithm != "ppo" {
+    pub(crate) fn config<L: Learner>(&self) -> Result<L::Config> {
+        if self.run.algorithm != L::NAME {
             return Err(self.unusable(&format!("it is of the algorithm `{}`", self.run.algorithm)));
         }
-        PpoConfig::deserialize(&self.run.config).map_err(|e| self.unusable(&e))
-    }
-
-    pub(crate) fn restore(&self, learner: &mut PpoLearner) -> Result<()> {
-        let network = |net: &mut Mlp, file| {
-            load_safetensors(net, &self.checkpoint.read(file)?).map_err(|e| RlError::Network(e.into()))
-        };
-        network(&mut learner.actor, ACTOR)?;
-        network(&mut learner.critic, CRITIC)?;
-        let bytes = self.checkpoint.read(OPTIMIZER)?;
-        let (actor, critic): (Adam, Adam) =
-            wire::decode(&bytes, bytes.len()).map_err(|e| self.unusable(&e))?;
-        (learner.actor_adam, learner.critic_adam) = (actor, critic);
-        learner.resume_at(self.run.iteration, self.run.steps);
-        Ok(())
+        L::Config::deserialize(&self.run.config).map_err(|e| self.unusable(&e))
     }
 
     fn unusable(&self, why: &dyn std::fmt::Display) -> RlError {

@@ -10,14 +10,18 @@ use air_core::storage::Storage;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::algorithm::{Algorithm, Iteration, Reason, Stop};
+use crate::algorithm::{Algorithm as _, Iteration, Reason, Stop};
 use crate::checkpoint::Saved;
 use crate::envs::Registry;
 use crate::error::RlError;
-use crate::ppo::{PpoConfig, PpoStats};
-use crate::{Ppo, Space};
+use crate::learner::Learner;
+use crate::{PpoLearner, Space, Trainer, presets};
 
-const ALGORITHMS: [&str; 1] = [Ppo::NAME];
+/// Trains one kind of learner.
+type Run = fn(&Train) -> Result<(), CliError>;
+
+/// Every algorithm there is.
+const ALGORITHMS: &[(&str, Run)] = &[(PpoLearner::NAME, train::<PpoLearner>)];
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(500);
 
@@ -64,6 +68,9 @@ struct Train {
     /// Stop after this many iterations
     #[arg(long)]
     iterations: Option<u64>,
+    /// Begin from the algorithm's defaults, even if there is a preset for the environment
+    #[arg(long)]
+    no_preset: bool,
     /// A TOML file with the algorithm's settings
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
@@ -109,19 +116,24 @@ struct Eval {
 pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
     let args: Cli = cli::parse(args)?;
     match args.command {
-        Command::Train(args) => train(&args),
+        Command::Train(args) => match ALGORITHMS.iter().find(|(name, _)| *name == args.algorithm) {
+            Some((_, run)) => run(&args),
+            None => {
+                Err(CliError::usage(RlError::UnknownAlgorithm { name: args.algorithm, known: algorithms() }))
+            }
+        },
         Command::Eval(args) => eval(&args),
         Command::List { json } => list(json),
     }
 }
 
-fn train(args: &Train) -> Result<(), CliError> {
-    if args.algorithm != Ppo::NAME {
-        let known = ALGORITHMS.map(String::from).to_vec();
-        return Err(CliError::usage(RlError::UnknownAlgorithm { name: args.algorithm.clone(), known }));
-    }
+fn algorithms() -> Vec<String> {
+    ALGORITHMS.iter().map(|(name, _)| (*name).to_owned()).collect()
+}
+
+fn train<L: Learner>(args: &Train) -> Result<(), CliError> {
     let env = Registry::default().spec_with(&args.env, options(&args.env_set)?).map_err(usage)?;
-    let config = settings(args)?;
+    let config = settings::<L>(args)?;
     let store = args.out.as_deref().map(open_store).transpose()?;
     let stop = Stop {
         mean_return: args.until_return,
@@ -129,15 +141,15 @@ fn train(args: &Train) -> Result<(), CliError> {
         iterations: args.iterations,
         ..Stop::default()
     };
-    let mut ppo = Ppo::new(config, env, args.seed).map_err(usage)?;
+    let mut trainer = Trainer::<L>::new(config, env, args.seed).map_err(usage)?;
     let mut shown = Instant::now();
-    let outcome = ppo.train_with(&stop, |iteration| {
+    let outcome = trainer.train_with(&stop, |iteration| {
         if !args.quiet && shown.elapsed() >= PROGRESS {
             shown = Instant::now();
             progress(iteration);
         }
     })?;
-    let saved = store.map(|store| ppo.save(&store)).transpose()?.map(|c| c.location());
+    let saved = store.map(|store| trainer.save(&store)).transpose()?.map(|c| c.location());
 
     let last = outcome.last;
     let reached = outcome.reason == Reason::MeanReturn;
@@ -170,13 +182,12 @@ fn train(args: &Train) -> Result<(), CliError> {
     }
 }
 
-fn progress(now: &Iteration<PpoStats>) {
+fn progress<S: std::fmt::Display>(now: &Iteration<S>) {
     let mean = now.mean_return.map_or("-".into(), |r| format!("{r:.1}"));
-    let PpoStats { entropy, kl, .. } = now.learner;
     let rate = now.steps as f64 / now.seconds;
     eprintln!(
-        "steps {:>9}  episodes {:>6}  return {mean:>7}  entropy {entropy:.3}  kl {kl:.4}  {rate:.0} steps/s",
-        now.steps, now.episodes
+        "steps {:>9}  episodes {:>6}  return {mean:>7}  {}  {rate:.0} steps/s",
+        now.steps, now.episodes, now.learner
     );
 }
 
@@ -225,35 +236,39 @@ fn list(as_json: bool) -> Result<(), CliError> {
             .iter()
             .map(|(name, o, a)| json!({"name": name, "observations": text(o), "actions": text(a)}))
             .collect();
-        return outln!("{}", json!({"algorithms": ALGORITHMS, "environments": envs}));
+        let presets: Vec<Value> =
+            presets::names().map(|(algorithm, env)| json!({"algorithm": algorithm, "env": env})).collect();
+        return outln!("{}", json!({"algorithms": algorithms(), "environments": envs, "presets": presets}));
     }
-    outln!("algorithms: {}", ALGORITHMS.join(", "))?;
+    outln!("algorithms: {}", algorithms().join(", "))?;
     outln!("environments:")?;
     for (name, observations, actions) in envs {
         outln!("  {name:<16} observes {observations}, acts in {actions}")?;
     }
+    outln!("presets:")?;
+    for (algorithm, env) in presets::names() {
+        outln!("  {algorithm:<8} {env}")?;
+    }
     Ok(())
 }
 
-/// The settings of the file, then those of the command line.
-fn settings(args: &Train) -> Result<PpoConfig, CliError> {
-    let mut table = match &args.config {
-        Some(path) => {
-            let why =
-                |e: &dyn std::fmt::Display| CliError::failed(format!("cannot read {}: {e}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(|e| why(&e))?;
-            text.parse::<toml::Table>().map_err(|e| why(&e))?
-        }
-        None => toml::Table::new(),
+/// The settings of the preset, then those of the file, then those of the command line.
+fn settings<L: Learner>(args: &Train) -> Result<L::Config, CliError> {
+    let mut table = match presets::find(&args.algorithm, &args.env)? {
+        Some(preset) if !args.no_preset => preset.settings,
+        _ => toml::Table::new(),
     };
+    if let Some(path) = &args.config {
+        let why =
+            |e: &dyn std::fmt::Display| CliError::failed(format!("cannot read {}: {e}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| why(&e))?;
+        table.extend(text.parse::<toml::Table>().map_err(|e| why(&e))?);
+    }
     for setting in &args.set {
         let (key, value) = pair(setting)?;
         table.insert(key.into(), toml_value(value));
     }
-    let config: PpoConfig =
-        table.try_into().map_err(|e| CliError::usage(format!("settings: {e}").trim_end()))?;
-    config.validate().map_err(usage)?;
-    Ok(config)
+    presets::settings(table).map_err(usage)
 }
 
 fn options(pairs: &[String]) -> Result<Map<String, Value>, CliError> {
@@ -282,7 +297,8 @@ fn open_store(dir: &str) -> Result<CheckpointStore, CliError> {
 /// What the user asked for wrongly is usage; everything else is failure.
 fn usage(error: RlError) -> CliError {
     match error {
-        RlError::UnknownEnv { .. } | RlError::Config { .. } => CliError::usage(error),
+        RlError::UnknownEnv { .. } | RlError::Space { .. } => CliError::usage(error),
+        RlError::Config { .. } => CliError::usage(error.to_string().trim_end()),
         RlError::EnvOptions { ref source, .. } => CliError::usage(format!("{error}: {source}")),
         other => other.into(),
     }

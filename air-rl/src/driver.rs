@@ -1,20 +1,19 @@
-//! [`Ppo`]: the learner and its runners, driven together.
+//! [`Trainer`]: a learner and its runners, driven together.
 
 use air_core::Clock;
 use air_core::checkpoint::{Checkpoint, CheckpointStore};
 use air_core::seed::Seed;
 
 use crate::algorithm::{Algorithm, Iteration, Returns};
-use crate::checkpoint::{self, Run, Saved, json};
+use crate::checkpoint::{self, Run, Saved, State, json};
 use crate::envs::EnvSpec;
-use crate::error::{Result, RlError};
+use crate::error::Result;
+use crate::learner::{Learner, Settings as _};
 use crate::policy::Policy;
-use crate::ppo::{PpoConfig, PpoLearner, PpoStats};
-use crate::sampler::{Inline, Sampler, Shape};
-use crate::space::Space;
-use crate::workers::Workers;
+use crate::sampler::Sampler;
+use crate::task::Task;
 
-/// PPO on an environment: three lines to a trained policy.
+/// An algorithm on an environment: three lines to a trained policy.
 ///
 /// ```
 /// use air_rl::{Algorithm, EnvSpec, Ppo, PpoConfig, Stop, envs::SimpleCorridor};
@@ -23,16 +22,15 @@ use crate::workers::Workers;
 /// let mut ppo = Ppo::new(PpoConfig::default(), env, 1)?;
 /// ppo.train_until(&Stop::at_return(0.59).or_steps(100_000))?;
 ///
-/// let played = ppo.policy().play(&mut SimpleCorridor::new(5), 0, 100)?;
+/// let played = ppo.policy().play(SimpleCorridor::new(5), 0, 100)?;
 /// assert_eq!(played.length, 5);
 /// # Ok::<(), air_rl::RlError>(())
 /// ```
-pub struct Ppo {
-    pub(crate) learner: PpoLearner,
-    pub(crate) spec: EnvSpec,
-    pub(crate) seed: u64,
-    observation_space: Space,
-    action_space: Space,
+pub struct Trainer<L> {
+    learner: L,
+    spec: EnvSpec,
+    seed: u64,
+    task: Task,
     sampler: Sampler,
     returns: Returns,
     clock: Clock,
@@ -41,42 +39,25 @@ pub struct Ppo {
     playing: f64,
 }
 
-impl Ppo {
-    /// Makes the environments and fresh networks. The observation space must be a box, the action space discrete.
-    pub fn new(config: PpoConfig, env: EnvSpec, seed: u64) -> Result<Self> {
+impl<L: Learner> Trainer<L> {
+    /// Makes the environments and fresh networks. The spaces must be such as the algorithm can use.
+    pub fn new(config: L::Config, env: EnvSpec, seed: u64) -> Result<Self> {
         Self::begin(config, env, seed, 0)
     }
 
     /// `epoch` tells the environments of a resumed run from those it had before.
-    fn begin(config: PpoConfig, env: EnvSpec, seed: u64, epoch: u64) -> Result<Self> {
-        let probe = env.make(1)?;
-        let (observation_space, action_space) =
-            (probe.observation_space().clone(), probe.action_space().clone());
-        let unfit = |what, space: &Space, why: &str| {
-            Err(RlError::Space { what, space: space.to_string(), why: why.into() })
-        };
-        let Space::Box { .. } = observation_space else {
-            return unfit("observation space", &observation_space, "is not a box, which PPO needs");
-        };
-        let Space::Discrete { n } = action_space else {
-            return unfit("action space", &action_space, "is not discrete, which PPO needs");
-        };
-        let (root, obs_len) = (Seed::new(seed), observation_space.row_len());
-        let learner = PpoLearner::new(&config, obs_len, n as usize, root.child("learner", 0))?;
-        let shape = Shape { envs: config.envs, steps: config.steps, obs_len };
+    fn begin(config: L::Config, env: EnvSpec, seed: u64, epoch: u64) -> Result<Self> {
+        config.validate()?;
+        let task = Task::of(&*env.make(1)?);
+        let root = Seed::new(seed);
+        let learner = L::new(&config, &task, root.child("learner", 0))?;
         let seeds = root.child("runners", 0);
-        let sampler = if config.parallel {
-            let actor = learner.actor();
-            Sampler::Workers(Workers::new(&env, shape, config.runners, seeds, epoch, actor)?)
-        } else {
-            Sampler::Inline(Inline::new(&env, shape, config.runners, seeds, epoch)?)
-        };
+        let sampler = Sampler::new(&env, &task, L::sampling(&config), seeds, epoch, learner.actor())?;
         Ok(Self {
             learner,
             spec: env,
             seed,
-            observation_space,
-            action_space,
+            task,
             sampler,
             returns: Returns::default(),
             clock: Clock::system(),
@@ -90,16 +71,17 @@ impl Ppo {
     /// random numbers; episodes begin anew. `env` must have the spaces that the run was saved with.
     pub fn load(location: &str, env: EnvSpec) -> Result<Self> {
         let saved = Saved::read(location)?;
-        let config = saved.config()?;
-        let mut ppo = Self::begin(config, env, saved.run.seed, saved.run.iteration)?;
-        saved.policy()?.fits(&ppo.observation_space, &ppo.action_space)?;
-        saved.restore(&mut ppo.learner)?;
-        ppo.steps = saved.run.steps;
-        Ok(ppo)
+        let config = saved.config::<L>()?;
+        let mut trainer = Self::begin(config, env, saved.run.seed, saved.run.iteration)?;
+        let Task { observation_space, action_space, .. } = &trainer.task;
+        saved.policy()?.fits(observation_space, action_space)?;
+        trainer.learner.state(&mut State::Load(saved.checkpoint()))?;
+        trainer.steps = saved.run.steps;
+        Ok(trainer)
     }
 
     /// The learner.
-    pub fn learner(&self) -> &PpoLearner {
+    pub fn learner(&self) -> &L {
         &self.learner
     }
 
@@ -109,12 +91,12 @@ impl Ppo {
     }
 }
 
-impl Algorithm for Ppo {
-    type Stats = PpoStats;
+impl<L: Learner> Algorithm for Trainer<L> {
+    type Stats = L::Stats;
 
-    const NAME: &'static str = "ppo";
+    const NAME: &'static str = L::NAME;
 
-    fn train(&mut self) -> Result<Iteration<PpoStats>> {
+    fn train(&mut self) -> Result<Iteration<L::Stats>> {
         let begin = self.clock.now();
         let rollout = self.sampler.collect(self.learner.actor(), self.learner.iteration())?;
         let played = self.clock.now();
@@ -136,23 +118,25 @@ impl Algorithm for Ppo {
         })
     }
 
-    fn save(&self, store: &CheckpointStore) -> Result<Checkpoint> {
+    fn save(&mut self, store: &CheckpointStore) -> Result<Checkpoint> {
+        let policy = self.learner.policy();
         let run = Run {
             format: Run::FORMAT,
             algorithm: Self::NAME.into(),
             env: self.spec.name().into(),
             env_options: self.spec.options().clone(),
-            observation_space: self.observation_space.clone(),
-            action_space: self.action_space.clone(),
+            task: self.task.clone(),
+            head: policy.head.clone(),
+            normalizer: policy.normalizer.clone(),
             seed: self.seed,
             iteration: self.learner.iteration(),
             steps: self.steps,
             config: json(self.learner.config())?,
         };
-        checkpoint::save(store, &run, &self.learner, self.returns.mean_return())
+        checkpoint::save(store, &run, &policy, &mut self.learner, self.returns.mean_return())
     }
 
     fn policy(&self) -> Policy {
-        Policy::new(self.learner.actor().clone(), self.observation_space.clone(), self.action_space.clone())
+        Policy::new(self.learner.policy(), self.task.clone())
     }
 }

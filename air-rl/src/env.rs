@@ -1,6 +1,7 @@
 //! One environment.
 
 use air_core::BoxError;
+use serde::{Deserialize, Serialize};
 
 use crate::error::RlError;
 use crate::space::Space;
@@ -10,8 +11,44 @@ use crate::space::Space;
 pub enum Action<'a> {
     /// A choice of a [`Space::Discrete`].
     Discrete(u32),
+    /// The choices of a [`Space::MultiDiscrete`].
+    MultiDiscrete(&'a [u32]),
     /// A row of a [`Space::Box`].
     Continuous(&'a [f32]),
+}
+
+/// An action that owns its row; what a [`Policy`](crate::Policy) answers. In JSON a number or an array of numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OwnedAction {
+    /// See [`Action::Discrete`].
+    Discrete(u32),
+    /// See [`Action::MultiDiscrete`].
+    MultiDiscrete(Vec<u32>),
+    /// See [`Action::Continuous`].
+    Continuous(Vec<f32>),
+}
+
+impl OwnedAction {
+    /// Borrows the row.
+    pub fn as_action(&self) -> Action<'_> {
+        match self {
+            Self::Discrete(choice) => Action::Discrete(*choice),
+            Self::MultiDiscrete(choices) => Action::MultiDiscrete(choices),
+            Self::Continuous(row) => Action::Continuous(row),
+        }
+    }
+
+    /// The choice, of a discrete action.
+    pub fn discrete(&self) -> Option<u32> {
+        if let Self::Discrete(choice) = self { Some(*choice) } else { None }
+    }
+}
+
+impl PartialEq<u32> for OwnedAction {
+    fn eq(&self, other: &u32) -> bool {
+        self.discrete() == Some(*other)
+    }
 }
 
 /// What one step brought, besides the observation.
@@ -75,6 +112,18 @@ pub trait Env: Send {
 
     /// Takes one step and writes the observation after it into `obs`, the last one of an episode too.
     fn step(&mut self, action: Action<'_>, obs: &mut [f32]) -> Result<Step, BoxError>;
+
+    /// Does [`action_mask`](Self::action_mask) ever rule anything out? The same for the life of the environment.
+    fn masks_actions(&self) -> bool {
+        false
+    }
+
+    /// Which choices make sense in the present state, after a reset or a step: `action_space().choices()` items, the
+    /// choices of several decisions one after another. At least one of each decision must be allowed. It is asked for
+    /// only if [`masks_actions`](Self::masks_actions); policies never take what it rules out.
+    fn action_mask(&self, mask: &mut [bool]) {
+        mask.fill(true);
+    }
 }
 
 impl<E: Env + ?Sized> Env for &mut E {
@@ -93,6 +142,14 @@ impl<E: Env + ?Sized> Env for &mut E {
     fn step(&mut self, action: Action<'_>, obs: &mut [f32]) -> Result<Step, BoxError> {
         (**self).step(action, obs)
     }
+
+    fn masks_actions(&self) -> bool {
+        (**self).masks_actions()
+    }
+
+    fn action_mask(&self, mask: &mut [bool]) {
+        (**self).action_mask(mask);
+    }
 }
 
 impl<E: Env + ?Sized> Env for Box<E> {
@@ -110,6 +167,14 @@ impl<E: Env + ?Sized> Env for Box<E> {
 
     fn step(&mut self, action: Action<'_>, obs: &mut [f32]) -> Result<Step, BoxError> {
         (**self).step(action, obs)
+    }
+
+    fn masks_actions(&self) -> bool {
+        (**self).masks_actions()
+    }
+
+    fn action_mask(&self, mask: &mut [bool]) {
+        (**self).action_mask(mask);
     }
 }
 

@@ -120,3 +120,28 @@ pub enum RlError {
 
 /// Result of this crate.
 pub type Result<T, E = RlError> = std::result::Result<T, E>;
+
+/// Checks settings; an error names the first that is out of its range.
+pub(crate) struct Check;
+
+impl Check {
+    pub(crate) fn at(&self, field: &'static str, ok: bool, why: &str) -> Result<()> {
+        if ok { Ok(()) } else { Err(RlError::Config { field, why: why.into() }) }
+    }
+
+    pub(crate) fn unit(&self, field: &'static str, x: f32) -> Result<()> {
+        self.at(field, (0.0..=1.0).contains(&x), "must be between 0 and 1")
+    }
+
+    pub(crate) fn positive(&self, field: &'static str, x: f32) -> Result<()> {
+        self.at(field, x > 0.0 && x.is_finite(), "must be positive")
+    }
+
+    /// What all algorithms that play are told of playing.
+    pub(crate) fn sampling(&self, envs: usize, steps: usize, runners: usize) -> Result<()> {
+        self.at("envs", (1..=1 << 16).contains(&envs), "must be between 1 and 65536")?;
+        self.at("steps", (1..=1 << 20).contains(&steps), "must be between 1 and 1048576")?;
+        self.at("envs", envs.saturating_mul(steps) <= 1 << 26, "times steps must be at most 67108864")?;
+        self.at("runners", (1..=envs).contains(&runners), "must be between 1 and envs")
+    }
+}

@@ -13,7 +13,7 @@
 //! let played = policy.evaluate(&env, 5, 0, 500)?;
 //! assert!(played.iter().all(|episode| episode.total > 60.0));
 //! let action = policy.act(&[0.0, 0.1, 0.02, -0.1])?;
-//! assert!(action < 2);
+//! assert!(action == 0 || action == 1);
 //! # Ok::<(), air_rl::RlError>(())
 //! ```
 //!
@@ -22,15 +22,21 @@
 //! | module | idea |
 //! |---|---|
 //! | [`Env`], [`Space`] | one environment; it writes into the caller's row |
+//! | [`Task`], [`ActionRows`] | what an algorithm is given to learn; actions of any kind in flat rows |
 //! | [`VecEnv`], [`Vectorized`] | many as one, structure of arrays, same-step autoreset keeping the final observation |
 //! | [`envs`] | CartPole, the corridor, and the [`Registry`] that finds environments by name |
 //! | [`TimeLimit`], [`check_env`] | a limit that truncates; what is wrong with an environment |
 //! | [`rng`] | NumPy's random streams, for environments equal with Gymnasium's |
-//! | [`runner`], [`rollout`] | environments played with a policy into preallocated buffers |
+//! | [`actor`] | what plays: a network, how its outputs become an action, how it explores |
+//! | [`runner`], [`rollout`] | environments played with an actor into preallocated buffers |
 //! | `sampler`, `workers` | runners on the calling thread, or on supervised threads of their own |
-//! | [`gae`], [`categorical`] | advantage estimation; the distribution over discrete actions |
+//! | [`gae`] | advantage estimation |
+//! | [`categorical`], [`gaussian`], [`values`] | distributions over actions; how outputs hold their values |
+//! | [`normalize`] | running means and deviations of observations and returns |
 //! | [`ppo`] | PPO, top to bottom: configuration, losses with their gradients, the update |
-//! | `driver`, `algorithm` | [`Ppo`] at work; what all algorithms share: [`Iteration`], [`Stop`] |
+//! | `learner` | what tells one algorithm from another: [`Learner`], [`Settings`] |
+//! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
+//! | [`presets`] | settings known to reach a goal |
 //! | [`Policy`], [`checkpoint`] | using the result, saving it, going on from it |
 //!
 //! Invariants:
@@ -42,6 +48,8 @@
 //! 5. CartPole equals Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`).
 //! 6. What is not a number stops the run with a name; it never reaches the weights unseen (`tests/it/guards.rs`).
 
+mod actions;
+pub mod actor;
 mod algorithm;
 pub mod categorical;
 mod check;
@@ -52,27 +60,42 @@ mod env;
 pub mod envs;
 mod error;
 pub mod gae;
+pub mod gaussian;
+mod learner;
+mod nets;
+pub mod normalize;
 mod policy;
 pub mod ppo;
 mod ppo_config;
+pub mod presets;
 pub mod rng;
 pub mod rollout;
 pub mod runner;
 mod sampler;
 mod space;
+mod task;
 mod time_limit;
+pub mod values;
 mod vec_env;
 mod workers;
 
+pub use actions::ActionRows;
+pub use actor::Actor;
 pub use air_core::BoxError;
 pub use algorithm::{Algorithm, Iteration, Outcome, Reason, Stop, WINDOW};
 pub use check::check_env;
-pub use driver::Ppo;
-pub use env::{Action, Env, Step};
+pub use driver::Trainer;
+pub use env::{Action, Env, OwnedAction, Step};
 pub use envs::{EnvSpec, Registry};
 pub use error::{Result, RlError};
+pub use learner::{Learner, Settings};
 pub use policy::{Played, Policy};
 pub use ppo::{PpoConfig, PpoLearner, PpoStats};
+pub use sampler::Sampling;
 pub use space::Space;
+pub use task::Task;
 pub use time_limit::TimeLimit;
 pub use vec_env::{Actions, Batch, VecEnv, Vectorized};
+
+/// PPO on an environment.
+pub type Ppo = Trainer<PpoLearner>;

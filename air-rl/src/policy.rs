@@ -1,24 +1,30 @@
 //! A trained policy, apart from training.
 
 use air_core::seed::Seed;
-use air_train::nn::{Mlp, Scratch};
+use air_train::nn::Mlp;
 use parking_lot::Mutex;
 
-use crate::categorical;
-use crate::env::Env;
+use crate::actor::{Acted, Actor};
+use crate::env::{Env, OwnedAction};
 use crate::envs::EnvSpec;
 use crate::error::{Result, RlError};
 use crate::space::Space;
-use crate::vec_env::{Actions, VecEnv, Vectorized};
+use crate::task::{self, Task};
+use crate::vec_env::{VecEnv, Vectorized};
 
-/// A network that chooses actions. It acts without exploring: the likeliest action, always the same for the same
-/// observation, exactly as the network in training would rank it.
+/// A network that chooses actions. It acts without exploring: the likeliest or most valuable action, always the same for
+/// the same observation, exactly as the network in training would rank it.
 #[derive(Debug)]
 pub struct Policy {
-    actor: Mlp,
-    observation_space: Space,
-    action_space: Space,
-    scratch: Mutex<Scratch>,
+    actor: Actor,
+    task: Task,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    acted: Acted,
+    encoded: Vec<f32>,
 }
 
 /// One episode played with a policy.
@@ -31,47 +37,69 @@ pub struct Played {
 }
 
 impl Policy {
-    pub(crate) fn new(actor: Mlp, observation_space: Space, action_space: Space) -> Self {
-        Self { actor, observation_space, action_space, scratch: Mutex::default() }
+    pub(crate) fn new(actor: Actor, task: Task) -> Self {
+        let memory = Memory { acted: Acted::new(&task.action_space, 1), encoded: vec![0.0; task.inputs()] };
+        Self { actor, task, memory: Mutex::new(memory) }
     }
 
     /// The observations it was trained on.
     pub fn observation_space(&self) -> &Space {
-        &self.observation_space
+        &self.task.observation_space
     }
 
     /// The actions it chooses among.
     pub fn action_space(&self) -> &Space {
-        &self.action_space
+        &self.task.action_space
     }
 
-    /// The network: observation → logits.
+    /// The network: observation → a row of outputs, to be read by [`head`](Self::head).
     pub fn actor(&self) -> &Mlp {
-        &self.actor
+        &self.actor.net
     }
 
-    /// The action for one observation.
-    pub fn act(&self, obs: &[f32]) -> Result<u32> {
-        let expected = self.actor.inputs();
-        if obs.len() != expected {
-            return Err(RlError::Shape { what: "observation", got: obs.len(), expected });
+    /// How the network's outputs become an action.
+    pub fn head(&self) -> &crate::actor::Head {
+        &self.actor.head
+    }
+
+    /// The action for one observation, as the environment shows it.
+    pub fn act(&self, obs: &[f32]) -> Result<OwnedAction> {
+        self.act_masked(obs, &[])
+    }
+
+    /// [`act`](Self::act) among the choices that `mask` allows (see [`Env::action_mask`]); an empty one allows all.
+    pub fn act_masked(&self, obs: &[f32], mask: &[bool]) -> Result<OwnedAction> {
+        let (observations, choices) = (&self.task.observation_space, self.task.action_space.choices());
+        expect("observation", obs.len(), observations.row_len())?;
+        if !mask.is_empty() {
+            expect("action mask", mask.len(), choices)?;
         }
         if !obs.iter().all(|x| x.is_finite()) {
             return Err(RlError::NotFinite { what: "observation", env: 0, step: 0 });
         }
-        let mut scratch = self.scratch.lock();
-        let logits = self.actor.infer(obs, 1, &mut scratch).map_err(|e| RlError::Network(e.into()))?;
-        Ok(categorical::mode(logits) as u32)
+        let mut memory = self.memory.lock();
+        let Memory { acted, encoded } = &mut *memory;
+        if let Space::Box { .. } = observations {
+            encoded.copy_from_slice(obs);
+        } else if observations.contains(obs) {
+            task::one_hot(observations.groups(), obs, encoded);
+        } else {
+            let why = format!("does not contain the observation {obs:?}");
+            return Err(RlError::Space { what: "observation space", space: observations.to_string(), why });
+        }
+        self.actor.act(encoded, mask, &mut [], acted)?;
+        Ok(acted.action(0))
     }
 
     /// Plays one episode of `env`, at most `max_steps` long.
-    pub fn play<E: Env>(&self, env: E, seed: u64, max_steps: u64) -> Result<Played> {
-        self.episode(&mut Vectorized::new(vec![env])?, seed, max_steps)
+    pub fn play<E: Env + 'static>(&self, env: E, seed: u64, max_steps: u64) -> Result<Played> {
+        let envs = Box::new(Vectorized::new(vec![env])?);
+        self.episode(&mut *task::encoded(envs), seed, max_steps)
     }
 
     /// Plays `episodes` episodes of a registered environment, each with a seed of its own and at most `max_steps` long.
     pub fn evaluate(&self, env: &EnvSpec, episodes: u64, seed: u64, max_steps: u64) -> Result<Vec<Played>> {
-        let mut envs = env.make(1)?;
+        let mut envs = task::encoded(env.make(1)?);
         let seeds = (0..episodes).map(|i| Seed::new(seed).child("evaluate", i).value());
         seeds.map(|seed| self.episode(&mut *envs, seed, max_steps)).collect()
     }
@@ -79,10 +107,15 @@ impl Policy {
     fn episode(&self, envs: &mut dyn VecEnv, seed: u64, max_steps: u64) -> Result<Played> {
         self.fits(envs.observation_space(), envs.action_space())?;
         envs.reset(&[seed])?;
+        let mut memory = self.memory.lock();
         let mut played = Played { total: 0.0, length: 0 };
         while played.length < max_steps {
-            let action = self.act(envs.batch().obs_row(0))?;
-            envs.step(Actions::Discrete(&[action]))?;
+            let batch = envs.batch();
+            if !batch.obs.iter().all(|x| x.is_finite()) {
+                return Err(RlError::NotFinite { what: "observation", env: 0, step: played.length });
+            }
+            self.actor.act(&batch.obs, &batch.mask, &mut [], &mut memory.acted)?;
+            envs.step(memory.acted.actions())?;
             played.total += envs.batch().reward[0];
             played.length += 1;
             if envs.batch().final_row(0).is_some() {
@@ -101,14 +134,19 @@ impl Policy {
             let why = format!("does not fit the policy, which was trained on {trained}");
             Err(RlError::Space { what, space: got.to_string(), why })
         };
-        let (o, a) = (&self.observation_space, &self.action_space);
-        check("observation space", observations, o, observations.row_len() == o.row_len())?;
+        let (o, a) = (&self.task.observation_space, &self.task.action_space);
+        let alike = observations.row_len() == o.row_len() && observations.groups() == o.groups();
+        check("observation space", observations, o, alike)?;
         check("action space", actions, a, actions == a)
     }
 }
 
 impl Clone for Policy {
     fn clone(&self) -> Self {
-        Self::new(self.actor.clone(), self.observation_space.clone(), self.action_space.clone())
+        Self::new(self.actor.clone(), self.task.clone())
     }
+}
+
+fn expect(what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(RlError::Shape { what, got, expected }) }
 }

@@ -7,21 +7,31 @@
 //! separate tanh networks for policy and value, orthogonal first weights with a small last policy layer, advantages
 //! normalised by minibatch. Unlike most, a truncated episode is continued with the value of its final observation.
 //!
+//! Actions may be discrete (with masks), multi-discrete (one distribution for each decision, their log-probabilities added)
+//! or continuous (normal distributions with deviations that do not depend on the observation, clipped at the environment).
+//!
 //! [`PpoLearner`] is pure: a rollout in, new weights and [`PpoStats`] out, no clock, no thread, no file.
 //! [`Ppo`](crate::Ppo) drives it.
 
+use std::fmt;
+
 use air_core::seed::Seed;
-use air_train::TrainError;
-use air_train::nn::{
-    Activation, Adam, Init, Mlp, MlpConfig, Module, Optimizer as _, Scratch, clip_grad_norm,
-};
+use air_train::nn::{Activation, Adam, Init, Mlp, Optimizer as _, Scratch, clip_grad_norm};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::actor::{Actor, Explore, Head};
+use crate::checkpoint::State;
 use crate::error::{Result, RlError};
+use crate::learner::Learner;
+use crate::nets::{self, descend, network};
+use crate::normalize::{Normalizer, RewardScaler};
 pub use crate::ppo_config::PpoConfig;
 use crate::rollout::Rollout;
-use crate::{categorical, gae};
+use crate::sampler::Sampling;
+use crate::space::Space;
+use crate::task::Task;
+use crate::{categorical, gae, gaussian};
 
 /// What one update did, means over its minibatches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +52,12 @@ pub struct PpoStats {
     pub epochs: usize,
 }
 
+impl fmt::Display for PpoStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "entropy {:.3}  kl {:.4}", self.entropy, self.kl)
+    }
+}
+
 /// Policy and value network with their optimisers; learns from one rollout at a time.
 #[derive(Clone, Debug)]
 pub struct PpoLearner {
@@ -51,12 +67,15 @@ pub struct PpoLearner {
     iteration: u64,
     /// Transitions learned from.
     steps: u64,
-    /// Observation → logits of the actions.
-    pub(crate) actor: Mlp,
+    /// Observation → logits or means of the actions.
+    actor: Actor,
     /// Observation → value.
-    pub(crate) critic: Mlp,
-    pub(crate) actor_adam: Adam,
-    pub(crate) critic_adam: Adam,
+    critic: Mlp,
+    actor_adam: Adam,
+    /// Of the log standard deviations, where there are any.
+    std_adam: Adam,
+    critic_adam: Adam,
+    reward_scaler: Option<RewardScaler>,
     buffers: Buffers,
 }
 
@@ -73,68 +92,118 @@ struct Buffers {
     obs: Vec<f32>,
     batch_advantages: Vec<f32>,
     d_logits: Vec<f32>,
+    d_log_std: Vec<f32>,
     d_value: Vec<f32>,
     log_probs: Vec<f32>,
     scratch: Scratch,
 }
 
-impl PpoLearner {
-    /// Fresh networks for observations of `obs_len` items and `actions` choices; weights follow from `seed`.
-    pub fn new(config: &PpoConfig, obs_len: usize, actions: usize, seed: Seed) -> Result<Self> {
-        config.validate()?;
+impl Learner for PpoLearner {
+    type Config = PpoConfig;
+    type Stats = PpoStats;
+
+    const NAME: &'static str = "ppo";
+
+    fn new(config: &PpoConfig, task: &Task, seed: Seed) -> Result<Self> {
         let net = |outputs, output_gain, name| {
-            let mut sizes = vec![obs_len];
-            sizes.extend(&config.hidden);
-            sizes.push(outputs);
             let init = Init::Orthogonal { hidden_gain: 2_f32.sqrt(), output_gain };
-            let config = MlpConfig { sizes, hidden: Activation::Tanh, init, ..MlpConfig::default() };
-            Mlp::new(&config, seed.child(name, 0)).map_err(network)
+            let (hidden, output) = (Activation::Tanh, Activation::Identity);
+            nets::mlp(task.inputs(), &config.hidden, outputs, hidden, output, init, seed.child(name, 0))
         };
         let adam = || Adam::new(config.lr).eps(1e-5);
+        let space = &task.action_space;
+        let head = match space {
+            Space::Box { low, .. } => Head::Gaussian { log_std: vec![config.log_std; low.len()] },
+            Space::Discrete { .. } | Space::MultiDiscrete { .. } => Head::Categorical,
+        };
+        let policy = net(head.outputs(space), 0.01, "actor")?;
+        let mut actor = Actor::new(policy, head, space.clone(), Explore::Draw)?;
+        actor.normalizer = config.normalize_observations.then(|| Normalizer::new(task.inputs()));
         Ok(Self {
             config: config.clone(),
             seed,
             iteration: 0,
             steps: 0,
-            actor: net(actions, 0.01, "actor")?,
+            actor,
             critic: net(1, 1.0, "critic")?,
             actor_adam: adam(),
+            std_adam: adam(),
             critic_adam: adam(),
+            reward_scaler: config.normalize_rewards.then(RewardScaler::default),
             buffers: Buffers::default(),
         })
     }
 
-    /// The policy network: observation → logits.
-    pub fn actor(&self) -> &Mlp {
+    fn config(&self) -> &PpoConfig {
+        &self.config
+    }
+
+    fn sampling(config: &PpoConfig) -> Sampling {
+        let &PpoConfig { envs, steps, runners, parallel, .. } = config;
+        Sampling { envs, steps, runners, parallel }
+    }
+
+    fn actor(&self) -> &Actor {
         &self.actor
     }
 
+    fn iteration(&self) -> u64 {
+        self.iteration
+    }
+
+    /// Learns from one rollout collected with the present policy; normalises it in place if told to.
+    fn update(&mut self, rollout: &mut Rollout) -> Result<PpoStats> {
+        self.iteration += 1;
+        self.steps += rollout.rows() as u64;
+        self.set_lr();
+        self.normalize(rollout);
+        self.estimate(rollout)?;
+        let stats = self.epochs(rollout)?;
+        if let Some(normalizer) = &mut self.actor.normalizer {
+            normalizer.refresh();
+        }
+        self.check(&stats)?;
+        Ok(stats)
+    }
+
+    fn state(&mut self, state: &mut State<'_>) -> Result<()> {
+        state.network("actor", &mut self.actor.net)?;
+        state.network("critic", &mut self.critic)?;
+        let mut rest = (
+            (self.iteration, self.steps),
+            (self.actor_adam.clone(), self.std_adam.clone(), self.critic_adam.clone()),
+            (self.actor.head.clone(), self.actor.normalizer.clone(), self.reward_scaler.clone()),
+        );
+        state.value("learner", &mut rest)?;
+        (self.iteration, self.steps) = rest.0;
+        (self.actor_adam, self.std_adam, self.critic_adam) = rest.1;
+        (self.actor.head, self.actor.normalizer, self.reward_scaler) = rest.2;
+        Ok(())
+    }
+}
+
+impl PpoLearner {
     /// The value network: observation → value.
     pub fn critic(&self) -> &Mlp {
         &self.critic
     }
 
-    /// The configuration.
-    pub fn config(&self) -> &PpoConfig {
-        &self.config
+    /// Brings observations and rewards to the scales learned so far, and learns from theirs.
+    fn normalize(&mut self, rollout: &mut Rollout) {
+        if let Some(normalizer) = &mut self.actor.normalizer {
+            // What was seen counts from the next iteration on: this one was played with the old scales.
+            normalizer.observe(&rollout.obs);
+            normalizer.apply(&mut rollout.obs);
+            normalizer.apply(&mut rollout.last_obs);
+            normalizer.apply(&mut rollout.cut_obs);
+        }
+        if let Some(scaler) = &mut self.reward_scaler {
+            scaler.apply(self.config.gamma, rollout);
+        }
     }
 
-    /// Updates done; also the version of the weights.
-    pub fn iteration(&self) -> u64 {
-        self.iteration
-    }
-
-    /// Counts on from where a saved run stood; shuffling and learning rate depend on these two only.
-    pub(crate) fn resume_at(&mut self, iteration: u64, steps: u64) {
-        (self.iteration, self.steps) = (iteration, steps);
-    }
-
-    /// Learns from one rollout collected with the present policy.
-    pub fn update(&mut self, rollout: &Rollout) -> Result<PpoStats> {
-        self.iteration += 1;
-        self.steps += rollout.rows() as u64;
-        self.set_lr();
-        self.estimate(rollout)?;
+    /// Walks over the rollout in shuffled minibatches, some times.
+    fn epochs(&mut self, rollout: &Rollout) -> Result<PpoStats> {
         let mut sums = Sums::default();
         let mut order = std::mem::take(&mut self.buffers.order);
         order.clear();
@@ -154,9 +223,7 @@ impl PpoLearner {
             }
         }
         self.buffers.order = order;
-        let stats = sums.stats(epochs, explained_variance(&self.buffers.values, &self.buffers.returns));
-        self.check(&stats)?;
-        Ok(stats)
+        Ok(sums.stats(epochs, explained_variance(&self.buffers.values, &self.buffers.returns)))
     }
 
     /// Values of everything seen, then advantages and returns, environment by environment.
@@ -218,20 +285,39 @@ impl PpoLearner {
             normalize(&mut b.batch_advantages);
         }
 
-        let choices = actor.outputs();
-        b.d_logits.resize(n * choices, 0.0);
-        b.log_probs.resize(choices, 0.0);
-        let logits = actor.forward(&b.obs, n).map_err(network)?;
-        let samples = rows.iter().zip(&b.batch_advantages);
-        let gradients = logits.chunks_exact(choices).zip(b.d_logits.chunks_exact_mut(choices));
-        for ((&row, &advantage), (logits, d)) in samples.zip(gradients) {
-            let (action, old) = (rollout.action[row as usize] as usize, rollout.log_prob[row as usize]);
-            sums.policy(&policy_loss(config, logits, action, old, advantage, &mut b.log_probs, d));
+        let (net, head, space) = actor.parts();
+        let (width, groups) = (net.outputs(), space.groups());
+        b.d_logits.resize(n * width, 0.0);
+        b.d_log_std.resize(width, 0.0);
+        b.d_log_std.fill(0.0);
+        b.log_probs.resize(width, 0.0);
+        let outputs = net.forward(&b.obs, n).map_err(network)?;
+        let samples = rows.iter().map(|&row| row as usize).zip(&b.batch_advantages);
+        let gradients = outputs.chunks_exact(width).zip(b.d_logits.chunks_exact_mut(width));
+        for ((row, &advantage), (outputs, d)) in samples.zip(gradients) {
+            let old = rollout.log_prob[row];
+            let term = if let Head::Gaussian { log_std } = head {
+                let drawn = rollout.action.reals_of(row);
+                gaussian_loss(config, outputs, log_std, drawn, old, advantage, d, &mut b.d_log_std)
+            } else {
+                let (taken, mask) = (rollout.action.choices_of(row), rollout.mask_row(row));
+                policy_loss(config, groups, outputs, mask, taken, old, advantage, &mut b.log_probs, d)
+            };
+            sums.policy(&term);
             for d in d {
                 *d *= scale;
             }
         }
-        descend(actor, &b.d_logits, config.grad_clip, &mut self.actor_adam)?;
+        if let Head::Gaussian { log_std } = head {
+            for d in &mut b.d_log_std {
+                *d *= scale;
+            }
+            if config.grad_clip > 0.0 {
+                clip_grad_norm(&mut b.d_log_std, config.grad_clip);
+            }
+            self.std_adam.step(log_std, &b.d_log_std).map_err(network)?;
+        }
+        descend(net, &b.d_logits, config.grad_clip, &mut self.actor_adam)?;
 
         b.d_value.clear();
         let values = critic.forward(&b.obs, n).map_err(network)?;
@@ -251,6 +337,7 @@ impl PpoLearner {
         };
         let lr = self.config.lr * (1.0 - 0.9 * done);
         self.actor_adam.set_lr(lr);
+        self.std_adam.set_lr(lr);
         self.critic_adam.set_lr(lr);
     }
 
@@ -260,7 +347,7 @@ impl PpoLearner {
             "policy loss"
         } else if !stats.value_loss.is_finite() {
             "value loss"
-        } else if !self.actor.params().iter().chain(self.critic.params()).all(|w| w.is_finite()) {
+        } else if !nets::finite([&self.actor.net, &self.critic]) {
             "a weight"
         } else {
             return Ok(());
@@ -278,38 +365,94 @@ struct PolicyTerm {
     clipped: bool,
 }
 
-/// Loss of the policy on one transition, `−min(ρA, clip(ρ, 1 ± ε)A) − c·H` with `ρ = π(a)/π_old(a)`, and its gradient
-/// by the logits.
+/// The clipped surrogate `−min(ρA, clip(ρ, 1 ± ε)A)` with `ρ = exp(log_ratio)`, and its derivative by `log π(a)`: where
+/// the minimum takes the clipped, constant branch there is none.
+#[inline]
+fn surrogate(clip: f32, log_ratio: f32, advantage: f32) -> (PolicyTerm, f32) {
+    let ratio = log_ratio.exp();
+    let free = ratio * advantage;
+    let held = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage;
+    let term = PolicyTerm {
+        surrogate: -free.min(held),
+        entropy: 0.0,
+        kl: ratio - 1.0 - log_ratio,
+        clipped: (ratio - 1.0).abs() > clip,
+    };
+    (term, if free <= held { -free } else { 0.0 })
+}
+
+/// Loss of a policy over choices on one transition, surrogate − c·H, and its gradient by the logits. `groups` says how
+/// many choices each decision has; log-probabilities and entropies of decisions add up.
 ///
-/// With `∂log π(a)/∂z_j = [j = a] − p_j` and `∂H/∂z_j = −p_j (log p_j + H)`; where the minimum takes the clipped,
-/// constant branch, the surrogate has no gradient.
+/// With `∂log π(a)/∂z_j = [j = a] − p_j` and `∂H/∂z_j = −p_j (log p_j + H)`, within each decision; what is masked has
+/// neither probability nor gradient.
+#[allow(clippy::too_many_arguments)]
+#[inline]
 fn policy_loss(
     config: &PpoConfig,
+    groups: &[u32],
     logits: &[f32],
-    action: usize,
+    mask: &[bool],
+    taken: &[u32],
     old_log_prob: f32,
     advantage: f32,
     log_probs: &mut [f32],
     d_logits: &mut [f32],
 ) -> PolicyTerm {
-    categorical::log_softmax(logits, log_probs);
-    let entropy = categorical::entropy(log_probs);
-    let log_ratio = log_probs[action] - old_log_prob;
-    let ratio = log_ratio.exp();
-    let free = ratio * advantage;
-    let held = ratio.clamp(1.0 - config.clip, 1.0 + config.clip) * advantage;
-    let d_log_prob = if free <= held { -free } else { 0.0 };
-    for (j, (d, log_p)) in d_logits.iter_mut().zip(log_probs.iter()).enumerate() {
-        let p = log_p.exp();
-        let chosen = if j == action { 1.0 } else { 0.0 };
-        *d = d_log_prob * (chosen - p) + config.entropy * p * (log_p + entropy);
+    let (mut at, mut log_prob) = (0, 0.0);
+    for (&n, &action) in groups.iter().zip(taken) {
+        let group = at..at + n as usize;
+        at = group.end;
+        let mask = if mask.is_empty() { mask } else { &mask[group.clone()] };
+        categorical::masked_log_softmax(&logits[group.clone()], mask, &mut log_probs[group.clone()]);
+        log_prob += log_probs[group.start + action as usize];
     }
-    PolicyTerm {
-        surrogate: -free.min(held),
-        entropy,
-        kl: ratio - 1.0 - log_ratio,
-        clipped: (ratio - 1.0).abs() > config.clip,
+    let (mut term, d_log_prob) = surrogate(config.clip, log_prob - old_log_prob, advantage);
+    let mut at = 0;
+    for (&n, &action) in groups.iter().zip(taken) {
+        let group = at..at + n as usize;
+        at = group.end;
+        let log_probs = &log_probs[group.clone()];
+        let entropy = categorical::entropy(log_probs);
+        term.entropy += entropy;
+        for (j, (d, &log_p)) in d_logits[group].iter_mut().zip(log_probs).enumerate() {
+            let p = log_p.exp();
+            let chosen = if j == action as usize { 1.0 } else { 0.0 };
+            *d = d_log_prob * (chosen - p);
+            if p > 0.0 {
+                *d += config.entropy * p * (log_p + entropy);
+            }
+        }
     }
+    term
+}
+
+/// Loss of a policy of normal distributions on one transition, surrogate − c·H, and its gradient by the means; that by
+/// the log deviations is added to `d_log_std`.
+///
+/// With `z = (a − μ)/σ`: `∂log π(a)/∂μ = z/σ`, `∂log π(a)/∂log σ = z² − 1`, `∂H/∂log σ = 1`.
+#[allow(clippy::too_many_arguments)]
+fn gaussian_loss(
+    config: &PpoConfig,
+    mean: &[f32],
+    log_std: &[f32],
+    drawn: &[f32],
+    old_log_prob: f32,
+    advantage: f32,
+    d_mean: &mut [f32],
+    d_log_std: &mut [f32],
+) -> PolicyTerm {
+    let log_ratio = gaussian::log_prob(drawn, mean, log_std) - old_log_prob;
+    let (mut term, d_log_prob) = surrogate(config.clip, log_ratio, advantage);
+    term.entropy = gaussian::entropy(log_std);
+    let gradients = d_mean.iter_mut().zip(d_log_std);
+    for (((&a, &mean), &log_std), (d_mean, d_log_std)) in drawn.iter().zip(mean).zip(log_std).zip(gradients) {
+        let inverse = (-log_std).exp();
+        let z = (a - mean) * inverse;
+        *d_mean = d_log_prob * z * inverse;
+        *d_log_std += d_log_prob * (z * z - 1.0) - config.entropy;
+    }
+    term
 }
 
 /// Loss of the value on one transition, `½(v − target)²`, and its derivative; with a clip, the larger of that and the
@@ -322,19 +465,6 @@ fn value_loss(clip: Option<f32>, value: f32, old: f32, target: f32) -> (f32, f32
     let held = 0.5 * held_error * held_error;
     // Inside the range both are the same; outside, the held one is constant.
     if held > free { (held, 0.0) } else { (free, error) }
-}
-
-fn descend(net: &mut Mlp, d_out: &[f32], grad_clip: f32, adam: &mut Adam) -> Result<()> {
-    net.backward_from_zero(d_out).map_err(network)?;
-    if grad_clip > 0.0 {
-        clip_grad_norm(net.grads_mut(), grad_clip);
-    }
-    let (params, grads) = net.params_and_grads();
-    adam.step(params, grads).map_err(network)
-}
-
-fn network(error: TrainError) -> RlError {
-    RlError::Network(Box::new(error))
 }
 
 /// To mean 0 and deviation 1.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, RlError};
+use crate::error::{Check, Result};
+use crate::learner::Settings;
 
 /// Everything PPO can be told. The defaults learn CartPole-v1 in about 80 000 steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,12 @@ pub struct PpoConfig {
     pub grad_clip: f32,
     /// Stops an iteration's epochs once the policy has moved this far (KL divergence, nats). None: all epochs.
     pub target_kl: Option<f32>,
+    /// Log standard deviation that continuous actions begin with, in units of the action.
+    pub log_std: f32,
+    /// Bring observations to mean 0 and deviation 1 by what has been seen; kept in the checkpoint with the policy.
+    pub normalize_observations: bool,
+    /// Divide rewards by the deviation of the discounted return, as seen so far.
+    pub normalize_rewards: bool,
     /// Normalise advantages within a minibatch to mean 0, deviation 1.
     pub normalize_advantages: bool,
 }
@@ -64,37 +71,29 @@ impl Default for PpoConfig {
             minibatch: 32,
             grad_clip: 0.5,
             target_kl: None,
+            log_std: 0.0,
+            normalize_observations: false,
+            normalize_rewards: false,
             normalize_advantages: true,
         }
     }
 }
 
-impl PpoConfig {
-    /// The first setting out of its range, as an error.
-    pub fn validate(&self) -> Result<()> {
-        let check = |field, ok: bool, why: &str| {
-            if ok { Ok(()) } else { Err(RlError::Config { field, why: why.into() }) }
-        };
-        let unit = |x: f32| (0.0..=1.0).contains(&x);
-        let positive = |x: f32| x > 0.0 && x.is_finite();
-        check("envs", (1..=1 << 16).contains(&self.envs), "must be between 1 and 65536")?;
-        check("steps", (1..=1 << 20).contains(&self.steps), "must be between 1 and 1048576")?;
-        check(
-            "envs",
-            self.envs.saturating_mul(self.steps) <= 1 << 26,
-            "times steps must be at most 67108864",
-        )?;
-        check("runners", (1..=self.envs).contains(&self.runners), "must be between 1 and envs")?;
-        check("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
-        check("lr", positive(self.lr), "must be positive")?;
-        check("gamma", unit(self.gamma), "must be between 0 and 1")?;
-        check("lambda", unit(self.lambda), "must be between 0 and 1")?;
-        check("clip", positive(self.clip), "must be positive")?;
-        check("value_clip", self.value_clip.is_none_or(positive), "must be positive")?;
-        check("entropy", self.entropy >= 0.0 && self.entropy.is_finite(), "must not be negative")?;
-        check("epochs", self.epochs > 0, "must be at least 1")?;
-        check("minibatch", self.minibatch > 0, "must be at least 1")?;
-        check("grad_clip", self.grad_clip >= 0.0, "must not be negative")?;
-        check("target_kl", self.target_kl.is_none_or(positive), "must be positive")
+impl Settings for PpoConfig {
+    fn validate(&self) -> Result<()> {
+        let check = Check;
+        check.sampling(self.envs, self.steps, self.runners)?;
+        check.at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
+        check.positive("lr", self.lr)?;
+        check.unit("gamma", self.gamma)?;
+        check.unit("lambda", self.lambda)?;
+        check.positive("clip", self.clip)?;
+        check.positive("value_clip", self.value_clip.unwrap_or(1.0))?;
+        check.at("entropy", self.entropy >= 0.0 && self.entropy.is_finite(), "must not be negative")?;
+        check.at("epochs", self.epochs > 0, "must be at least 1")?;
+        check.at("minibatch", self.minibatch > 0, "must be at least 1")?;
+        check.at("grad_clip", self.grad_clip >= 0.0, "must not be negative")?;
+        check.at("log_std", self.log_std.abs() <= 20.0, "must be within ±20")?;
+        check.positive("target_kl", self.target_kl.unwrap_or(1.0))
     }
 }

@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::learner::Settings as _;
 
 fn loss(config: &PpoConfig, logits: &[f32], action: usize, old: f32, advantage: f32) -> (f64, Vec<f32>) {
     let (mut scratch, mut d) = (vec![0.0; logits.len()], vec![0.0; logits.len()]);
-    let t = policy_loss(config, logits, action, old, advantage, &mut scratch, &mut d);
+    let (groups, taken) = ([logits.len() as u32], [action as u32]);
+    let t = policy_loss(config, &groups, logits, &[], &taken, old, advantage, &mut scratch, &mut d);
     (f64::from(t.surrogate) - f64::from(config.entropy) * f64::from(t.entropy), d)
 }
 
@@ -48,6 +50,84 @@ proptest! {
             down[j] -= 1e-5;
             let numeric = (at(&up) - at(&down)) / 2e-5;
             prop_assert!((f64::from(gradient[j]) - numeric).abs() < 1e-4, "{j}: {} {numeric}", gradient[j]);
+        }
+    }
+
+    #[test]
+    fn the_gradient_over_several_masked_decisions_equals_finite_differences(
+        logits in proptest::collection::vec(-2.0_f32..2.0, 5),
+        mut mask in proptest::collection::vec(proptest::bool::ANY, 5),
+        taken in (0_u32..3, 0_u32..2),
+        moved in -0.6_f32..0.6,
+        advantage in -2.0_f32..2.0,
+        entropy in 0.0_f32..0.3,
+    ) {
+        prop_assume!((moved.exp() - 0.8).abs() > 1e-3 && (moved.exp() - 1.2).abs() > 1e-3);
+        let (config, groups, taken) = (PpoConfig { entropy, ..PpoConfig::default() }, [3, 2], [taken.0, taken.1]);
+        mask[taken[0] as usize] = true;
+        mask[3 + taken[1] as usize] = true;
+        // The definition in f64: probabilities over what is allowed, decisions independent.
+        let at = |z: &[f64], old: f64| {
+            let (mut log_prob, mut h) = (0.0, 0.0);
+            for (group, action) in [(0..3, taken[0] as usize), (3..5, 3 + taken[1] as usize)] {
+                let sum: f64 = group.clone().filter(|&j| mask[j]).map(|j| z[j].exp()).sum();
+                let log_p = |j: usize| z[j] - sum.ln();
+                log_prob += log_p(action);
+                h -= group.filter(|&j| mask[j]).map(|j| log_p(j).exp() * log_p(j)).sum::<f64>();
+            }
+            let ratio = (log_prob - old).exp();
+            let (a, c) = (f64::from(advantage), f64::from(config.clip));
+            (log_prob, -(ratio * a).min(ratio.clamp(1.0 - c, 1.0 + c) * a) - f64::from(entropy) * h)
+        };
+        let wide: Vec<f64> = logits.iter().map(|&l| f64::from(l)).collect();
+        let old = at(&wide, 0.0).0 - f64::from(moved);
+        let (mut log_probs, mut d) = ([0.0; 5], [0.0; 5]);
+        policy_loss(&config, &groups, &logits, &mask, &taken, old as f32, advantage, &mut log_probs, &mut d);
+        for j in 0..5 {
+            let (mut up, mut down) = (wide.clone(), wide.clone());
+            up[j] += 1e-5;
+            down[j] -= 1e-5;
+            let numeric = (at(&up, old).1 - at(&down, old).1) / 2e-5;
+            prop_assert!((f64::from(d[j]) - numeric).abs() < 1e-4, "{j}: {} {numeric}", d[j]);
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_normal_policies_equals_finite_differences(
+        mean in proptest::collection::vec(-1.0_f32..1.0, 2),
+        log_std in proptest::collection::vec(-1.0_f32..0.5, 2),
+        z in proptest::collection::vec(-2.0_f32..2.0, 2),
+        moved in -0.6_f32..0.6,
+        advantage in -2.0_f32..2.0,
+        entropy in 0.0_f32..0.3,
+    ) {
+        prop_assume!((moved.exp() - 0.8).abs() > 1e-2 && (moved.exp() - 1.2).abs() > 1e-2);
+        let config = PpoConfig { entropy, ..PpoConfig::default() };
+        let drawn: Vec<f32> = (0..2).map(|i| mean[i] + log_std[i].exp() * z[i]).collect();
+        let log_prob = |p: &[f64]| -> f64 {
+            (0..2)
+                .map(|i| {
+                    let z = (f64::from(drawn[i]) - p[i]) / p[2 + i].exp();
+                    -0.5 * z * z - p[2 + i] - 0.5 * std::f64::consts::TAU.ln()
+                })
+                .sum()
+        };
+        let wide: Vec<f64> = mean.iter().chain(&log_std).map(|&x| f64::from(x)).collect();
+        let old = log_prob(&wide) - f64::from(moved);
+        let at = |p: &[f64]| {
+            let ratio = (log_prob(p) - old).exp();
+            let (a, c) = (f64::from(advantage), f64::from(config.clip));
+            let h: f64 = p[2..].iter().map(|s| s + 0.5 * (std::f64::consts::TAU * std::f64::consts::E).ln()).sum();
+            -(ratio * a).min(ratio.clamp(1.0 - c, 1.0 + c) * a) - f64::from(entropy) * h
+        };
+        let (mut d_mean, mut d_log_std) = ([0.0; 2], [0.0; 2]);
+        gaussian_loss(&config, &mean, &log_std, &drawn, old as f32, advantage, &mut d_mean, &mut d_log_std);
+        for (j, d) in d_mean.iter().chain(&d_log_std).enumerate() {
+            let (mut up, mut down) = (wide.clone(), wide.clone());
+            up[j] += 1e-5;
+            down[j] -= 1e-5;
+            let numeric = (at(&up) - at(&down)) / 2e-5;
+            prop_assert!((f64::from(*d) - numeric).abs() < 2e-3 * (1.0 + numeric.abs()), "{j}: {d} {numeric}");
         }
     }
 

@@ -1,4 +1,7 @@
-//! What the runners fill and an on-policy learner reads.
+//! What the runners fill and a learner reads.
+
+use crate::actions::ActionRows;
+use crate::task::Task;
 
 /// An episode that ended inside a rollout.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,9 +24,11 @@ pub struct Episode {
 pub struct Rollout {
     /// Observations acted on, `[envs, steps, obs_len]`.
     pub obs: Vec<f32>,
-    /// Actions taken, `[envs, steps]`.
-    pub action: Vec<u32>,
-    /// Log-probability each action had when taken, `[envs, steps]`.
+    /// Actions taken, `[envs, steps]`; of a box as the policy drew them, not yet clipped or scaled.
+    pub action: ActionRows,
+    /// What could be done, `[envs, steps, choices]`; empty if nothing is ever ruled out.
+    pub mask: Vec<bool>,
+    /// Log-probability each action had when taken, `[envs, steps]`; 0 where it was not drawn from a distribution.
     pub log_prob: Vec<f32>,
     /// Rewards, `[envs, steps]`.
     pub reward: Vec<f32>,
@@ -33,6 +38,8 @@ pub struct Rollout {
     pub truncated: Vec<bool>,
     /// Observations after the last step, `[envs, obs_len]`.
     pub last_obs: Vec<f32>,
+    /// What can be done about those, `[envs, choices]`; empty if nothing is ever ruled out.
+    pub last_mask: Vec<bool>,
     /// Rows that were truncated and not terminated, rising within each runner's part.
     pub cut_rows: Vec<usize>,
     /// Final observations of those rows, `[cut_rows.len(), obs_len]`.
@@ -42,26 +49,30 @@ pub struct Rollout {
     envs: usize,
     steps: usize,
     obs_len: usize,
+    mask_len: usize,
 }
 
 impl Rollout {
-    /// Buffers for `steps` steps of `envs` environments with observations of `obs_len` items.
-    pub fn new(envs: usize, steps: usize, obs_len: usize) -> Self {
-        let rows = envs * steps;
+    /// Buffers for `steps` steps of `envs` environments.
+    pub fn new(envs: usize, steps: usize, task: &Task) -> Self {
+        let (rows, obs_len, mask_len) = (envs * steps, task.inputs(), task.mask_len());
         Self {
             obs: vec![0.0; rows * obs_len],
-            action: vec![0; rows],
+            action: ActionRows::new(&task.action_space, rows),
+            mask: vec![true; rows * mask_len],
             log_prob: vec![0.0; rows],
             reward: vec![0.0; rows],
             terminated: vec![false; rows],
             truncated: vec![false; rows],
             last_obs: vec![0.0; envs * obs_len],
+            last_mask: vec![true; envs * mask_len],
             cut_rows: Vec::with_capacity(envs),
             cut_obs: Vec::with_capacity(envs * obs_len),
             episodes: Vec::with_capacity(rows),
             envs,
             steps,
             obs_len,
+            mask_len,
         }
     }
 
@@ -91,6 +102,12 @@ impl Rollout {
         &self.obs[row * self.obs_len..(row + 1) * self.obs_len]
     }
 
+    /// What could be done in one row; empty if nothing is ever ruled out.
+    #[inline]
+    pub fn mask_row(&self, row: usize) -> &[bool] {
+        &self.mask[row * self.mask_len..(row + 1) * self.mask_len]
+    }
+
     /// Forgets what is only appended; the rest is overwritten.
     pub(crate) fn clear(&mut self) {
         self.cut_rows.clear();
@@ -103,7 +120,10 @@ impl Rollout {
         let rows = first_env * self.steps..(first_env + part.envs) * self.steps;
         let (d, shift) = (self.obs_len, rows.start);
         self.obs[rows.start * d..rows.end * d].copy_from_slice(&part.obs);
-        self.action[rows.clone()].copy_from_slice(&part.action);
+        self.action.join(rows.start, &part.action);
+        let m = self.mask_len;
+        self.mask[rows.start * m..rows.end * m].copy_from_slice(&part.mask);
+        self.last_mask[first_env * m..(first_env + part.envs) * m].copy_from_slice(&part.last_mask);
         self.log_prob[rows.clone()].copy_from_slice(&part.log_prob);
         self.reward[rows.clone()].copy_from_slice(&part.reward);
         self.terminated[rows.clone()].copy_from_slice(&part.terminated);

@@ -1,15 +1,14 @@
 //! A runner: some environments, played with a policy into a rollout.
 
 use air_core::seed::Seed;
-use air_train::nn::{Mlp, Scratch};
-use rand::RngExt as _;
 use rand_pcg::Pcg64;
 
-use crate::categorical;
+use crate::actor::{Acted, Actor};
 use crate::envs::EnvSpec;
 use crate::error::{Result, RlError};
 use crate::rollout::{Episode, Rollout};
-use crate::vec_env::{Actions, VecEnv};
+use crate::task::{self, Task};
+use crate::vec_env::VecEnv;
 
 /// Environments `first_env..` of a run. Everything random in it depends on the seed, the environment's number over the
 /// whole run and the iteration: never on which runner holds the environment, or on which thread.
@@ -19,31 +18,27 @@ pub struct EnvRunner {
     seed: Seed,
     /// Draws of each environment's actions, begun anew in each iteration so that a new runner can go on from any.
     draws: Vec<Pcg64>,
-    actions: Vec<u32>,
-    log_probs: Vec<f32>,
+    acted: Acted,
     totals: Vec<f64>,
     lengths: Vec<u64>,
-    scratch: Scratch,
 }
 
 impl EnvRunner {
     /// Makes `envs` environments and resets each with its own seed; `epoch` tells restarts of one run apart.
     pub fn new(spec: &EnvSpec, first_env: usize, envs: usize, seed: Seed, epoch: u64) -> Result<Self> {
-        let mut made = spec.make(envs)?;
+        let mut made = task::encoded(spec.make(envs)?);
         let seeds: Vec<u64> = (0..envs)
             .map(|i| seed.child("env", (first_env + i) as u64).child("epoch", epoch).value())
             .collect();
         made.reset(&seeds)?;
         Ok(Self {
+            acted: Acted::new(made.action_space(), envs),
             envs: made,
             first_env,
             seed,
             draws: Vec::with_capacity(envs),
-            actions: vec![0; envs],
-            log_probs: Vec::new(),
             totals: vec![0.0; envs],
             lengths: vec![0; envs],
-            scratch: Scratch::default(),
         })
     }
 
@@ -52,9 +47,14 @@ impl EnvRunner {
         self.first_env
     }
 
+    /// What its environments ask for.
+    pub fn task(&self) -> Task {
+        Task::of(&*self.envs)
+    }
+
     /// Plays `rollout.steps()` steps of each environment with actions drawn from `actor`, and fills `rollout`.
-    pub fn collect(&mut self, actor: &Mlp, iteration: u64, rollout: &mut Rollout) -> Result<()> {
-        let (n, d, steps) = (self.actions.len(), rollout.obs_len(), rollout.steps());
+    pub fn collect(&mut self, actor: &Actor, iteration: u64, rollout: &mut Rollout) -> Result<()> {
+        let (n, d, steps) = (self.totals.len(), rollout.obs_len(), rollout.steps());
         rollout.clear();
         self.draws.clear();
         self.draws.extend((0..n).map(|i| {
@@ -63,7 +63,7 @@ impl EnvRunner {
         }));
         for t in 0..steps {
             self.act(actor, t, rollout)?;
-            self.envs.step(Actions::Discrete(&self.actions)).map_err(|e| in_run(e, self.first_env))?;
+            self.envs.step(self.acted.actions()).map_err(|e| in_run(e, self.first_env))?;
             self.record(t, rollout)?;
         }
         let batch = self.envs.batch();
@@ -71,29 +71,32 @@ impl EnvRunner {
             self.finite("observation", i, batch.obs_row(i))?;
             rollout.last_obs[i * d..(i + 1) * d].copy_from_slice(batch.obs_row(i));
         }
+        rollout.last_mask.copy_from_slice(&batch.mask);
         Ok(())
     }
 
-    /// Draws an action for each environment and writes the observation, the action and its log-probability.
+    /// Takes an action for each environment and writes the observation, the action and its log-probability.
     #[inline]
-    fn act(&mut self, actor: &Mlp, t: usize, rollout: &mut Rollout) -> Result<()> {
-        let (n, d, steps) = (self.actions.len(), rollout.obs_len(), rollout.steps());
+    fn act(&mut self, actor: &Actor, t: usize, rollout: &mut Rollout) -> Result<()> {
+        let (n, d, steps) = (self.totals.len(), rollout.obs_len(), rollout.steps());
         let batch = self.envs.batch();
         for i in 0..n {
             let (obs, row) = (batch.obs_row(i), i * steps + t);
             self.finite("observation", i, obs)?;
             rollout.obs[row * d..(row + 1) * d].copy_from_slice(obs);
         }
-        let logits = actor.infer(&batch.obs, n, &mut self.scratch).map_err(|e| RlError::Network(e.into()))?;
-        let choices = actor.outputs();
-        self.log_probs.resize(choices, 0.0);
-        for (i, (logits, draw)) in logits.chunks_exact(choices).zip(&mut self.draws).enumerate() {
-            categorical::log_softmax(logits, &mut self.log_probs);
-            let action = categorical::sample(&self.log_probs, draw.random::<f32>());
+        actor.act(&batch.obs, &batch.mask, &mut self.draws, &mut self.acted)?;
+        for i in 0..n {
             let row = i * steps + t;
-            self.actions[i] = action as u32;
-            rollout.action[row] = action as u32;
-            rollout.log_prob[row] = self.log_probs[action];
+            rollout.action.copy_row(row, &self.acted.taken, i);
+            rollout.log_prob[row] = self.acted.log_prob[i];
+        }
+        let m = batch.mask.len() / n;
+        if m > 0 {
+            for (i, mask) in batch.mask.chunks_exact(m).enumerate() {
+                let row = i * steps + t;
+                rollout.mask[row * m..(row + 1) * m].copy_from_slice(mask);
+            }
         }
         Ok(())
     }
@@ -102,7 +105,7 @@ impl EnvRunner {
     #[inline]
     fn record(&mut self, t: usize, rollout: &mut Rollout) -> Result<()> {
         let batch = self.envs.batch();
-        for i in 0..self.actions.len() {
+        for i in 0..self.totals.len() {
             let row = i * rollout.steps() + t;
             let reward = batch.reward[i];
             self.totals[i] += reward;

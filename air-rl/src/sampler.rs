@@ -1,12 +1,13 @@
 //! Who plays: the runners of one algorithm, and the rollout they fill together.
 
 use air_core::seed::Seed;
-use air_train::nn::Mlp;
 
+use crate::actor::Actor;
 use crate::envs::EnvSpec;
 use crate::error::Result;
 use crate::rollout::Rollout;
 use crate::runner::EnvRunner;
+use crate::task::Task;
 use crate::workers::Workers;
 
 /// Divides `envs` environments among `runners`: (first, count) of each, sizes differing by at most one.
@@ -24,23 +25,23 @@ pub(crate) struct Inline {
 }
 
 impl Inline {
-    pub(crate) fn new(spec: &EnvSpec, shape: Shape, runners: usize, seed: Seed, epoch: u64) -> Result<Self> {
-        let shares = shares(shape.envs, runners);
-        let parts = if runners == 1 { &[][..] } else { &shares[..] };
+    pub(crate) fn new(spec: &EnvSpec, task: &Task, shape: Sampling, seed: Seed, epoch: u64) -> Result<Self> {
+        let shares = shares(shape.envs, shape.runners);
+        let parts = if shape.runners == 1 { &[][..] } else { &shares[..] };
         Ok(Self {
             runners: shares
                 .iter()
                 .map(|&(first, envs)| EnvRunner::new(spec, first, envs, seed, epoch))
                 .collect::<Result<_>>()?,
-            parts: parts.iter().map(|&(_, envs)| Rollout::new(envs, shape.steps, shape.obs_len)).collect(),
-            whole: Rollout::new(shape.envs, shape.steps, shape.obs_len),
+            parts: parts.iter().map(|&(_, envs)| Rollout::new(envs, shape.steps, task)).collect(),
+            whole: Rollout::new(shape.envs, shape.steps, task),
         })
     }
 
-    pub(crate) fn collect(&mut self, actor: &Mlp, iteration: u64) -> Result<&Rollout> {
+    pub(crate) fn collect(&mut self, actor: &Actor, iteration: u64) -> Result<&mut Rollout> {
         if let [runner] = &mut self.runners[..] {
             runner.collect(actor, iteration, &mut self.whole)?;
-            return Ok(&self.whole);
+            return Ok(&mut self.whole);
         }
         self.whole.clear();
         for (runner, part) in self.runners.iter_mut().zip(&mut self.parts) {
@@ -48,7 +49,7 @@ impl Inline {
             self.whole.join(runner.first_env(), part);
         }
         self.whole.order_episodes();
-        Ok(&self.whole)
+        Ok(&mut self.whole)
     }
 }
 
@@ -59,8 +60,24 @@ pub(crate) enum Sampler {
 }
 
 impl Sampler {
+    /// Runners with environments of their own; `epoch` tells those of a resumed run from those it had before.
+    pub(crate) fn new(
+        spec: &EnvSpec,
+        task: &Task,
+        shape: Sampling,
+        seed: Seed,
+        epoch: u64,
+        actor: &Actor,
+    ) -> Result<Self> {
+        Ok(if shape.parallel {
+            Self::Workers(Workers::new(spec, task, shape, seed, epoch, actor)?)
+        } else {
+            Self::Inline(Inline::new(spec, task, shape, seed, epoch)?)
+        })
+    }
+
     /// Plays one rollout with `actor`; its random numbers follow from the iteration.
-    pub(crate) fn collect(&mut self, actor: &Mlp, iteration: u64) -> Result<&Rollout> {
+    pub(crate) fn collect(&mut self, actor: &Actor, iteration: u64) -> Result<&mut Rollout> {
         match self {
             Self::Inline(runners) => runners.collect(actor, iteration),
             Self::Workers(runners) => runners.collect(actor, iteration),
@@ -68,10 +85,15 @@ impl Sampler {
     }
 }
 
-/// Extent of the rollout of one iteration.
+/// Who plays how much in one iteration.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
+pub struct Sampling {
+    /// Environments, over all runners.
     pub envs: usize,
+    /// Steps of each.
     pub steps: usize,
-    pub obs_len: usize,
+    /// Runners the environments are divided among.
+    pub runners: usize,
+    /// Each runner on a thread of its own.
+    pub parallel: bool,
 }

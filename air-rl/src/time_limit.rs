@@ -49,4 +49,12 @@ impl<E: Env> Env for TimeLimit<E> {
         step.truncated |= self.taken >= self.max_steps;
         Ok(step)
     }
+
+    fn masks_actions(&self) -> bool {
+        self.env.masks_actions()
+    }
+
+    fn action_mask(&self, mask: &mut [bool]) {
+        self.env.action_mask(mask);
+    }
 }

@@ -9,6 +9,8 @@ use crate::space::Space;
 pub enum Actions<'a> {
     /// One choice an environment.
     Discrete(&'a [u32]),
+    /// `action_space.row_len()` choices an environment.
+    MultiDiscrete(&'a [u32]),
     /// `action_space.row_len()` items an environment.
     Continuous(&'a [f32]),
 }
@@ -26,6 +28,8 @@ pub struct Batch {
     pub truncated: Vec<bool>,
     /// Where an episode ended in this step: its last observation, `[envs, obs_len]`. Other rows hold older ones.
     pub final_obs: Vec<f32>,
+    /// What may be done about `obs`, `[envs, choices]` (see [`Env::action_mask`]); empty if nothing is ever ruled out.
+    pub mask: Vec<bool>,
     obs_len: usize,
 }
 
@@ -38,8 +42,14 @@ impl Batch {
             terminated: vec![false; envs],
             truncated: vec![false; envs],
             final_obs: vec![0.0; envs * obs_len],
+            mask: Vec::new(),
             obs_len,
         }
+    }
+
+    /// The same with action masks of `choices` items.
+    pub fn masked(self, choices: usize) -> Self {
+        Self { mask: vec![true; self.reward.len() * choices], ..self }
     }
 
     /// Items in one observation.
@@ -127,7 +137,10 @@ impl<E: Env> Vectorized<E> {
                 return Err(RlError::Contract { why });
             }
         }
-        let batch = Batch::new(envs.len(), observation_space.row_len());
+        let mut batch = Batch::new(envs.len(), observation_space.row_len());
+        if first.masks_actions() {
+            batch = batch.masked(action_space.choices());
+        }
         Ok(Self { envs, observation_space, action_space, batch })
     }
 
@@ -153,6 +166,23 @@ impl<E: Env> Vectorized<E> {
             if step.ended() {
                 last.copy_from_slice(obs);
                 env.reset(None, obs).map_err(|source| RlError::Env { env: i, verb: "reset", source })?;
+            }
+        }
+        if self.batch.mask.is_empty() { Ok(()) } else { self.mask() }
+    }
+
+    /// Asks every environment what may be done now.
+    fn mask(&mut self) -> Result<()> {
+        let choices = self.action_space.choices();
+        for (i, (env, mask)) in self.envs.iter().zip(self.batch.mask.chunks_exact_mut(choices)).enumerate() {
+            env.action_mask(mask);
+            let mut rest = &*mask;
+            for &n in self.action_space.groups() {
+                let (group, others) = rest.split_at(n as usize);
+                if !group.contains(&true) {
+                    return Err(RlError::Contract { why: format!("environment {i} rules every action out") });
+                }
+                rest = others;
             }
         }
         Ok(())
@@ -181,7 +211,7 @@ impl<E: Env> VecEnv for Vectorized<E> {
         self.batch.reward.fill(0.0);
         self.batch.terminated.fill(false);
         self.batch.truncated.fill(false);
-        Ok(())
+        if self.batch.mask.is_empty() { Ok(()) } else { self.mask() }
     }
 
     fn step(&mut self, actions: Actions<'_>) -> Result<()> {
@@ -194,6 +224,15 @@ impl<E: Env> VecEnv for Vectorized<E> {
                 }
                 self.step_with(|i| Action::Discrete(rows[i]))
             }
+            (Actions::MultiDiscrete(rows), Space::MultiDiscrete { nvec }) => {
+                let k = nvec.len();
+                expect_len("actions", rows.len(), envs * k)?;
+                let outside = |row: &[u32]| row.iter().zip(nvec).any(|(a, n)| a >= n);
+                if let Some(env) = rows.chunks_exact(k).position(outside) {
+                    return Err(self.out_of_range(env, &&rows[env * k..(env + 1) * k]));
+                }
+                self.step_with(|i| Action::MultiDiscrete(&rows[i * k..(i + 1) * k]))
+            }
             (Actions::Continuous(rows), Space::Box { low, .. }) => {
                 let d = low.len();
                 expect_len("actions", rows.len(), envs * d)?;
@@ -205,7 +244,7 @@ impl<E: Env> VecEnv for Vectorized<E> {
             (_, space) => Err(RlError::Space {
                 what: "action space",
                 space: space.to_string(),
-                why: "was given actions of the other kind".into(),
+                why: "was given actions of another kind".into(),
             }),
         }
     }

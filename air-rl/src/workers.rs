@@ -11,14 +11,15 @@ use air_core::{
     AskError, BoxError, CoreError, Cx, Handle, Mailbox, Message, Pending, Reason, Runtime, Spec,
     SupervisorSpec, Worker,
 };
-use air_train::nn::{Mlp, Module as _};
 use parking_lot::Mutex;
 
+use crate::actor::Actor;
 use crate::envs::EnvSpec;
 use crate::error::{Result, RlError};
 use crate::rollout::Rollout;
 use crate::runner::EnvRunner;
-use crate::sampler::{Shape, shares};
+use crate::sampler::{Sampling, shares};
+use crate::task::Task;
 
 /// How often one slot is tried in one iteration before the run fails.
 const TRIES: usize = 3;
@@ -26,7 +27,7 @@ const TRIES: usize = 3;
 /// The policy as of one iteration.
 struct Weights {
     version: u64,
-    actor: Mlp,
+    actor: Actor,
 }
 
 /// Fill this slot with these weights.
@@ -66,19 +67,17 @@ pub(crate) struct Workers {
 impl Workers {
     pub(crate) fn new(
         spec: &EnvSpec,
-        shape: Shape,
-        runners: usize,
+        task: &Task,
+        shape: Sampling,
         seed: Seed,
         epoch: u64,
-        actor: &Mlp,
+        actor: &Actor,
     ) -> Result<Self> {
         let runtime = Runtime::start()?;
         let supervisor = runtime.supervisor(SupervisorSpec::new("runners"))?;
-        let shares = shares(shape.envs, runners);
-        let slots: Arc<[Mutex<Rollout>]> = shares
-            .iter()
-            .map(|&(_, envs)| Mutex::new(Rollout::new(envs, shape.steps, shape.obs_len)))
-            .collect();
+        let shares = shares(shape.envs, shape.runners);
+        let slots: Arc<[Mutex<Rollout>]> =
+            shares.iter().map(|&(_, envs)| Mutex::new(Rollout::new(envs, shape.steps, task))).collect();
         let spawn = |(rank, &(first, envs)): (usize, &(usize, usize))| {
             let (spec, slots) = (spec.clone(), Arc::clone(&slots));
             supervisor.spawn(Spec::new(format!("runners/{rank}")), move |cx| {
@@ -93,12 +92,12 @@ impl Workers {
             slots,
             shares,
             weights: Arc::new(Weights { version: 0, actor: actor.clone() }),
-            whole: Rollout::new(shape.envs, shape.steps, shape.obs_len),
+            whole: Rollout::new(shape.envs, shape.steps, task),
             _runtime: runtime,
         })
     }
 
-    pub(crate) fn collect(&mut self, actor: &Mlp, iteration: u64) -> Result<&Rollout> {
+    pub(crate) fn collect(&mut self, actor: &Actor, iteration: u64) -> Result<&mut Rollout> {
         self.publish(actor, iteration);
         let asked: Vec<Pending<Collect>> = (0..self.runners.len()).map(|slot| self.ask(slot)).collect();
         // All are awaited before any is judged, so that no slot is still being filled when this returns.
@@ -121,7 +120,7 @@ impl Workers {
             self.whole.join(self.shares[slot].0, &self.slots[slot].lock());
         }
         self.whole.order_episodes();
-        Ok(&self.whole)
+        Ok(&mut self.whole)
     }
 
     fn ask(&self, slot: usize) -> Pending<Collect> {
@@ -129,10 +128,10 @@ impl Workers {
     }
 
     /// Writes the weights in place when every runner has let go of the last ones, as after a whole iteration they have.
-    fn publish(&mut self, actor: &Mlp, version: u64) {
+    fn publish(&mut self, actor: &Actor, version: u64) {
         if let Some(weights) = Arc::get_mut(&mut self.weights) {
             weights.version = version;
-            weights.actor.params_mut().copy_from_slice(actor.params());
+            weights.actor.copy_from(actor);
         } else {
             self.weights = Arc::new(Weights { version, actor: actor.clone() });
         }

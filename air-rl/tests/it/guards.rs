@@ -67,28 +67,6 @@ fn what_is_not_a_number_or_fails_is_named_with_its_environment() {
 }
 
 #[test]
-fn spaces_that_ppo_cannot_use_are_refused_at_the_start() {
-    struct Steered;
-    impl Env for Steered {
-        fn observation_space(&self) -> Space {
-            Space::bounded(&[-1.0], &[1.0])
-        }
-        fn action_space(&self) -> Space {
-            Space::bounded(&[-1.0], &[1.0])
-        }
-        fn reset(&mut self, _: Option<u64>, _: &mut [f32]) -> Result<(), BoxError> {
-            Ok(())
-        }
-        fn step(&mut self, _: Action<'_>, _: &mut [f32]) -> Result<Step, BoxError> {
-            Ok(Step::default())
-        }
-    }
-    let error =
-        Ppo::new(PpoConfig::default(), EnvSpec::new("Steered", || Steered), 0).map(|_| ()).unwrap_err();
-    assert_eq!(error.to_string(), "action space Box(-1, 1, [1]) is not discrete, which PPO needs");
-}
-
-#[test]
 fn a_learning_rate_that_explodes_ends_the_run_by_name() {
     let config = PpoConfig { lr: 1e38, grad_clip: 0.0, ..PpoConfig::default() };
     let mut ppo = Ppo::new(config, Registry::default().spec("CartPole-v1").unwrap(), 0).unwrap();

@@ -1,6 +1,7 @@
 //! Integration tests of air-rl, one file an area.
 #![allow(clippy::unwrap_used)]
 
+mod actions;
 mod cli;
 mod guards;
 mod gymnasium;

@@ -4,7 +4,7 @@ use air_core::checkpoint::{CheckpointStore, Retention};
 use air_core::storage::Storage;
 use air_rl::checkpoint::Saved;
 use air_rl::envs::Registry;
-use air_rl::{Algorithm as _, EnvSpec, Policy, Ppo, PpoConfig, RlError};
+use air_rl::{Algorithm as _, EnvSpec, Learner as _, Policy, Ppo, PpoConfig, RlError};
 use air_train::nn::Module as _;
 
 fn cartpole() -> EnvSpec {
@@ -12,7 +12,7 @@ fn cartpole() -> EnvSpec {
 }
 
 fn weights(ppo: &Ppo) -> Vec<u32> {
-    let nets = [ppo.learner().actor(), ppo.learner().critic()];
+    let nets = [&ppo.learner().actor().net, ppo.learner().critic()];
     nets.iter().flat_map(|net| net.params().iter().map(|w| w.to_bits())).collect()
 }
 
@@ -68,7 +68,7 @@ fn a_loaded_policy_acts_as_the_one_in_training() {
         let obs: Vec<f32> = (0..4).map(|_| rng.uniform(-0.3, 0.3) as f32).collect();
         let action = loaded.act(&obs).unwrap();
         assert_eq!(action, trained.act(&obs).unwrap());
-        chosen[action as usize] += 1;
+        chosen[action.discrete().unwrap() as usize] += 1;
     }
     assert!(chosen[0] > 0 && chosen[1] > 0, "{chosen:?}");
     assert_eq!(loaded.observation_space(), trained.observation_space());

@@ -148,7 +148,7 @@ fn actions_of_the_wrong_range_number_or_kind_are_errors_that_say_so() {
         "action 2 of environment 2 is outside Discrete(2)"
     );
     assert_eq!(step(&mut envs, Actions::Discrete(&[0])), "actions has length 1, expected 3");
-    assert!(step(&mut envs, Actions::Continuous(&[0.0; 3])).contains("other kind"));
+    assert!(step(&mut envs, Actions::Continuous(&[0.0; 3])).contains("another kind"));
     assert_eq!(envs.batch().obs, before, "a refused batch must not have been played in part");
 
     let mut obs = [0.0; 3];

@@ -1,0 +1,41 @@
+//! Steps that every learner takes with its networks.
+
+use air_core::seed::Seed;
+use air_train::TrainError;
+use air_train::nn::{Activation, Adam, Init, Mlp, MlpConfig, Module as _, Optimizer as _, clip_grad_norm};
+
+use crate::error::{Result, RlError};
+
+/// A dense network from `inputs` over `hidden` layers to `outputs`.
+pub(crate) fn mlp(
+    inputs: usize,
+    hidden: &[usize],
+    outputs: usize,
+    activation: Activation,
+    output: Activation,
+    init: Init,
+    seed: Seed,
+) -> Result<Mlp> {
+    let sizes = [&[inputs], hidden, &[outputs]].concat();
+    let config = MlpConfig { sizes, hidden: activation, output, init, ..MlpConfig::default() };
+    Mlp::new(&config, seed).map_err(network)
+}
+
+/// One step of the optimiser down the gradient of the outputs that [`Mlp::forward`] last gave.
+pub(crate) fn descend(net: &mut Mlp, d_out: &[f32], grad_clip: f32, adam: &mut Adam) -> Result<()> {
+    net.backward_from_zero(d_out).map_err(network)?;
+    if grad_clip > 0.0 {
+        clip_grad_norm(net.grads_mut(), grad_clip);
+    }
+    let (params, grads) = net.params_and_grads();
+    adam.step(params, grads).map_err(network)
+}
+
+/// Are all weights numbers?
+pub(crate) fn finite<'a>(nets: impl IntoIterator<Item = &'a Mlp>) -> bool {
+    nets.into_iter().all(|net| net.params().iter().all(|w| w.is_finite()))
+}
+
+pub(crate) fn network(error: TrainError) -> RlError {
+    RlError::Network(Box::new(error))
+}

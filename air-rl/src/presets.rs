@@ -1,0 +1,73 @@
+//! Settings that are known to reach a goal: one TOML file for each algorithm and environment, in `presets/`.
+//!
+//! `air-rl train` takes the one that fits; a test reads all of them, and the learning tests hold them to their goals.
+
+use serde::Deserialize;
+
+use crate::error::{Result, RlError};
+use crate::learner::Settings;
+
+/// A preset, read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// What it reaches.
+    pub goal: Goal,
+    /// The algorithm's settings that differ from the defaults.
+    #[serde(default)]
+    pub settings: toml::Table,
+}
+
+/// What a preset reaches, on every seed it was tried with.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Goal {
+    /// Mean return of the last 100 training episodes.
+    pub mean_return: f64,
+    /// Environment steps it takes at most.
+    pub steps: u64,
+}
+
+macro_rules! presets {
+    ($(($algorithm:literal, $env:literal),)*) => {
+        /// (algorithm, environment, text) of every preset.
+        const PRESETS: &[(&str, &str, &str)] = &[
+            $(($algorithm, $env, include_str!(concat!("../presets/", $algorithm, ".", $env, ".toml"))),)*
+        ];
+    };
+}
+
+presets! {
+    ("ppo", "CartPole-v1"),
+}
+
+/// Algorithm and environment of every preset.
+pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PRESETS.iter().map(|(algorithm, env, _)| (*algorithm, *env))
+}
+
+/// The preset of an algorithm on an environment, if there is one.
+pub fn find(algorithm: &str, env: &str) -> Result<Option<Preset>> {
+    let Some((_, _, text)) = PRESETS.iter().find(|(a, e, _)| *a == algorithm && *e == env) else {
+        return Ok(None);
+    };
+    let preset = toml::from_str(text).map_err(|e| RlError::Config { field: "preset", why: e.to_string() })?;
+    Ok(Some(preset))
+}
+
+/// Settings from a table, those it does not name by default; checked.
+pub fn settings<C: Settings>(table: toml::Table) -> Result<C> {
+    let config: C =
+        table.try_into().map_err(|e| RlError::Config { field: "settings", why: e.to_string() })?;
+    config.validate()?;
+    Ok(config)
+}
+
+/// The settings and the goal of the preset of an algorithm on an environment.
+pub fn load<C: Settings>(algorithm: &str, env: &str) -> Result<(C, Goal)> {
+    let preset = find(algorithm, env)?.ok_or_else(|| RlError::Config {
+        field: "preset",
+        why: format!("does not exist for {algorithm} on {env}"),
+    })?;
+    Ok((settings(preset.settings)?, preset.goal))
+}
