@@ -24,8 +24,8 @@
 //! | [`Env`], [`Space`] | one environment; it writes into the caller's row |
 //! | [`Task`], [`ActionRows`] | what an algorithm is given to learn; actions of any kind in flat rows |
 //! | [`VecEnv`], [`Vectorized`] | many as one, structure of arrays, same-step autoreset keeping the final observation |
-//! | [`envs`] | CartPole, the corridor, and the [`Registry`] that finds environments by name |
-//! | [`TimeLimit`], [`check_env`] | a limit that truncates; what is wrong with an environment |
+//! | [`envs`] | Gymnasium's classic control and grid worlds, the corridor, and the [`Registry`] that finds environments by name |
+//! | [`TimeLimit`], [`wrap`], [`check_env`] | a limit that truncates; other wrappers; what is wrong with an environment |
 //! | [`rng`] | NumPy's random streams, for environments equal with Gymnasium's |
 //! | [`actor`] | what plays: a network, how its outputs become an action, how it explores |
 //! | [`runner`], [`rollout`] | environments played with an actor into preallocated buffers |
@@ -45,7 +45,7 @@
 //! 2. One seed gives one result to the bit, whatever the number of runners or threads (`tests/it/repeat.rs`).
 //! 3. `terminated` and `truncated` are kept apart from the environment to the advantage (`tests/it/vec_env.rs`, `gae`).
 //! 4. A step of an environment, and a warm iteration of PPO on the calling thread, allocate nothing (`tests/it/guards.rs`).
-//! 5. CartPole equals Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`).
+//! 5. Environments of Gymnasium's names equal Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`, `gymnasium_envs.rs`).
 //! 6. What is not a number stops the run with a name; it never reaches the weights unseen (`tests/it/guards.rs`).
 
 mod actions;
@@ -78,6 +78,7 @@ mod time_limit;
 pub mod values;
 mod vec_env;
 mod workers;
+pub mod wrap;
 
 pub use actions::ActionRows;
 pub use actor::Actor;

@@ -5,6 +5,8 @@ mod actions;
 mod cli;
 mod guards;
 mod gymnasium;
+mod gymnasium_envs;
 mod learning;
 mod repeat;
 mod vec_env;
+mod wrap;

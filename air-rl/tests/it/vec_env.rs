@@ -163,7 +163,10 @@ fn actions_of_the_wrong_range_number_or_kind_are_errors_that_say_so() {
 fn names_and_options_that_are_not_known_are_errors_that_name_the_known() {
     let registry = Registry::default();
     let unknown = registry.spec("CartPole").unwrap_err().to_string();
-    assert_eq!(unknown, "unknown environment `CartPole`; known: CartPole-v1, SimpleCorridor");
+    assert!(
+        unknown.starts_with("unknown environment `CartPole`; known: Acrobot-v1, CartPole-v1, "),
+        "{unknown}"
+    );
     let with = |json: &str| registry.spec_with("SimpleCorridor", serde_json::from_str(json).unwrap());
     assert_eq!(
         with(r#"{"length": 7}"#).unwrap().make(1).unwrap().observation_space(),
