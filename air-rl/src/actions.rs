@@ -93,6 +93,21 @@ impl ActionRows {
         }
     }
 
+    /// No rows of the same space; allocates nothing.
+    pub(crate) fn empty(&self) -> Self {
+        Self { choices: Vec::new(), reals: Vec::new(), ..*self }
+    }
+
+    /// Moves every row one up; the first is lost.
+    pub(crate) fn shift(&mut self) {
+        if !self.choices.is_empty() {
+            self.choices.copy_within(self.row_len.., 0);
+        }
+        if !self.reals.is_empty() {
+            self.reals.copy_within(self.row_len.., 0);
+        }
+    }
+
     /// Copies all rows of `part` in, from row `first` on.
     pub(crate) fn join(&mut self, first: usize, part: &Self) {
         let first = first * self.row_len;

@@ -15,13 +15,18 @@ use crate::checkpoint::Saved;
 use crate::envs::Registry;
 use crate::error::RlError;
 use crate::learner::Learner;
-use crate::{PpoLearner, Space, Trainer, presets};
+use crate::{DqnLearner, PpoLearner, SacLearner, Space, Td3Learner, Trainer, presets};
 
 /// Trains one kind of learner.
 type Run = fn(&Train) -> Result<(), CliError>;
 
 /// Every algorithm there is.
-const ALGORITHMS: &[(&str, Run)] = &[(PpoLearner::NAME, train::<PpoLearner>)];
+const ALGORITHMS: &[(&str, Run)] = &[
+    (PpoLearner::NAME, train::<PpoLearner>),
+    (DqnLearner::NAME, train::<DqnLearner>),
+    (SacLearner::NAME, train::<SacLearner>),
+    (Td3Learner::NAME, train::<Td3Learner>),
+];
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(500);
 

@@ -125,23 +125,31 @@ pub type Result<T, E = RlError> = std::result::Result<T, E>;
 pub(crate) struct Check;
 
 impl Check {
-    pub(crate) fn at(&self, field: &'static str, ok: bool, why: &str) -> Result<()> {
+    pub(crate) fn at(field: &'static str, ok: bool, why: &str) -> Result<()> {
         if ok { Ok(()) } else { Err(RlError::Config { field, why: why.into() }) }
     }
 
-    pub(crate) fn unit(&self, field: &'static str, x: f32) -> Result<()> {
-        self.at(field, (0.0..=1.0).contains(&x), "must be between 0 and 1")
+    pub(crate) fn unit(field: &'static str, x: f32) -> Result<()> {
+        Self::at(field, (0.0..=1.0).contains(&x), "must be between 0 and 1")
     }
 
-    pub(crate) fn positive(&self, field: &'static str, x: f32) -> Result<()> {
-        self.at(field, x > 0.0 && x.is_finite(), "must be positive")
+    pub(crate) fn positive(field: &'static str, x: f32) -> Result<()> {
+        Self::at(field, x > 0.0 && x.is_finite(), "must be positive")
     }
 
     /// What all algorithms that play are told of playing.
-    pub(crate) fn sampling(&self, envs: usize, steps: usize, runners: usize) -> Result<()> {
-        self.at("envs", (1..=1 << 16).contains(&envs), "must be between 1 and 65536")?;
-        self.at("steps", (1..=1 << 20).contains(&steps), "must be between 1 and 1048576")?;
-        self.at("envs", envs.saturating_mul(steps) <= 1 << 26, "times steps must be at most 67108864")?;
-        self.at("runners", (1..=envs).contains(&runners), "must be between 1 and envs")
+    pub(crate) fn sampling(envs: usize, steps: usize, runners: usize) -> Result<()> {
+        Self::at("envs", (1..=1 << 16).contains(&envs), "must be between 1 and 65536")?;
+        Self::at("steps", (1..=1 << 20).contains(&steps), "must be between 1 and 1048576")?;
+        Self::at("envs", envs.saturating_mul(steps) <= 1 << 26, "times steps must be at most 67108864")?;
+        Self::at("runners", (1..=envs).contains(&runners), "must be between 1 and envs")
+    }
+
+    /// What all algorithms that replay are told of it.
+    pub(crate) fn replay(capacity: usize, batch: usize, starts: usize, n_step: usize) -> Result<()> {
+        Self::at("batch", (1..=1 << 16).contains(&batch), "must be between 1 and 65536")?;
+        Self::at("capacity", (1..=1 << 28).contains(&capacity), "must be between 1 and 268435456")?;
+        Self::at("learning_starts", starts <= capacity, "must be at most capacity")?;
+        Self::at("n_step", (1..=1 << 10).contains(&n_step), "must be between 1 and 1024")
     }
 }

@@ -34,6 +34,9 @@
 //! | [`categorical`], [`gaussian`], [`values`] | distributions over actions; how outputs hold their values |
 //! | [`normalize`] | running means and deviations of observations and returns |
 //! | [`ppo`] | PPO, top to bottom: configuration, losses with their gradients, the update |
+//! | [`dqn`] | deep Q-learning with Rainbow's parts, top to bottom |
+//! | [`sac`], [`td3`], `twin`, `squashed` | actor-critics of continuous actions; what they share |
+//! | [`replay`], [`sum_tree`] | transitions kept for learning, drawn evenly or by priority |
 //! | `learner` | what tells one algorithm from another: [`Learner`], [`Settings`] |
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
 //! | [`presets`] | settings known to reach a goal |
@@ -42,9 +45,9 @@
 //! Invariants:
 //!
 //! 1. A learner is pure: a rollout in, weights and figures out; no clock, thread or file (`ppo`).
-//! 2. One seed gives one result to the bit, whatever the number of runners or threads (`tests/it/repeat.rs`).
+//! 2. One seed gives one result to the bit, whatever the number of runners or threads (`tests/it/repeat.rs`, `off_policy.rs`).
 //! 3. `terminated` and `truncated` are kept apart from the environment to the advantage (`tests/it/vec_env.rs`, `gae`).
-//! 4. A step of an environment, and a warm iteration of PPO on the calling thread, allocate nothing (`tests/it/guards.rs`).
+//! 4. A step of an environment, and a warm iteration of any algorithm on the calling thread, allocate nothing (`tests/it/guards.rs`, `off_policy.rs`).
 //! 5. Environments of Gymnasium's names equal Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`, `gymnasium_envs.rs`).
 //! 6. What is not a number stops the run with a name; it never reaches the weights unseen (`tests/it/guards.rs`).
 
@@ -55,6 +58,8 @@ pub mod categorical;
 mod check;
 pub mod checkpoint;
 pub mod cli;
+pub mod dqn;
+mod dqn_config;
 mod driver;
 mod env;
 pub mod envs;
@@ -68,13 +73,21 @@ mod policy;
 pub mod ppo;
 mod ppo_config;
 pub mod presets;
+pub mod replay;
 pub mod rng;
 pub mod rollout;
 pub mod runner;
+pub mod sac;
+mod sac_config;
 mod sampler;
 mod space;
+mod squashed;
+pub mod sum_tree;
 mod task;
+pub mod td3;
+mod td3_config;
 mod time_limit;
+mod twin;
 pub mod values;
 mod vec_env;
 mod workers;
@@ -85,6 +98,7 @@ pub use actor::Actor;
 pub use air_core::BoxError;
 pub use algorithm::{Algorithm, Iteration, Outcome, Reason, Stop, WINDOW};
 pub use check::check_env;
+pub use dqn::{DqnConfig, DqnLearner, DqnStats};
 pub use driver::Trainer;
 pub use env::{Action, Env, OwnedAction, Step};
 pub use envs::{EnvSpec, Registry};
@@ -92,11 +106,22 @@ pub use error::{Result, RlError};
 pub use learner::{Learner, Settings};
 pub use policy::{Played, Policy};
 pub use ppo::{PpoConfig, PpoLearner, PpoStats};
+pub use sac::{SacConfig, SacLearner, SacStats};
 pub use sampler::Sampling;
 pub use space::Space;
 pub use task::Task;
+pub use td3::{Td3Config, Td3Learner, Td3Stats};
 pub use time_limit::TimeLimit;
 pub use vec_env::{Actions, Batch, VecEnv, Vectorized};
 
 /// PPO on an environment.
 pub type Ppo = Trainer<PpoLearner>;
+
+/// DQN on an environment.
+pub type Dqn = Trainer<DqnLearner>;
+
+/// SAC on an environment.
+pub type Sac = Trainer<SacLearner>;
+
+/// TD3 on an environment.
+pub type Td3 = Trainer<Td3Learner>;

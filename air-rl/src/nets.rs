@@ -31,6 +31,13 @@ pub(crate) fn descend(net: &mut Mlp, d_out: &[f32], grad_clip: f32, adam: &mut A
     adam.step(params, grads).map_err(network)
 }
 
+/// Moves `target` by `tau` of the way to `source` (Polyak averaging); 1 copies.
+pub(crate) fn polyak(target: &mut [f32], source: &[f32], tau: f32) {
+    for (target, source) in target.iter_mut().zip(source) {
+        *target += tau * (source - *target);
+    }
+}
+
 /// Are all weights numbers?
 pub(crate) fn finite<'a>(nets: impl IntoIterator<Item = &'a Mlp>) -> bool {
     nets.into_iter().all(|net| net.params().iter().all(|w| w.is_finite()))

@@ -7,6 +7,7 @@ use crate::learner::Settings;
 
 /// Everything PPO can be told. The defaults learn CartPole-v1 in about 80 000 steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)] // switches, which is what they are in a file of settings
 #[serde(default, deny_unknown_fields)]
 pub struct PpoConfig {
     /// Environments stepped side by side, over all runners. More give less correlated batches.
@@ -81,19 +82,18 @@ impl Default for PpoConfig {
 
 impl Settings for PpoConfig {
     fn validate(&self) -> Result<()> {
-        let check = Check;
-        check.sampling(self.envs, self.steps, self.runners)?;
-        check.at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
-        check.positive("lr", self.lr)?;
-        check.unit("gamma", self.gamma)?;
-        check.unit("lambda", self.lambda)?;
-        check.positive("clip", self.clip)?;
-        check.positive("value_clip", self.value_clip.unwrap_or(1.0))?;
-        check.at("entropy", self.entropy >= 0.0 && self.entropy.is_finite(), "must not be negative")?;
-        check.at("epochs", self.epochs > 0, "must be at least 1")?;
-        check.at("minibatch", self.minibatch > 0, "must be at least 1")?;
-        check.at("grad_clip", self.grad_clip >= 0.0, "must not be negative")?;
-        check.at("log_std", self.log_std.abs() <= 20.0, "must be within ±20")?;
-        check.positive("target_kl", self.target_kl.unwrap_or(1.0))
+        Check::sampling(self.envs, self.steps, self.runners)?;
+        Check::at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
+        Check::positive("lr", self.lr)?;
+        Check::unit("gamma", self.gamma)?;
+        Check::unit("lambda", self.lambda)?;
+        Check::positive("clip", self.clip)?;
+        Check::positive("value_clip", self.value_clip.unwrap_or(1.0))?;
+        Check::at("entropy", self.entropy >= 0.0 && self.entropy.is_finite(), "must not be negative")?;
+        Check::at("epochs", self.epochs > 0, "must be at least 1")?;
+        Check::at("minibatch", self.minibatch > 0, "must be at least 1")?;
+        Check::at("grad_clip", self.grad_clip >= 0.0, "must not be negative")?;
+        Check::at("log_std", self.log_std.abs() <= 20.0, "must be within ±20")?;
+        Check::positive("target_kl", self.target_kl.unwrap_or(1.0))
     }
 }

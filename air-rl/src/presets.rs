@@ -38,7 +38,10 @@ macro_rules! presets {
 }
 
 presets! {
+    ("dqn", "CartPole-v1"),
     ("ppo", "CartPole-v1"),
+    ("sac", "Pendulum-v1"),
+    ("td3", "Pendulum-v1"),
 }
 
 /// Algorithm and environment of every preset.

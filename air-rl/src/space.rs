@@ -128,10 +128,9 @@ impl Space {
         let bad = |why: &str| Err(RlError::Space { what, space: self.to_string(), why: why.into() });
         match self {
             Self::Discrete { n: 0 } => bad("has no element"),
-            Self::Discrete { .. } => Ok(()),
             Self::MultiDiscrete { nvec } if nvec.is_empty() => bad("has no item"),
             Self::MultiDiscrete { nvec } if nvec.contains(&0) => bad("has no element"),
-            Self::MultiDiscrete { .. } => Ok(()),
+            Self::Discrete { .. } | Self::MultiDiscrete { .. } => Ok(()),
             Self::Box { low, high, shape } => {
                 let items = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
                 if items != Some(low.len()) || low.len() != high.len() {

@@ -59,9 +59,9 @@ impl ValueHead {
         let atoms = self.atoms();
         let (value, advantages) = row.split_at(atoms);
         let choices = (advantages.len() / atoms) as f32;
-        for atom in 0..atoms {
+        for (atom, value) in value.iter().enumerate() {
             let mean = advantages.iter().skip(atom).step_by(atoms).sum::<f32>() / choices;
-            let shift = value[atom] - mean;
+            let shift = value - mean;
             for (out, advantage) in out.iter_mut().zip(advantages).skip(atom).step_by(atoms) {
                 *out = shift + advantage;
             }
@@ -77,9 +77,9 @@ impl ValueHead {
         let atoms = self.atoms();
         let (d_value, d_advantages) = d_row.split_at_mut(atoms);
         let choices = (d_out.len() / atoms) as f32;
-        for atom in 0..atoms {
+        for (atom, d_value) in d_value.iter_mut().enumerate() {
             let sum: f32 = d_out.iter().skip(atom).step_by(atoms).sum();
-            d_value[atom] = sum;
+            *d_value = sum;
             for (d, d_out) in d_advantages.iter_mut().zip(d_out).skip(atom).step_by(atoms) {
                 *d = d_out - sum / choices;
             }

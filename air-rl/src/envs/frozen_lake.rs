@@ -72,7 +72,7 @@ impl FrozenLake {
         };
         let columns = rows.first().map_or(0, |row| row.len());
         let map: Vec<u8> = rows.concat().into_bytes();
-        let starts = map.iter().filter(|&&letter| letter == b'S').count();
+        let starts: u32 = map.iter().map(|&letter| u32::from(letter == b'S')).sum();
         if rows.len() > MAX_SIDE || columns > MAX_SIDE {
             return Err(format!("desc has more than {MAX_SIDE} rows or columns").into());
         }
@@ -91,7 +91,7 @@ impl FrozenLake {
             rng: NumpyRng::new(0),
             map,
             columns: columns as u32,
-            starts: starts as f64,
+            starts: f64::from(starts),
             slippery: options.is_slippery,
             success_rate: options.success_rate,
             reward_schedule: options.reward_schedule,

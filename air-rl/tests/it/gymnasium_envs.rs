@@ -1,8 +1,8 @@
 //! Our environments beside the real Gymnasium's (`fixtures/make_envs.py`), bit for bit over long runs.
 
 use air_rl::envs::{
-    Acrobot, CliffWalking, FrozenLake, MountainCar, MountainCarContinuous, Pendulum, Registry, Taxi,
-    TaxiOptions,
+    Acrobot, CliffWalking, CliffWalkingOptions, FrozenLake, FrozenLakeOptions, MountainCar,
+    MountainCarContinuous, Pendulum, PendulumOptions, Registry, Taxi, TaxiOptions,
 };
 use air_rl::{Action, Env, TimeLimit, check_env};
 use serde::Deserialize;
@@ -194,13 +194,13 @@ fn environments_equal_gymnasiums_step_for_step() {
 
 #[test]
 fn registered_environments_keep_their_contract_and_have_their_limits() {
-    check_env(&mut Pendulum::new(&Default::default())).unwrap();
+    check_env(&mut Pendulum::new(&PendulumOptions::default())).unwrap();
     check_env(&mut MountainCar::new()).unwrap();
     check_env(&mut MountainCarContinuous::new()).unwrap();
     check_env(&mut Acrobot::new()).unwrap();
-    check_env(&mut FrozenLake::new(&Default::default(), "8x8").unwrap()).unwrap();
-    check_env(&mut CliffWalking::new(&Default::default())).unwrap();
-    check_env(&mut Taxi::new(&Default::default()).unwrap()).unwrap();
+    check_env(&mut FrozenLake::new(&FrozenLakeOptions::default(), "8x8").unwrap()).unwrap();
+    check_env(&mut CliffWalking::new(&CliffWalkingOptions::default())).unwrap();
+    check_env(&mut Taxi::new(&TaxiOptions::default()).unwrap()).unwrap();
     let registry = Registry::default();
     let wrong = [
         ("FrozenLake-v1", r#"{"map_name": "5x5"}"#, "neither 4x4 nor 8x8"),
@@ -222,9 +222,13 @@ fn registered_environments_keep_their_contract_and_have_their_limits() {
 #[test]
 fn actions_outside_are_refused_by_name() {
     let mut obs = [0.0; 1];
-    let mut lake = FrozenLake::new(&Default::default(), "4x4").unwrap();
+    let mut lake = FrozenLake::new(&FrozenLakeOptions::default(), "4x4").unwrap();
     lake.reset(Some(0), &mut obs).unwrap();
     let error = lake.step(Action::Discrete(4), &mut obs).unwrap_err().to_string();
     assert_eq!(error, "action Discrete(4) of environment 0 is outside Discrete(4)");
-    assert!(Pendulum::new(&Default::default()).step(Action::Continuous(&[0.0, 0.0]), &mut [0.0; 3]).is_err());
+    assert!(
+        Pendulum::new(&PendulumOptions::default())
+            .step(Action::Continuous(&[0.0, 0.0]), &mut [0.0; 3])
+            .is_err()
+    );
 }

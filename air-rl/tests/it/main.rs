@@ -7,6 +7,7 @@ mod guards;
 mod gymnasium;
 mod gymnasium_envs;
 mod learning;
+mod off_policy;
 mod repeat;
 mod vec_env;
 mod wrap;

@@ -1,6 +1,8 @@
 //! Wrappers change what they say, and nothing else.
 
-use air_rl::envs::{CartPole, FrozenLake, Pendulum, SimpleCorridor, Taxi, TaxiOptions};
+use air_rl::envs::{
+    CartPole, FrozenLake, FrozenLakeOptions, Pendulum, PendulumOptions, SimpleCorridor, Taxi, TaxiOptions,
+};
 use air_rl::wrap::{ClipAction, ClipReward, FrameStack, OneHot, RecordEpisodes};
 use air_rl::{Action, Algorithm as _, Env, EnvSpec, Ppo, PpoConfig, Space, Stop, TimeLimit, check_env};
 
@@ -13,15 +15,15 @@ fn frames_are_the_last_ones_oldest_first_and_begin_with_the_first() {
     plain.reset(Some(3), &mut rows[0]).unwrap();
     stacked.reset(Some(3), &mut obs).unwrap();
     assert_eq!(obs[..], rows[0].repeat(3));
-    for t in 1..4 {
-        plain.step(Action::Discrete(1), &mut rows[t]).unwrap();
+    for row in &mut rows[1..] {
+        plain.step(Action::Discrete(1), row).unwrap();
         stacked.step(Action::Discrete(1), &mut obs).unwrap();
     }
     assert_eq!(obs[..], rows[1..].concat());
     let Space::Box { shape, low, .. } = stacked.observation_space() else { panic!("not a box") };
     assert_eq!((shape, low.len()), (vec![3, 4], 12));
     check_env(&mut stacked).unwrap();
-    let lake = FrozenLake::new(&Default::default(), "4x4").unwrap();
+    let lake = FrozenLake::new(&FrozenLakeOptions::default(), "4x4").unwrap();
     assert_eq!(FrameStack::new(lake, 2).observation_space(), Space::multi_discrete(&[16, 16]));
 }
 
@@ -46,7 +48,8 @@ fn one_hot_shows_choices_as_one_among_zeros() {
 
 #[test]
 fn actions_and_rewards_are_held_within_their_limits() {
-    let (mut plain, mut clipped) = (Pendulum::new(&Default::default()), Pendulum::new(&Default::default()));
+    let (mut plain, mut clipped) =
+        (Pendulum::new(&PendulumOptions::default()), Pendulum::new(&PendulumOptions::default()));
     let mut wrapped = ClipAction::new(&mut clipped);
     assert_eq!(wrapped.action_space(), Space::bounded(&[f32::NEG_INFINITY], &[f32::INFINITY]));
     let (mut a, mut b) = ([0.0; 3], [0.0; 3]);
@@ -81,7 +84,7 @@ fn the_last_episodes_are_recorded() {
 /// One-hot by the algorithm itself: discrete observations need no wrapper.
 #[test]
 fn ppo_learns_a_lake_whose_observations_are_choices() {
-    let options = air_rl::envs::FrozenLakeOptions { is_slippery: false, ..Default::default() };
+    let options = FrozenLakeOptions { is_slippery: false, ..FrozenLakeOptions::default() };
     let env = EnvSpec::new("Lake", move || TimeLimit::new(FrozenLake::new(&options, "4x4").unwrap(), 100));
     for seed in 1..=3 {
         let config = PpoConfig { entropy: 0.02, gamma: 0.95, ..PpoConfig::default() };

@@ -1,0 +1,208 @@
+//! DQN, SAC and TD3: they learn, repeat, and come back from checkpoints.
+
+use air_core::checkpoint::{CheckpointStore, Retention};
+use air_core::storage::Storage;
+use air_rl::envs::{Registry, SimpleCorridor};
+use air_rl::{
+    Algorithm as _, DqnConfig, DqnLearner, EnvSpec, Learner, Policy, Reason, SacConfig, SacLearner, Stop,
+    Td3Config, Td3Learner, Trainer, presets,
+};
+
+fn spec(env: &str) -> EnvSpec {
+    Registry::default().spec(env).unwrap()
+}
+
+/// The preset of an algorithm on an environment reaches its goal on three seeds.
+fn reaches_its_goal<L: Learner>(env: &str) {
+    let (config, goal) = presets::load::<L::Config>(L::NAME, env).unwrap();
+    for seed in 1..=3 {
+        let mut trainer = Trainer::<L>::new(config.clone(), spec(env), seed).unwrap();
+        let stop = Stop::at_return(goal.mean_return).or_steps(goal.steps);
+        let outcome = trainer.train_until(&stop).unwrap();
+        assert_eq!(outcome.reason, Reason::MeanReturn, "seed {seed}: {:?}", outcome.last.mean_return);
+        let played = trainer.policy().evaluate(&spec(env), 20, seed, 1000).unwrap();
+        let mean = played.iter().map(|p| p.total).sum::<f64>() / 20.0;
+        // What it does without exploring is no worse, but for the luck of 20 first states.
+        let slack = 0.1 * goal.mean_return.abs();
+        assert!(mean >= goal.mean_return - slack, "seed {seed}: the policy without exploration has {mean}");
+    }
+}
+
+#[test]
+fn dqn_reaches_475_on_cartpole_on_three_seeds() {
+    reaches_its_goal::<DqnLearner>("CartPole-v1");
+}
+
+/// Each of Rainbow's parts alone and all at once walk the corridor straight.
+#[test]
+fn every_part_of_rainbow_learns() {
+    let plain = DqnConfig {
+        double: false,
+        n_step: 1,
+        hidden: vec![32],
+        batch: 32,
+        updates: 4,
+        learning_starts: 200,
+        epsilon_end: 0.0,
+        epsilon_steps: 4_000,
+        v_min: -3.0,
+        v_max: 1.0,
+        ..DqnConfig::default()
+    };
+    let noisy = DqnConfig { noisy: true, epsilon_start: 0.0, ..plain.clone() };
+    let variants = [
+        ("plain", plain.clone()),
+        ("double", DqnConfig { double: true, ..plain.clone() }),
+        ("duelling", DqnConfig { duelling: true, ..plain.clone() }),
+        ("n-step", DqnConfig { n_step: 3, ..plain.clone() }),
+        ("prioritised", DqnConfig { prioritized: true, ..plain.clone() }),
+        ("distributional", DqnConfig { atoms: 21, ..plain.clone() }),
+        ("noisy", noisy.clone()),
+        (
+            "rainbow",
+            DqnConfig { double: true, duelling: true, n_step: 3, prioritized: true, atoms: 21, ..noisy },
+        ),
+    ];
+    let env = EnvSpec::new("corridor", || SimpleCorridor::new(5));
+    for (name, config) in variants {
+        let mut dqn = Trainer::<DqnLearner>::new(config, env.clone(), 1).unwrap();
+        dqn.train_until(&Stop::at_return(0.55).or_steps(40_000)).unwrap();
+        let played = dqn.policy().play(SimpleCorridor::new(5), 0, 100).unwrap();
+        assert_eq!(played.length, 5, "{name}");
+    }
+}
+
+fn small_dqn() -> DqnConfig {
+    let (prioritized, noisy, atoms) = (true, true, 11);
+    DqnConfig {
+        envs: 6,
+        learning_starts: 100,
+        hidden: vec![16],
+        prioritized,
+        noisy,
+        atoms,
+        ..DqnConfig::default()
+    }
+}
+
+fn small_sac() -> SacConfig {
+    SacConfig { envs: 6, learning_starts: 50, hidden: vec![16], batch: 32, ..SacConfig::default() }
+}
+
+fn small_td3() -> Td3Config {
+    Td3Config { envs: 6, learning_starts: 50, hidden: vec![16], batch: 32, ..Td3Config::default() }
+}
+
+/// What a run says of itself but the times.
+fn told<L: Learner>(trainer: &mut Trainer<L>, iterations: u64) -> String {
+    let last = trainer.train_until(&Stop::after_iterations(iterations)).unwrap().last;
+    format!(
+        "{} {} {:?} {}",
+        last.steps,
+        last.episodes,
+        last.mean_return,
+        serde_json::to_string(&last.learner).unwrap()
+    )
+}
+
+fn does_not_depend_on_runners<L: Learner>(env: &str, configs: [L::Config; 3]) {
+    let [one, three, threads] =
+        configs.map(|config| told(&mut Trainer::<L>::new(config, spec(env), 5).unwrap(), 60));
+    assert_eq!(one, three);
+    assert_eq!(one, threads);
+    assert!(!one.contains("null") || env == "Pendulum-v1", "{one}");
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_runners_or_threads() {
+    let c = small_dqn();
+    let configs = [(1, false), (3, false), (2, true)].map(|(runners, parallel)| DqnConfig {
+        runners,
+        parallel,
+        ..c.clone()
+    });
+    does_not_depend_on_runners::<DqnLearner>("CartPole-v1", configs);
+    let c = small_sac();
+    let configs = [(1, false), (3, false), (2, true)].map(|(runners, parallel)| SacConfig {
+        runners,
+        parallel,
+        ..c.clone()
+    });
+    does_not_depend_on_runners::<SacLearner>("Pendulum-v1", configs);
+    let c = small_td3();
+    let configs = [(1, false), (3, false), (2, true)].map(|(runners, parallel)| Td3Config {
+        runners,
+        parallel,
+        ..c.clone()
+    });
+    does_not_depend_on_runners::<Td3Learner>("Pendulum-v1", configs);
+}
+
+fn comes_back<L: Learner>(env: &str, config: L::Config, observations: &[Vec<f32>]) {
+    let dir = tempfile::tempdir().unwrap();
+    let location = dir.path().to_str().unwrap();
+    let mut trainer = Trainer::<L>::new(config, spec(env), 3).unwrap();
+    told(&mut trainer, 40);
+    let store = CheckpointStore::open(Storage::open(location).unwrap(), Retention::default()).unwrap();
+    trainer.save(&store).unwrap();
+    let (trained, loaded) = (trainer.policy(), Policy::load(location).unwrap());
+    for obs in observations {
+        assert_eq!(trained.act(obs).unwrap(), loaded.act(obs).unwrap());
+        assert_eq!(trained.head(), loaded.head());
+    }
+    let resume = || told(&mut Trainer::<L>::load(location, spec(env)).unwrap(), 40);
+    assert_eq!(resume(), resume());
+}
+
+#[test]
+fn policies_come_back_from_checkpoints_and_runs_go_on() {
+    let rows = |d: usize| {
+        (0..20).map(|i| (0..d).map(|j| ((i * 7 + j * 3) as f32).sin()).collect()).collect::<Vec<_>>()
+    };
+    comes_back::<DqnLearner>("CartPole-v1", small_dqn(), &rows(4));
+    comes_back::<SacLearner>("Pendulum-v1", small_sac(), &rows(3));
+    comes_back::<Td3Learner>("Pendulum-v1", small_td3(), &rows(3));
+}
+
+/// From the first update on; before it, buffers grow into what they need.
+fn allocates_nothing<L: Learner>(env: &str, config: L::Config) {
+    let mut trainer = Trainer::<L>::new(config, spec(env), 1).unwrap();
+    trainer.train_until(&Stop::after_iterations(1200)).unwrap();
+    let counted = allocation_counter::measure(|| {
+        trainer.train_until(&Stop::after_iterations(100)).unwrap();
+    });
+    assert_eq!(counted.count_total, 0, "{}", L::NAME);
+}
+
+#[test]
+fn a_warm_iteration_allocates_nothing() {
+    allocates_nothing::<DqnLearner>("CartPole-v1", small_dqn());
+    allocates_nothing::<SacLearner>("Pendulum-v1", small_sac());
+    allocates_nothing::<Td3Learner>("Pendulum-v1", small_td3());
+}
+
+#[test]
+fn every_preset_is_one_of_its_algorithms_settings() {
+    for (algorithm, env) in presets::names() {
+        spec(env);
+        let loaded = match algorithm {
+            "ppo" => presets::load::<air_rl::PpoConfig>(algorithm, env).map(|_| ()),
+            "dqn" => presets::load::<DqnConfig>(algorithm, env).map(|_| ()),
+            "sac" => presets::load::<SacConfig>(algorithm, env).map(|_| ()),
+            "td3" => presets::load::<Td3Config>(algorithm, env).map(|_| ()),
+            other => panic!("a preset of {other}"),
+        };
+        loaded.unwrap();
+    }
+    assert!(presets::find("ppo", "Nowhere-v0").unwrap().is_none());
+}
+
+#[test]
+fn sac_reaches_its_goal_on_pendulum_on_three_seeds() {
+    reaches_its_goal::<SacLearner>("Pendulum-v1");
+}
+
+#[test]
+fn td3_reaches_its_goal_on_pendulum_on_three_seeds() {
+    reaches_its_goal::<Td3Learner>("Pendulum-v1");
+}
