@@ -19,6 +19,7 @@
 //! lists of values are empty and the others are null.
 
 mod counter;
+mod few;
 
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
@@ -54,6 +55,7 @@ enum Kind {
     Unique,
     CountDistinct,
     ApproxCountDistinct,
+    FewDistinct,
     List,
     Values,
     TopK(usize),
@@ -122,6 +124,7 @@ impl Aggregate {
                 engine::approx_distinct(cast(value, DataType::Utf8))
             }
             Kind::ApproxCountDistinct => engine::approx_distinct(value),
+            Kind::FewDistinct => few::few_distinct(value),
             Kind::List => engine::array_agg(value),
             Kind::Values => Counting::All.of(value),
             Kind::TopK(0) => {
@@ -217,6 +220,11 @@ pub fn count_distinct(value: impl IntoExpr) -> Aggregate {
 /// How many different values there are, nearly, in little memory (HyperLogLog): `approx_count_distinct(x)`.
 pub fn approx_count_distinct(value: impl IntoExpr) -> Aggregate {
     Aggregate::new(Kind::ApproxCountDistinct, "approx_count_distinct", value)
+}
+
+/// How many different values there are where they are few (some thousand), exactly; null where they are many: `few_distinct(x)`.
+pub(crate) fn few_distinct(value: impl IntoExpr) -> Aggregate {
+    Aggregate::new(Kind::FewDistinct, "few_distinct", value)
 }
 
 /// All values as a list, nulls included: `list(x)`. Their order is not promised.

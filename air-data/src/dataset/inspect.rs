@@ -1,5 +1,7 @@
 //! What a dataset is like, short of its rows.
 
+use std::collections::HashSet;
+
 use arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::{ViewTable, source_as_provider};
@@ -45,11 +47,23 @@ impl Dataset {
     /// # Errors
     /// The first mistake made in describing the dataset.
     pub fn input_files(&self) -> Result<Vec<String>> {
-        let mut files = Vec::new();
+        Ok(self.read_files()?.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// The bytes of [`input_files`](Self::input_files), as they lie in their store.
+    ///
+    /// # Errors
+    /// The first mistake made in describing the dataset.
+    pub fn input_bytes(&self) -> Result<u64> {
+        Ok(self.read_files()?.into_iter().map(|(_, bytes)| bytes).sum())
+    }
+
+    fn read_files(&self) -> Result<Vec<(String, u64)>> {
+        let (mut files, mut seen) = (Vec::new(), HashSet::new());
         visit(self.logical_plan()?, &mut |list| {
-            for file in list.paths() {
-                if !files.contains(&file) {
-                    files.push(file);
+            for (path, bytes) in list.paths_and_bytes() {
+                if seen.insert(path.clone()) {
+                    files.push((path, bytes));
                 }
             }
         })?;

@@ -2,13 +2,17 @@
 
 use std::fmt;
 
+use arrow::datatypes::DataType;
 use arrow::util::display::array_value_to_string;
 use serde::{Deserialize, Serialize};
 
 use super::Dataset;
 use crate::agg::{self, Aggregate};
 use crate::error::Result;
-use crate::expr::col;
+use crate::expr::{cast, col};
+
+/// The most characters of a value in a table.
+const CELL: usize = 32;
 
 /// A dataset's columns in numbers: what [`Dataset::summary`] makes. It prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,10 +32,14 @@ pub struct ColumnSummary {
     pub data_type: String,
     /// Values that are not null.
     pub count: u64,
+    /// Nulls.
+    pub nulls: u64,
     /// Nulls, and NaN in columns of floats, in percent of the rows; absent where there are no rows.
     pub missing_percentage: Option<f64>,
-    /// Different values, nearly (HyperLogLog); absent for types that it cannot count.
+    /// Different values; absent for nested types.
     pub distinct: Option<u64>,
+    /// Whether `distinct` is exact, as it is up to 4096 values, or nearly right (HyperLogLog).
+    pub distinct_exact: bool,
     /// The smallest value as text, where values have an order.
     pub min: Option<String>,
     /// The largest value as text.
@@ -54,7 +62,13 @@ impl Dataset {
         // An aggregate is called `column:measure`, its column by number.
         let mut aggregates = vec![agg::count().alias("rows")];
         for (index, field) in schema.fields().iter().enumerate() {
-            let (value, kind) = (col(field.name()), field.data_type());
+            // What a dictionary holds are values like any other.
+            let (value, kind) = match field.data_type() {
+                DataType::Dictionary(_, kind) => {
+                    (cast(col(field.name()), kind.as_ref().clone()), kind.as_ref())
+                }
+                kind => (col(field.name()), kind),
+            };
             let mut add = |measure: &str, aggregate: Aggregate| {
                 aggregates.push(aggregate.alias(format!("{index}:{measure}")));
             };
@@ -62,6 +76,7 @@ impl Dataset {
             add("missing", agg::missing_percentage(value.clone()));
             if !kind.is_nested() && !kind.is_null() {
                 add("distinct", agg::approx_count_distinct(value.clone()));
+                add("few", agg::few_distinct(value.clone()));
                 add("min", agg::min(value.clone()));
                 add("max", agg::max(value.clone()));
             }
@@ -78,14 +93,18 @@ impl Dataset {
         };
         let number = |name: &str| text(name).and_then(|text| text.parse::<f64>().ok());
         let whole = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
+        let rows = whole("rows").unwrap_or(0);
         let columns = schema.fields().iter().enumerate().map(|(index, field)| {
             let of = |measure: &str| format!("{index}:{measure}");
+            let (count, few) = (whole(&of("count")).unwrap_or(0), whole(&of("few")));
             ColumnSummary {
                 name: field.name().clone(),
                 data_type: field.data_type().to_string(),
-                count: whole(&of("count")).unwrap_or(0),
+                count,
+                nulls: rows.saturating_sub(count),
                 missing_percentage: number(&of("missing")),
-                distinct: whole(&of("distinct")),
+                distinct: few.or_else(|| whole(&of("distinct"))),
+                distinct_exact: few.is_some(),
                 min: text(&of("min")),
                 max: text(&of("max")),
                 mean: number(&of("mean")),
@@ -93,25 +112,25 @@ impl Dataset {
                 zero_percentage: number(&of("zero")),
             }
         });
-        Ok(Summary { rows: whole("rows").unwrap_or(0), columns: columns.collect() })
+        Ok(Summary { rows, columns: columns.collect() })
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head =
-            ["column", "type", "count", "missing %", "distinct", "min", "max", "mean", "std", "zero %"];
+            ["column", "type", "nulls", "missing %", "distinct", "min", "max", "mean", "std", "zero %"];
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.4}"));
         let mut table = vec![head.map(str::to_owned)];
         table.extend(self.columns.iter().map(|column| {
             [
                 column.name.clone(),
                 column.data_type.clone(),
-                column.count.to_string(),
+                column.nulls.to_string(),
                 number(column.missing_percentage),
-                column.distinct.map_or_else(String::new, |count| count.to_string()),
-                column.min.clone().unwrap_or_default(),
-                column.max.clone().unwrap_or_default(),
+                column.distinct.map_or_else(String::new, |count| format!("{}{count}", column.nearly())),
+                column.min.as_deref().map(short).unwrap_or_default(),
+                column.max.as_deref().map(short).unwrap_or_default(),
                 number(column.mean),
                 number(column.std),
                 number(column.zero_percentage),
@@ -125,6 +144,23 @@ impl fmt::Display for Summary {
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             write!(f, "\n{}", cells.join("  ").trim_end())?;
         }
+        if self.columns.iter().any(|column| !column.nearly().is_empty()) {
+            write!(f, "\n~ nearly (HyperLogLog)")?;
+        }
         Ok(())
     }
+}
+
+impl ColumnSummary {
+    /// What is written before the number of different values.
+    fn nearly(&self) -> &'static str {
+        if self.distinct.is_some() && !self.distinct_exact { "~" } else { "" }
+    }
+}
+
+/// A text as a cell of a table: its beginning, on one line.
+fn short(text: &str) -> String {
+    let cut = text.chars().count() > CELL;
+    let shown: String = text.chars().take(CELL).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if cut { format!("{shown}…") } else { shown }
 }

@@ -68,6 +68,11 @@ impl FileList {
         self.files.iter().map(|file| self.name(&file.meta))
     }
 
+    /// The same with the files' sizes.
+    pub(crate) fn paths_and_bytes(&self) -> impl Iterator<Item = (String, u64)> {
+        self.files.iter().map(|file| (self.name(&file.meta), file.meta.size))
+    }
+
     /// Leaves only these files.
     pub(super) fn keep(&mut self, indices: &[usize]) {
         let mut index = 0;

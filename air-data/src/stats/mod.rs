@@ -11,5 +11,6 @@ mod report;
 mod run;
 
 pub(crate) use progress::Progress;
+pub(crate) use report::Bytes;
 pub use report::{OperatorStats, PoolStats, RunState, Stats};
 pub(crate) use run::{LastRun, RunGuard, recorded};

@@ -142,7 +142,7 @@ impl fmt::Display for OperatorStats {
 }
 
 /// A number of bytes as people write it.
-pub(super) struct Bytes(pub(super) u64);
+pub(crate) struct Bytes(pub(crate) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

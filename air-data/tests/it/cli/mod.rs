@@ -1,5 +1,7 @@
 //! The binary, as a user runs it.
 
+mod stats;
+
 use std::process::{Command, Output};
 
 use super::example;
@@ -56,6 +58,9 @@ fn convert_and_sql() {
     let written = succeeds(&["convert", &out, &parts, "--format", "csv", "--files", "3"]);
     assert_eq!(written.lines().count(), 3);
     assert_eq!(succeeds(&["head", &parts, "-n", "200"]).lines().count(), 150);
+    let arrow = dir.path().join("iris.arrow").to_string_lossy().into_owned();
+    succeeds(&["convert", &out, &arrow]);
+    assert_eq!(succeeds(&["head", &arrow, "-n", "200"]).lines().count(), 150);
 }
 
 #[test]
@@ -72,5 +77,7 @@ fn mistakes() {
     assert_eq!(code, 1);
     assert!(error.contains("no column 'colour'"), "{error}");
     let help = succeeds(&["--help"]);
-    assert!(help.contains("schema") && help.contains("convert") && help.contains("sql"), "{help}");
+    for verb in ["schema", "head", "stats", "convert", "sql"] {
+        assert!(help.contains(&format!("  {verb} ")), "{help}");
+    }
 }
