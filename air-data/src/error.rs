@@ -373,7 +373,7 @@ fn unknown_column(column: &str, known: &[String], nearest: Option<&String>) -> S
 }
 
 /// The name of `known` with the fewest edits from `name`, if a third of the letters or fewer differ.
-fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let wanted = name.to_lowercase();
     known
         .iter()

@@ -52,7 +52,7 @@
 //! | `source` | numbers, memory, files of every format; paths and the columns in them; shares of a run; object stores |
 //! | `sink` | files, all or none; directories by columns |
 //! | `tensors` | a dataset as a [`BatchSource`](air_core::data::BatchSource) |
-//! | [`cli`] | the `air-data` binary, a file for each family of verbs |
+//! | [`cli`] | the `air-data` binary, a file for each family of verbs; `cli/run`: pipelines as files |
 //!
 //! # Invariants
 //!

@@ -26,6 +26,9 @@ use crate::plan::{OrderedMerges, Planner, ReadInPieces, logical_rules, rules};
 use crate::pool::Workers;
 use crate::source::Stores;
 
+/// The stack of a thread: the engine follows nested plans and expressions with nested calls. What is not used takes no memory.
+const STACK_BYTES: usize = 32 << 20;
+
 /// Settings of a [`Session`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -138,6 +141,7 @@ impl Session {
             Builder::new_multi_thread()
                 .worker_threads(threads)
                 .thread_name(name)
+                .thread_stack_size(STACK_BYTES)
                 .enable_all()
                 .build()
                 .map_err(|e| DataError::Engine(Box::new(e.into())))

@@ -6,6 +6,7 @@
 //! | `stats` | `stats` |
 //! | `convert` | `convert` |
 //! | `sql` | `sql` |
+//! | `run` | `run`: a pipeline as a file |
 //! | `input` | what they all read |
 //! | `rows` | rows as JSON lines on stdout |
 
@@ -13,6 +14,7 @@ mod convert;
 mod input;
 mod look;
 mod rows;
+mod run;
 mod sql;
 mod stats;
 
@@ -24,7 +26,11 @@ use clap::{Parser, Subcommand};
 use crate::{Session, SessionConfig};
 
 #[derive(Debug, Parser)]
-#[command(name = "air-data", version, about = "Look into tables, convert them, query them with SQL")]
+#[command(
+    name = "air-data",
+    version,
+    about = "Look into tables, convert them, query them with SQL, run pipelines over them"
+)]
 #[command(
     after_help = "FILE is a CSV, Parquet, JSON-lines or Arrow file, told by its extension; a directory or pattern of them; \
 or a URL (s3://, gs://, az://, http://, https://). Results go to stdout, everything else to stderr."
@@ -46,6 +52,8 @@ enum Verb {
     Convert(convert::Convert),
     /// Run a query; each --table gives a file the name it has in the query
     Sql(sql::Sql),
+    /// Run a pipeline: a TOML file that says what to read, what to do with it, step by step, and what to write
+    Run(run::Run),
 }
 
 /// Runs the program.
@@ -61,5 +69,6 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         Verb::Stats(verb) => verb.run(&session()?),
         Verb::Convert(verb) => verb.run(&session()?),
         Verb::Sql(verb) => verb.run(&session()?),
+        Verb::Run(verb) => verb.run(&session()?),
     }
 }

@@ -14,6 +14,8 @@ mod stage;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use air_core::BoxError;
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::{StreamExt, TryStreamExt};
@@ -93,6 +95,17 @@ pub(crate) struct Target {
     pub(crate) single: bool,
     /// The directory on the local disk, if it is one.
     pub(crate) local: Option<PathBuf>,
+}
+
+/// Whether rows of `schema` can be written so, before there are any.
+pub(crate) fn check(
+    schema: &SchemaRef,
+    format: &FileFormat,
+    options: &WriteOptions,
+) -> std::result::Result<(), BoxError> {
+    options.validate()?;
+    let layout = Layout::new(schema, &options.partition_by)?;
+    encode::encoder(format, options, &layout.schema).map(|_| ())
 }
 
 /// Writes every partition of `plan`; returns the files, in the order of the partitions.

@@ -1,5 +1,7 @@
 //! The binary, as a user runs it.
 
+mod mistakes;
+mod pipelines;
 mod stats;
 
 use std::process::{Command, Output};
@@ -77,7 +79,7 @@ fn mistakes() {
     assert_eq!(code, 1);
     assert!(error.contains("no column 'colour'"), "{error}");
     let help = succeeds(&["--help"]);
-    for verb in ["schema", "head", "stats", "convert", "sql"] {
+    for verb in ["schema", "head", "stats", "convert", "sql", "run"] {
         assert!(help.contains(&format!("  {verb} ")), "{help}");
     }
 }
