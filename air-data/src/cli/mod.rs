@@ -7,9 +7,11 @@
 //! | `convert` | `convert` |
 //! | `sql` | `sql` |
 //! | `run` | `run`: a pipeline as a file |
+//! | `bench` | `bench` |
 //! | `input` | what they all read |
 //! | `rows` | rows as JSON lines on stdout |
 
+mod bench;
 mod convert;
 mod input;
 mod look;
@@ -54,6 +56,8 @@ enum Verb {
     Sql(sql::Sql),
     /// Run a pipeline: a TOML file that says what to read, what to do with it, step by step, and what to write
     Run(run::Run),
+    /// Measure reading, filtering, a closure, grouping, sorting and batches, over a file or over generated rows
+    Bench(bench::Bench),
 }
 
 /// Runs the program.
@@ -70,5 +74,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         Verb::Convert(verb) => verb.run(&session()?),
         Verb::Sql(verb) => verb.run(&session()?),
         Verb::Run(verb) => verb.run(&session()?),
+        // Each measurement has a session of its own.
+        Verb::Bench(verb) => verb.run(),
     }
 }

@@ -1,5 +1,6 @@
 //! The binary, as a user runs it.
 
+mod bench;
 mod mistakes;
 mod pipelines;
 mod stats;
@@ -79,7 +80,7 @@ fn mistakes() {
     assert_eq!(code, 1);
     assert!(error.contains("no column 'colour'"), "{error}");
     let help = succeeds(&["--help"]);
-    for verb in ["schema", "head", "stats", "convert", "sql", "run"] {
+    for verb in ["schema", "head", "stats", "convert", "sql", "run", "bench"] {
         assert!(help.contains(&format!("  {verb} ")), "{help}");
     }
 }
