@@ -25,6 +25,7 @@ pub mod seed;
 pub mod state;
 pub mod storage;
 pub mod task;
+pub mod team;
 pub mod tensor;
 pub mod trace;
 pub mod wire;

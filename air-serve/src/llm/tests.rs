@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
+use air_core::team::Team;
 use serde_json::Value;
 
 use super::model::{Inner, Net, Pooling};
-use super::net::{Cache, Llama, Pool, Scratch, Segment, Team};
+use super::net::{Cache, Llama, Pool, Scratch, Segment};
 use super::text::{Message, Pieces};
 use super::{Llm, LlmConfig};
 

@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use air_core::seed::Seed;
+use air_core::team::Team;
 use serde::{Deserialize, Serialize};
 
 use super::gemm::Start;
 use super::rows::{Passing, Rows};
-use super::threads::Threads;
+use super::share;
 use super::{Activation, Init, Module, expect};
 use crate::{Result, TrainError};
 
@@ -100,7 +101,7 @@ pub struct Mlp {
     layers: Vec<LayerShape>,
     params: Vec<f32>,
     grads: Vec<f32>,
-    threads: Threads,
+    team: Team,
     /// The last batch, each thread's rows of it.
     shares: Vec<Rows>,
     batch: usize,
@@ -113,7 +114,7 @@ impl Mlp {
     /// A network whose first weights are drawn from `seed`.
     pub fn new(config: &MlpConfig, seed: Seed) -> Result<Self> {
         config.validate()?;
-        let threads = Threads::new(config.threads)?;
+        let team = share::team(config.threads)?;
         let (mut layers, mut start) = (Vec::new(), 0);
         for (i, pair) in config.sizes.windows(2).enumerate() {
             let last = i + 2 == config.sizes.len();
@@ -138,7 +139,7 @@ impl Mlp {
             input_gradient: Vec::new(),
             panels: vec![Vec::new(); config.threads],
             layers,
-            threads,
+            team,
         })
     }
 
@@ -170,7 +171,7 @@ impl Mlp {
         let (layers, params) = (&self.layers, &self.params);
         let cut = x.chunks(rows * layers[0].inputs);
         self.shares.resize_with(cut.len(), Rows::default);
-        self.threads.each(self.shares.iter_mut().zip(cut), |(share, x)| share.forward(layers, params, x));
+        self.team.each(self.shares.iter_mut().zip(cut), |(share, x)| share.forward(layers, params, x));
         gather(self.shares.iter().map(Rows::output), &mut self.output);
         Ok(&self.output)
     }
@@ -203,7 +204,7 @@ impl Mlp {
         let rows = self.rows_a_thread(self.batch);
         let (layers, params) = (&self.layers, &self.params);
         let cut = d_out.chunks(rows * self.outputs());
-        self.threads
+        self.team
             .each(self.shares.iter_mut().zip(cut), |(share, d)| share.backward(layers, params, d, of_input));
         if of_input {
             gather(self.shares.iter().map(Rows::input_gradient), &mut self.input_gradient);
@@ -233,7 +234,7 @@ impl Mlp {
         for (number, piece) in pieces.enumerate() {
             work[number % count].1.push(piece);
         }
-        self.threads.each(work, |(panel, pieces)| {
+        self.team.each(work, |(panel, pieces)| {
             for piece in pieces {
                 piece.sum(layers, shares, start, panel);
             }
@@ -250,14 +251,14 @@ impl Mlp {
             scratch.shares.resize_with(count, Passing::default);
         }
         let work = scratch.shares.iter_mut().zip(cut);
-        self.threads.each(work, |(share, x)| share.forward(&self.layers, &self.params, x));
+        self.team.each(work, |(share, x)| share.forward(&self.layers, &self.params, x));
         gather(scratch.shares[..count].iter().map(Passing::output), &mut scratch.output);
         Ok(&scratch.output)
     }
 
     /// How many rows of a batch each thread takes; at least one.
     fn rows_a_thread(&self, batch: usize) -> usize {
-        batch.div_ceil(self.threads.pieces(batch * self.params.len(), batch)).max(1)
+        batch.div_ceil(share::pieces(&self.team, batch * self.params.len(), batch)).max(1)
     }
 }
 

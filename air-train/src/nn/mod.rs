@@ -41,7 +41,7 @@ mod optim;
 mod rows;
 mod save;
 mod schedule;
-mod threads;
+mod share;
 
 pub use activation::Activation;
 pub use init::Init;

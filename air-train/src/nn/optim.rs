@@ -1,9 +1,10 @@
 //! Optimisers over flat slices; each step is one pass. Serialise one to keep its moments in a checkpoint.
 
+use air_core::team::Team;
 use serde::{Deserialize, Serialize};
 
 use super::expect;
-use super::threads::Threads;
+use super::share;
 use crate::Result;
 
 /// Changes parameters by their gradients.
@@ -77,7 +78,7 @@ pub struct Adam {
     mean: Vec<f32>,
     square: Vec<f32>,
     #[serde(skip)]
-    threads: Threads,
+    team: Team,
 }
 
 impl Adam {
@@ -91,7 +92,7 @@ impl Adam {
             steps: 0,
             mean: Vec::new(),
             square: Vec::new(),
-            threads: Threads::default(),
+            team: Team::default(),
         }
     }
 
@@ -111,7 +112,7 @@ impl Adam {
     /// # Errors
     /// 0 or more than 256 threads, or threads that cannot be started.
     pub fn threads(mut self, threads: usize) -> Result<Self> {
-        self.threads = Threads::new(threads)?;
+        self.team = share::team(threads)?;
         Ok(self)
     }
 
@@ -136,10 +137,10 @@ impl Optimizer for Adam {
         let scale = (1.0 / correct2.sqrt()) as f32;
         let keep = 1.0 - self.lr * self.weight_decay;
         let (eps, n1, n2) = (self.eps, 1.0 - b1, 1.0 - b2);
-        let part = params.len().div_ceil(self.threads.parts(params.len())).max(1);
+        let part = params.len().div_ceil(share::parts(&self.team, params.len())).max(1);
         let moments = self.mean.chunks_mut(part).zip(self.square.chunks_mut(part));
         let work = params.chunks_mut(part).zip(grads.chunks(part)).zip(moments);
-        self.threads.each(work, |((params, grads), (mean, square))| {
+        self.team.each(work, |((params, grads), (mean, square))| {
             pulp::Arch::new().dispatch(
                 #[inline(always)]
                 || {

@@ -8,12 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use air_core::BoxError;
+use air_core::team::Team;
 
 use super::request::{Answer, Asked, LlmRequest, TextRequest, Token};
 use super::writer::Writer;
 use crate::error::CallError;
 use crate::llm::model::Inner;
-use crate::llm::net::{Cache, Llama, PAGE_TOKENS, Pool, Scratch, Segment, Team};
+use crate::llm::net::{Cache, Llama, PAGE_TOKENS, Pool, Scratch, Segment};
 use crate::llm::sample::{LogProbs, Seen};
 
 /// The engine of one replica.

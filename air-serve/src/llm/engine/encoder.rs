@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 
 use air_core::BoxError;
+use air_core::team::Team;
 
 use super::request::{Answer, Asked, LlmRequest};
 use crate::llm::model::Pooling;
-use crate::llm::net::{Bert, Team};
+use crate::llm::net::Bert;
 
 /// Texts of one request that are not embedded yet, with their numbers.
 #[derive(Debug)]

@@ -17,13 +17,13 @@ mod writer;
 use std::sync::Arc;
 
 use air_core::BoxError;
+use air_core::team::Team;
 
 use self::causal::{Causal, Text};
 use self::encoder::Texts;
 pub(crate) use self::request::{Answer, Asked, Finish, TextRequest, Token};
 pub use self::request::{LlmEvent, LlmRequest};
 use super::model::{Inner, Llm, Net};
-use super::net::Team;
 use crate::stream::{Generate, Running};
 
 /// A language model at work: what a replica has. [`Deployment::llm`](crate::Deployment::llm) makes it.

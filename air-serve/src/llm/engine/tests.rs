@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use air_core::seed::Seed;
+use air_core::team::Team;
 
 use super::causal::{Causal, Text};
 use super::request::{Answer, Asked, Finish, LlmRequest, TextRequest};
 use crate::llm::LlmConfig;
 use crate::llm::model::{Llm, Net};
-use crate::llm::net::Team;
 use crate::llm::sample::Sampling;
 use crate::llm::tests::fixture;
 

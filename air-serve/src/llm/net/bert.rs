@@ -1,11 +1,12 @@
 //! BERT's encoder (Devlin et al., 2019), for embeddings of texts.
 
+use air_core::team::Team;
+
 use super::attention::Attention;
 use super::dot::{Inputs, product};
 use super::math;
 use super::matrix::Matrix;
 use super::pages::{PageShape, Pool};
-use super::team::Team;
 use crate::llm::LlmError;
 use crate::llm::load::Tensors;
 

@@ -6,10 +6,10 @@
 
 use std::array::from_fn;
 
+use air_core::team::Team;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::matrix::{Matrix, Width};
-use super::team::Team;
 
 /// Rows of weights in a tile.
 const R: usize = 4;

@@ -1,12 +1,13 @@
 //! Llama's network (Touvron et al., 2023) and its relatives: with biases for queries, keys and values (Qwen 2), with norms of queries and keys (Qwen 3).
 
+use air_core::team::Team;
+
 use super::attention::Attention;
 use super::dot::{Inputs, product};
 use super::math;
 use super::matrix::Matrix;
 use super::pages::{Cache, PageShape};
 use super::rope::{Llama3Scaling, Rope};
-use super::team::Team;
 use crate::llm::LlmError;
 use crate::llm::load::Tensors;
 

@@ -8,7 +8,6 @@
 //! | `pages` | where the past is kept |
 //! | `math`, `rope` | norms, activations, positions |
 //! | `llama`, `bert` | the networks |
-//! | `team` | threads |
 
 // What a dispatched kernel calls must be inlined into it, or it loses the instructions it was dispatched for.
 #[allow(clippy::inline_always)]
@@ -22,11 +21,9 @@ mod math;
 mod matrix;
 mod pages;
 mod rope;
-mod team;
 
 pub(crate) use bert::{Bert, BertShape};
 pub(crate) use llama::{Llama, LlamaShape, Scratch, Segment};
 pub(crate) use matrix::{Matrix, Width};
 pub(crate) use pages::{Cache, Pool, TOKENS as PAGE_TOKENS};
 pub(crate) use rope::Llama3Scaling;
-pub(crate) use team::Team;
