@@ -90,7 +90,7 @@ impl Llm {
             NetShape::Bert(shape) => shape.vocab,
         };
         let tokens = Tokens::read(&directory.join("tokenizer.json"), vocab)?;
-        let tensors = Tensors::open(directory)?;
+        let tensors = Tensors::open(directory, config.round_inputs)?;
         let wanted = config.max_context_tokens.unwrap_or(CONTEXT);
         let (net, context) = match shape {
             NetShape::Llama(shape, ends) => {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::file;
 use crate::llm::error::{LlmError, Shape};
-use crate::llm::net::{Matrix, Width};
+use crate::llm::net::{Matrix, PANEL, Width, widen};
 
 /// The longest header that is read; that of a model of a thousand layers has a few megabytes.
 const MAX_HEADER: u64 = 64 << 20;
@@ -21,6 +21,8 @@ pub(crate) struct Tensors {
     directory: PathBuf,
     files: Vec<(PathBuf, File)>,
     places: BTreeMap<String, Place>,
+    /// Whether inputs may be rounded to the width of the weights.
+    rounds: bool,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct Index {
 
 impl Tensors {
     /// Reads the headers of `model.safetensors`, or of the files that `model.safetensors.index.json` names.
-    pub(crate) fn open(directory: &Path) -> Result<Self, LlmError> {
+    pub(crate) fn open(directory: &Path, rounds: bool) -> Result<Self, LlmError> {
         let index = directory.join("model.safetensors.index.json");
         let names: BTreeSet<String> = if index.exists() {
             file::json::<Index>(&index, "it says which file holds which tensor")?
@@ -50,7 +52,7 @@ impl Tensors {
             ["model.safetensors".to_owned()].into()
         };
         let mut tensors =
-            Tensors { directory: directory.to_owned(), files: Vec::new(), places: BTreeMap::new() };
+            Tensors { directory: directory.to_owned(), files: Vec::new(), places: BTreeMap::new(), rounds };
         for name in names {
             if Path::new(&name).file_name() != Some(name.as_ref()) {
                 let reason = format!("names the file {name:?}, which is not one of the same directory");
@@ -131,40 +133,40 @@ impl Tensors {
 
     /// A matrix of that shape.
     pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, LlmError> {
-        let (place, width) = self.find(name, &[rows, cols])?;
-        let mut matrix = Matrix::zeros(width, rows, cols);
-        if matrix.words.len() * 4 == rows * cols * width.bytes() {
-            self.read(place, 0, bytemuck::cast_slice_mut(&mut matrix.words))?;
-        } else {
-            // Rows of an odd number of halves, which are padded.
-            let (stride, row_bytes) = (matrix.words.len() / rows, cols * width.bytes());
-            for (row, words) in matrix.words.chunks_exact_mut(stride).enumerate() {
-                let bytes: &mut [u8] = bytemuck::cast_slice_mut(words);
-                self.read(place, (row * row_bytes) as u64, &mut bytes[..row_bytes])?;
-            }
-        }
-        Ok(matrix)
+        self.stack(&[(name, rows)], cols)
     }
 
-    /// Matrices below one another, in the widest of their widths.
+    /// Matrices below one another, of 32 bits where their widths differ.
     pub(crate) fn stack(&self, parts: &[(&str, usize)], cols: usize) -> Result<Matrix, LlmError> {
-        let read = parts.iter().map(|(name, rows)| self.matrix(name, *rows, cols));
-        let mut parts: Vec<Matrix> = read.collect::<Result<_, _>>()?;
-        if parts.iter().any(|part| part.width != parts[0].width) {
-            parts = parts.iter().map(Matrix::widened).collect();
+        let found = parts.iter().map(|(name, rows)| self.find(name, &[*rows, cols]));
+        let found: Vec<(&Place, Width)> = found.collect::<Result<_, _>>()?;
+        let width = found.first().map_or(Width::F32, |(_, width)| *width);
+        let width = if found.iter().all(|(_, each)| *each == width) { width } else { Width::F32 };
+        let all = parts.iter().map(|(_, rows)| rows).sum();
+        let mut matrix = Matrix::zeros(width, all, cols).rounding(self.rounds);
+        let (mut first, mut buffer) = (0, Vec::new());
+        for ((place, each), (_, rows)) in found.into_iter().zip(parts) {
+            let row_bytes = cols * each.bytes();
+            for row in (0..*rows).step_by(PANEL) {
+                buffer.resize(PANEL.min(rows - row) * row_bytes, 0);
+                self.read(place, (row * row_bytes) as u64, &mut buffer)?;
+                if each == width {
+                    matrix.fill(first + row, &buffer);
+                } else {
+                    matrix.fill(first + row, bytemuck::cast_slice(&widen(each, &buffer)));
+                }
+            }
+            first += rows;
         }
-        Ok(Matrix::stack(parts))
+        Ok(matrix)
     }
 
     /// A vector of that length.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, LlmError> {
         let (place, width) = self.find(name, &[len])?;
-        let mut matrix = Matrix::zeros(width, 1, len);
-        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut matrix.words);
-        self.read(place, 0, &mut bytes[..len * width.bytes()])?;
-        let mut vector = vec![0.0; len];
-        matrix.widen_row(0, &mut vector);
-        Ok(vector)
+        let mut bytes = vec![0; len * width.bytes()];
+        self.read(place, 0, &mut bytes)?;
+        Ok(widen(width, &bytes))
     }
 
     /// Vectors one after another; if the first is not there, none.

@@ -2,7 +2,7 @@
 
 use air_core::team::Team;
 
-use super::attention::Attention;
+use super::attention::{Heads, attend};
 use super::dot::{Inputs, product};
 use super::math;
 use super::matrix::Matrix;
@@ -112,16 +112,19 @@ impl Bert {
             .enumerate()
             .flat_map(|(text, tokens)| (0..tokens.len()).map(move |position| (text, position)))
             .collect();
+        // Every token sees the whole text.
+        let seen: Vec<(usize, usize)> = rows.iter().map(|(text, _)| (*text, texts[*text].len())).collect();
+        let of = Heads { queries: heads, kv: heads, dim: hd };
         let mut state = vec![0.0; rows.len() * hidden];
         let mut other = vec![0.0; hidden];
         for (state, (text, position)) in state.chunks_exact_mut(hidden).zip(&rows) {
             self.words.widen_row(texts[*text][*position] as usize, state);
             for (table, row) in [(&self.types, 0), (&self.positions, *position)] {
                 table.widen_row(row, &mut other);
-                math::add(state, &other);
+                math::add(team, state, &other);
             }
         }
-        self.norm.apply(&mut state, eps);
+        self.norm.apply(team, &mut state, eps);
         let inputs = &mut Inputs::default();
         let mut qkv = vec![0.0; rows.len() * 3 * hidden];
         let mut attended = vec![0.0; state.len()];
@@ -140,49 +143,29 @@ impl Bert {
                 let (k, v) = row[hidden..].split_at(hidden);
                 caches[*text].write(0, *position, k, v);
             }
-            let share = rows.len().div_ceil(4 * team.count());
-            team.each(attended.chunks_mut(share * hidden).enumerate(), |(piece, to)| {
-                let mut scores = Vec::new();
-                for (i, to) in to.chunks_exact_mut(hidden).enumerate() {
-                    let row = piece * share + i;
-                    let text = rows[row].0;
-                    for (head, to) in to.chunks_exact_mut(hd).enumerate() {
-                        Attention {
-                            queries: &qkv[row * 3 * hidden + head * hd..][..hd],
-                            head_dim: hd,
-                            pages: caches[text].head(0, head),
-                            // Every token sees the whole text.
-                            len: texts[text].len(),
-                            scale: 1.0 / (hd as f32).sqrt(),
-                            to,
-                            scores: &mut scores,
-                        }
-                        .run();
-                    }
-                }
-            });
+            attend(team, of, 0, &seen, |text| &caches[text], &qkv, &mut attended);
             layer.out.apply(team, &attended, &mut change, inputs);
-            math::add(&mut state, &change);
-            layer.norm.apply(&mut state, eps);
+            math::add(team, &mut state, &change);
+            layer.norm.apply(team, &mut state, eps);
             layer.up.apply(team, &state, &mut wide, inputs);
-            math::gelu(&mut wide);
+            math::gelu(team, &mut wide);
             layer.down.apply(team, &wide, &mut change, inputs);
-            math::add(&mut state, &change);
-            layer.out_norm.apply(&mut state, eps);
+            math::add(team, &mut state, &change);
+            layer.out_norm.apply(team, &mut state, eps);
         }
         state
     }
 }
 
 impl Norm {
-    fn apply(&self, x: &mut [f32], eps: f32) {
-        math::layer_norm(x, &self.weight, &self.bias, eps);
+    fn apply(&self, team: &Team, x: &mut [f32], eps: f32) {
+        math::layer_norm(team, x, &self.weight, &self.bias, eps);
     }
 }
 
 impl Dense {
     fn apply(&self, team: &Team, x: &[f32], to: &mut [f32], inputs: &mut Inputs) {
         product(team, x, &self.weight, to, inputs);
-        math::add_bias(to, &self.bias);
+        math::add_bias(team, to, &self.bias);
     }
 }

@@ -2,7 +2,7 @@
 
 use air_core::team::Team;
 
-use super::attention::Attention;
+use super::attention::{Heads, attend};
 use super::dot::{Inputs, product};
 use super::math;
 use super::matrix::Matrix;
@@ -81,7 +81,6 @@ pub(crate) struct Scratch {
     state: Vec<f32>,
     normed: Vec<f32>,
     qkv: Vec<f32>,
-    queries: Vec<f32>,
     attended: Vec<f32>,
     change: Vec<f32>,
     gate_up: Vec<f32>,
@@ -144,13 +143,13 @@ impl Llama {
     /// Takes every segment one step on, with one pass over the weights.
     pub(crate) fn forward(&self, team: &Team, segments: &mut [Segment<'_>], scratch: &mut Scratch) {
         let LlamaShape { hidden, inner, heads, kv_heads, head_dim: hd, eps, .. } = self.shape;
-        let Scratch { inputs, state, normed, qkv, queries, attended, change, gate_up, inner: hid, logits } =
-            scratch;
-        // The position of every row.
+        let Scratch { inputs, state, normed, qkv, attended, change, gate_up, inner: hid, logits } = scratch;
+        let of = Heads { queries: heads, kv: kv_heads, dim: hd };
+        // Of every row its segment, and how many tokens it sees.
         let mut rows = Vec::new();
         for (number, segment) in segments.iter_mut().enumerate() {
             let first = segment.cache.len();
-            rows.extend((first..first + segment.tokens.len()).map(|position| (number, position)));
+            rows.extend((first..first + segment.tokens.len()).map(|position| (number, position + 1)));
             segment.cache.extend(segment.tokens.len());
         }
         let count = rows.len();
@@ -158,43 +157,40 @@ impl Llama {
             buffer.resize(count * hidden, 0.0);
         }
         qkv.resize(count * (heads + 2 * kv_heads) * hd, 0.0);
-        for buffer in [&mut *queries, &mut *attended] {
-            buffer.resize(count * heads * hd, 0.0);
-        }
+        attended.resize(count * heads * hd, 0.0);
         gate_up.resize(count * 2 * inner, 0.0);
         let tokens = segments.iter().flat_map(|segment| segment.tokens);
         for (state, token) in state.chunks_exact_mut(hidden).zip(tokens) {
             self.embed.widen_row(*token as usize, state);
         }
         for (number, layer) in self.layers.iter().enumerate() {
-            math::rms_norm(state, &layer.norm, eps, normed);
+            math::rms_norm(team, state, &layer.norm, eps, normed);
             product(team, normed, &layer.qkv, qkv, inputs);
-            math::add_bias(qkv, &layer.qkv_bias);
-            let parts = qkv.chunks_exact_mut((heads + 2 * kv_heads) * hd);
-            for ((row, to), (segment, position)) in parts.zip(queries.chunks_exact_mut(heads * hd)).zip(&rows)
-            {
+            math::add_bias(team, qkv, &layer.qkv_bias);
+            for (row, (segment, seen)) in qkv.chunks_exact_mut((heads + 2 * kv_heads) * hd).zip(&rows) {
+                let position = seen - 1;
                 let (q, kv) = row.split_at_mut(heads * hd);
                 let (k, v) = kv.split_at_mut(kv_heads * hd);
                 for (heads, norm) in [(&mut *q, &layer.q_norm), (&mut *k, &layer.k_norm)] {
                     if !norm.is_empty() {
                         math::rms_norm_in_place(heads, norm, eps);
                     }
-                    self.rope.rotate(heads, *position);
+                    self.rope.rotate(heads, position);
                 }
-                to.copy_from_slice(q);
-                segments[*segment].cache.write(number, *position, k, v);
+                segments[*segment].cache.write(number, position, k, v);
             }
-            self.attend(team, number, segments, &rows, queries, attended);
+            let segments = &*segments;
+            attend(team, of, number, &rows, |segment| &*segments[segment].cache, qkv, attended);
             product(team, attended, &layer.out, change, inputs);
-            math::add_bias(change, &layer.out_bias);
-            math::add(state, change);
-            math::rms_norm(state, &layer.mlp_norm, eps, normed);
+            math::add_bias(team, change, &layer.out_bias);
+            math::add(team, state, change);
+            math::rms_norm(team, state, &layer.mlp_norm, eps, normed);
             product(team, normed, &layer.gate_up, gate_up, inputs);
-            math::add_bias(gate_up, &layer.gate_up_bias);
-            math::swiglu(gate_up, inner, hid);
+            math::add_bias(team, gate_up, &layer.gate_up_bias);
+            math::swiglu(team, gate_up, inner, hid);
             product(team, hid, &layer.down, change, inputs);
-            math::add_bias(change, &layer.down_bias);
-            math::add(state, change);
+            math::add_bias(team, change, &layer.down_bias);
+            math::add(team, state, change);
         }
         // Only what is wanted goes through the largest matrix.
         let mut wanted = Vec::new();
@@ -206,41 +202,5 @@ impl Llama {
         math::rms_norm_in_place(&mut wanted, &self.norm, eps);
         logits.resize(wanted.len() / hidden * self.shape.vocab, 0.0);
         product(team, &wanted, self.head.as_ref().unwrap_or(&self.embed), logits, inputs);
-    }
-
-    fn attend(
-        &self,
-        team: &Team,
-        layer: usize,
-        segments: &[Segment<'_>],
-        rows: &[(usize, usize)],
-        queries: &[f32],
-        to: &mut [f32],
-    ) {
-        let LlamaShape { heads, kv_heads, head_dim, .. } = self.shape;
-        let group = heads / kv_heads * head_dim;
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        // Later tokens of a prompt take longer, so that more pieces than threads are needed to keep all busy.
-        let items = to.len() / group;
-        let past: usize = rows.iter().map(|(_, position)| position + 1).sum();
-        let pieces = if past * heads * head_dim < 1 << 16 { 1 } else { 4 * team.count() };
-        let share = items.div_ceil(pieces);
-        team.each(to.chunks_mut(share * group).enumerate(), |(piece, to)| {
-            let mut scores = Vec::new();
-            for (i, to) in to.chunks_exact_mut(group).enumerate() {
-                let item = piece * share + i;
-                let (segment, position) = rows[item / kv_heads];
-                Attention {
-                    queries: &queries[item * group..][..group],
-                    head_dim,
-                    pages: segments[segment].cache.head(layer, item % kv_heads),
-                    len: position + 1,
-                    scale,
-                    to,
-                    scores: &mut scores,
-                }
-                .run();
-            }
-        });
     }
 }

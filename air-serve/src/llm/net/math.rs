@@ -1,5 +1,6 @@
 //! What lies between the products: norms, activations, the softmax.
 
+use air_core::team::Team;
 use pulp::Arch;
 
 /// e to the x, to two units in the last place; plain arithmetic, so that loops over it become vectors. The method is Cephes's: x is split into a
@@ -57,11 +58,23 @@ fn sum_of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// Numbers of a pass over rows below which it stays on one thread.
+const WORTH_SHARING: usize = 1 << 15;
+
+/// Numbers that each thread takes of so many in rows of this width.
+fn share(team: &Team, numbers: usize, width: usize) -> usize {
+    let pieces = if numbers < WORTH_SHARING { 1 } else { team.count() };
+    (numbers / width).div_ceil(pieces).max(1) * width
+}
+
 /// Each row of `x` over its root mean square, times `weight` (Zhang and Sennrich, 2019).
-pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, to: &mut Vec<f32>) {
+pub(super) fn rms_norm(team: &Team, x: &[f32], weight: &[f32], eps: f32, to: &mut Vec<f32>) {
     to.resize(x.len(), 0.0);
-    to.copy_from_slice(x);
-    rms_norm_in_place(to, weight, eps);
+    let share = share(team, x.len(), weight.len());
+    team.each(x.chunks(share).zip(to.chunks_mut(share)), |(x, to)| {
+        to.copy_from_slice(x);
+        rms_norm_in_place(to, weight, eps);
+    });
 }
 
 pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
@@ -78,32 +91,41 @@ pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
 }
 
 /// Each row of `x` less its mean, over its deviation, times `weight`, plus `bias` (Ba et al., 2016).
-pub(super) fn layer_norm(x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
-    wide(
-        #[inline(always)]
-        || {
-            for x in x.chunks_exact_mut(weight.len()) {
-                let mean = sum_of(x, |x| x) / x.len() as f32;
-                let variance = sum_of(x, |x| (x - mean) * (x - mean)) / x.len() as f32;
-                let scale = 1.0 / (variance + eps).sqrt();
-                for ((x, weight), bias) in x.iter_mut().zip(weight).zip(bias) {
-                    *x = (*x - mean) * scale * weight + bias;
+pub(super) fn layer_norm(team: &Team, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+    team.each(x.chunks_mut(share(team, x.len(), weight.len())), |x| {
+        wide(
+            #[inline(always)]
+            || {
+                for x in x.chunks_exact_mut(weight.len()) {
+                    let mean = sum_of(x, |x| x) / x.len() as f32;
+                    let variance = sum_of(x, |x| (x - mean) * (x - mean)) / x.len() as f32;
+                    let scale = 1.0 / (variance + eps).sqrt();
+                    for ((x, weight), bias) in x.iter_mut().zip(weight).zip(bias) {
+                        *x = (*x - mean) * scale * weight + bias;
+                    }
                 }
-            }
-        },
-    );
+            },
+        );
+    });
 }
 
 /// Adds `bias` to each row.
-pub(super) fn add_bias(x: &mut [f32], bias: &[f32]) {
+pub(super) fn add_bias(team: &Team, x: &mut [f32], bias: &[f32]) {
     if !bias.is_empty() {
-        for x in x.chunks_exact_mut(bias.len()) {
-            add(x, bias);
-        }
+        team.each(x.chunks_mut(share(team, x.len(), bias.len())), |x| {
+            for x in x.chunks_exact_mut(bias.len()) {
+                add_all(x, bias);
+            }
+        });
     }
 }
 
-pub(super) fn add(x: &mut [f32], y: &[f32]) {
+pub(super) fn add(team: &Team, x: &mut [f32], y: &[f32]) {
+    let share = share(team, x.len(), 1);
+    team.each(x.chunks_mut(share).zip(y.chunks(share)), |(x, y)| add_all(x, y));
+}
+
+fn add_all(x: &mut [f32], y: &[f32]) {
     wide(
         #[inline(always)]
         || x.iter_mut().zip(y).for_each(|(x, y)| *x += y),
@@ -111,31 +133,36 @@ pub(super) fn add(x: &mut [f32], y: &[f32]) {
 }
 
 /// Of rows `[gate, up]`: gate·sigmoid(gate)·up, half as wide (Shazeer, 2020).
-pub(super) fn swiglu(gate_up: &[f32], width: usize, to: &mut Vec<f32>) {
+pub(super) fn swiglu(team: &Team, gate_up: &[f32], width: usize, to: &mut Vec<f32>) {
     to.resize(gate_up.len() / 2, 0.0);
-    wide(
-        #[inline(always)]
-        || {
-            for (to, row) in to.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
-                let (gate, up) = row.split_at(width);
-                for ((to, gate), up) in to.iter_mut().zip(gate).zip(up) {
-                    *to = gate / (1.0 + exp(-gate)) * up;
+    let share = share(team, gate_up.len() / 2, width);
+    team.each(gate_up.chunks(2 * share).zip(to.chunks_mut(share)), |(gate_up, to)| {
+        wide(
+            #[inline(always)]
+            || {
+                for (to, row) in to.chunks_exact_mut(width).zip(gate_up.chunks_exact(2 * width)) {
+                    let (gate, up) = row.split_at(width);
+                    for ((to, gate), up) in to.iter_mut().zip(gate).zip(up) {
+                        *to = gate / (1.0 + exp(-gate)) * up;
+                    }
                 }
-            }
-        },
-    );
+            },
+        );
+    });
 }
 
 /// The Gaussian error linear unit, with the error function itself (Hendrycks and Gimpel, 2016).
-pub(super) fn gelu(x: &mut [f32]) {
-    wide(
-        #[inline(always)]
-        || {
-            for x in x {
-                *x = 0.5 * *x * (1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2));
-            }
-        },
-    );
+pub(super) fn gelu(team: &Team, x: &mut [f32]) {
+    team.each(x.chunks_mut(share(team, x.len(), 1)), |x| {
+        wide(
+            #[inline(always)]
+            || {
+                for x in x {
+                    *x = 0.5 * *x * (1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2));
+                }
+            },
+        );
+    });
 }
 
 /// The softmax in place.

@@ -1,5 +1,6 @@
 //! Rotary positions (Su et al., 2021), in the half-split layout of Llama's published weights, and Llama 3's scaling of their frequencies.
 
+use pulp::Arch;
 use serde::Deserialize;
 
 /// How frequencies are scaled for a context longer than the one first trained with: `rope_scaling` with `rope_type: llama3`.
@@ -47,12 +48,17 @@ impl Rope {
     pub(super) fn rotate(&self, heads: &mut [f32], position: usize) {
         let at = position * self.half..(position + 1) * self.half;
         let (cos, sin) = (&self.cos[at.clone()], &self.sin[at]);
-        for head in heads.chunks_exact_mut(2 * self.half) {
-            let (a, b) = head.split_at_mut(self.half);
-            for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
-                (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
-            }
-        }
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for head in heads.chunks_exact_mut(2 * self.half) {
+                    let (a, b) = head.split_at_mut(self.half);
+                    for (((a, b), cos), sin) in a.iter_mut().zip(b).zip(cos).zip(sin) {
+                        (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+                    }
+                }
+            },
+        );
     }
 }
 
