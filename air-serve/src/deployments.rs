@@ -121,7 +121,8 @@ impl Deployments {
             }
             let served = models.iter().map(|(name, make)| make(&self.get(name)?));
             let served = served.collect::<Result<Vec<Served>, ServeError>>()?;
-            let llms = llms.iter().map(|(name, llm)| llm::Served::new(llm, &*self.get(name)?));
+            let llms =
+                llms.iter().map(|(name, llm)| llm::Served::new(llm, &*self.get(name)?, &self.ground.metrics));
             Ok((table, served, llms.collect::<Result<Vec<_>, ServeError>>()?))
         });
         let (table, served, llms) = match table {

@@ -91,6 +91,17 @@ impl Metrics {
         })
     }
 
+    /// The handles of a language model that reuses what it has read.
+    #[cfg(feature = "llm")]
+    pub(crate) fn prefixes(&self, deployment: &str) -> Result<PrefixMetrics, CoreError> {
+        let labels = &[("deployment", deployment)];
+        let counter = |name: &str, help: &str| self.registry.counter(name, help, labels);
+        Ok(PrefixMetrics {
+            hits: counter("air_serve_llm_prefix_hits_total", "Texts whose beginning had been read before")?,
+            tokens: counter("air_serve_llm_prefix_tokens_total", "Tokens not read because they had been")?,
+        })
+    }
+
     /// The handles of one route.
     pub(crate) fn route(&self, route: &str) -> Result<RouteMetrics, CoreError> {
         let help = "From a request's head to its answer";
@@ -147,6 +158,13 @@ pub(crate) struct MirrorMetrics {
     pub failed: Counter,
     pub dropped: Counter,
     pub seconds: Histogram,
+}
+
+/// The series of a language model.
+#[cfg(feature = "llm")]
+pub(crate) struct PrefixMetrics {
+    pub hits: Counter,
+    pub tokens: Counter,
 }
 
 /// The series of a multiplexed deployment.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::deploy::Running;
 use crate::error::ServeError;
 use crate::http::{AnyBody, Body, Refusal};
+use crate::metrics::Metrics;
 
 /// A model that cannot be.
 #[derive(Clone)]
@@ -21,7 +22,7 @@ pub(crate) enum Served {}
 pub(crate) struct Models;
 
 impl Served {
-    pub(crate) fn new(llm: &Llm, _running: &dyn Running) -> Result<Self, ServeError> {
+    pub(crate) fn new(llm: &Llm, _running: &dyn Running, _metrics: &Metrics) -> Result<Self, ServeError> {
         match *llm {}
     }
 }

@@ -18,6 +18,9 @@ pub struct LlmConfig {
     pub max_context_tokens: Option<usize>,
     /// Memory for keys and values of past tokens, in bytes (default 1 GiB). It is taken as it is needed. A request waits until there is room for all that it can come to.
     pub kv_cache_bytes: usize,
+    /// Whether texts that begin alike share what is known of their beginning, and the next ones find it as long as its memory is not needed
+    /// (default true). It changes no text. Who can measure how soon an answer begins can tell whether its prompt's beginning had been read: turn it off where that must not be.
+    pub prefix_reuse: bool,
     /// Tokens of prompts that are read in one step, beside one token of every text under way (default 256): more reads prompts faster, fewer
     /// makes the others' pauses shorter.
     pub prefill_tokens: usize,
@@ -50,6 +53,7 @@ impl Default for LlmConfig {
             round_inputs: true,
             max_context_tokens: None,
             kv_cache_bytes: 1 << 30,
+            prefix_reuse: true,
             prefill_tokens: 256,
             max_tokens: None,
             max_choices: 8,

@@ -23,8 +23,8 @@
 //! # Invariants
 //!
 //! 1. What a text becomes depends on its request alone (with a `seed`), to the bit: not on what else runs, on how its prompt was cut into steps, on the
-//!    number of threads, nor on whether it had to give its memory back on the way.
-//! 2. Keys and values of past tokens take at most `kv_cache_bytes`, and those of a text that ends, fails or is cancelled are free before the next step.
+//!    number of threads, nor on whether it had to give its memory back on the way, nor on whether its beginning had been read before.
+//! 2. Keys and values of past tokens take at most `kv_cache_bytes`, and those of a text that ends, fails or is cancelled are another's to take before the next step.
 //! 3. No piece of a text ends within a character, and none has anything of a stop string in it.
 
 pub(crate) mod api;
@@ -53,6 +53,7 @@ impl Deployment<Generator<LlmEngine>> {
     /// A language model, reached by its name at `/v1/chat/completions`, `/v1/completions`, or `/v1/embeddings` if it is an encoder of texts. A replica works on
     /// `max_batch_size` requests at a time, 32 unless set; replicas share the weights.
     pub fn llm(name: impl Into<std::sync::Arc<str>>, llm: Llm) -> Self {
+        let llm = llm.afresh();
         let engine = llm.clone();
         let mut deployment = Deployment::generate(name, move || LlmEngine::new(&engine));
         deployment.llm = Some(llm);

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::LlmConfig;
+use super::engine::Reused;
 use super::error::LlmError;
 use super::load::{NetShape, Tensors, file, read_shape, token_ids};
 use super::net::{Bert, Llama};
@@ -22,6 +23,7 @@ const CONTEXT: usize = 8192;
 #[derive(Clone, Debug)]
 pub struct Llm {
     inner: Arc<Inner>,
+    reused: Arc<Reused>,
 }
 
 #[derive(Debug)]
@@ -106,11 +108,20 @@ impl Llm {
             }
         };
         let inner = Inner { config, tokens, net, context };
-        Ok(Llm { inner: Arc::new(inner) })
+        Ok(Llm { inner: Arc::new(inner), reused: Arc::default() })
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.inner
+    }
+
+    pub(crate) fn reused(&self) -> &Arc<Reused> {
+        &self.reused
+    }
+
+    /// The same for another deployment, which counts for itself.
+    pub(crate) fn afresh(self) -> Self {
+        Llm { reused: Arc::default(), ..self }
     }
 
     /// Tokens of prompt and answer together, or of a text to be embedded.

@@ -12,6 +12,7 @@ use crate::deploy::{DeploymentHandle, Running};
 use crate::error::ServeError;
 use crate::llm::engine::{LlmEvent, LlmRequest};
 use crate::llm::model::{Inner, Llm};
+use crate::metrics::Metrics;
 use crate::stream::Items;
 
 /// A model that is served.
@@ -31,7 +32,10 @@ pub(crate) struct Models {
 
 impl Served {
     /// What the API reaches of a deployment.
-    pub(crate) fn new(llm: &Llm, running: &dyn Running) -> Result<Self, ServeError> {
+    pub(crate) fn new(llm: &Llm, running: &dyn Running, metrics: &Metrics) -> Result<Self, ServeError> {
+        if !llm.is_encoder() {
+            llm.reused().count_in(metrics.prefixes(running.name())?);
+        }
         Ok(Served {
             name: Arc::clone(running.name()),
             inner: Arc::clone(llm.inner()),

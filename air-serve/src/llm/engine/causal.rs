@@ -1,7 +1,8 @@
 //! Texts that are continued, all of them in each step.
 //!
 //! Who came first goes first. When the memory for past tokens is used up, those that came last give theirs back and wait; later they read again what
-//! they have written, which gives the same bits, so that their readers notice nothing but the pause.
+//! they have written, which gives the same bits, so that their readers notice nothing but the pause. Texts that begin alike share what is known of their
+//! beginning, for the same reason.
 
 use std::sync::Arc;
 use std::thread;
@@ -11,8 +12,10 @@ use air_core::BoxError;
 use air_core::team::Team;
 
 use super::request::{Answer, Asked, LlmRequest, TextRequest, Token};
+use super::reused::Reused;
 use super::writer::Writer;
 use crate::error::CallError;
+use crate::llm::LlmConfig;
 use crate::llm::model::Inner;
 use crate::llm::net::{Cache, Llama, PAGE_TOKENS, Pool, Scratch, Segment};
 use crate::llm::sample::{LogProbs, Seen};
@@ -22,6 +25,7 @@ use crate::llm::sample::{LogProbs, Seen};
 pub(crate) struct Causal {
     pool: Arc<Pool>,
     scratch: Scratch,
+    reused: Arc<Reused>,
 }
 
 /// One text that is continued.
@@ -35,11 +39,14 @@ pub(crate) struct Text {
     seen: Seen,
     writer: Writer,
     over: bool,
+    /// Whether it has had tokens that others read.
+    hit: bool,
 }
 
 impl Causal {
-    pub(super) fn new(inner: &Inner, net: &Llama) -> Self {
-        Causal { pool: Pool::new(net.shape.page(), inner.config.kv_cache_bytes), scratch: Scratch::default() }
+    pub(super) fn new(inner: &Inner, net: &Llama, reused: Arc<Reused>) -> Self {
+        let pool = Pool::new(net.shape.page(), inner.config.kv_cache_bytes);
+        Causal { pool, scratch: Scratch::default(), reused }
     }
 
     #[cfg(test)]
@@ -59,7 +66,7 @@ impl Causal {
         }
         let (seen, writer) = (Seen::new(&request.prompt), Writer::new(&request));
         let tokens = std::mem::take(&mut request.prompt);
-        Ok(Text { request, tokens, cache: None, seen, writer, over: false })
+        Ok(Text { request, tokens, cache: None, seen, writer, over: false, hit: false })
     }
 
     /// Takes texts, those that came first before, one step on. Gives what is to be told, with the place of its text.
@@ -69,7 +76,7 @@ impl Causal {
         (net, ends, team): (&Llama, &[u32], &Team),
         texts: &mut [&mut Text],
     ) -> Vec<(usize, Answer)> {
-        let plan = self.plan(inner.config.prefill_tokens, texts);
+        let plan = self.plan(&inner.config, texts);
         let mut segments = Vec::new();
         for (text, take) in texts.iter_mut().zip(&plan) {
             if let Some(cache) = text.cache.as_mut().filter(|_| *take > 0) {
@@ -84,6 +91,13 @@ impl Causal {
             return Vec::new();
         }
         net.forward(team, &mut segments, &mut self.scratch);
+        if inner.config.prefix_reuse {
+            for text in texts.iter_mut() {
+                if let Some(cache) = &mut text.cache {
+                    cache.publish(&text.tokens);
+                }
+            }
+        }
         let mut logits = self.scratch.logits.chunks_exact_mut(net.shape.vocab);
         let mut told = Vec::new();
         for (place, (text, take)) in texts.iter_mut().zip(plan).enumerate() {
@@ -97,23 +111,39 @@ impl Causal {
     }
 
     /// How many tokens each text reads in this step: the last one of those under way, and pieces of prompts as far as the budget goes. There is room for these.
-    fn plan(&self, mut budget: usize, texts: &mut [&mut Text]) -> Vec<usize> {
-        let mut plan = vec![0; texts.len()];
-        let mut is_full = false;
+    fn plan(&self, config: &LlmConfig, texts: &mut [&mut Text]) -> Vec<usize> {
+        let (mut budget, mut plan) = (config.prefill_tokens, vec![0; texts.len()]);
+        let (mut is_full, mut read) = (false, Vec::new());
         for place in 0..texts.len() {
             let text = &mut *texts[place];
             if text.cache.is_none() {
                 // For all it has, and a page for each text before it: or else it would soon have to give it back.
                 let spare = place * PAGE_TOKENS;
-                let mut cache = self.pool.cache();
-                is_full = is_full
-                    || !self.has_room(text.tokens.len() + spare)
-                    || !cache.make_room(text.tokens.len());
+                let (mut cache, alone) = (self.pool.cache(), self.pool.used() == 0);
+                if config.prefix_reuse && !is_full {
+                    cache.reuse(&text.tokens);
+                }
+                let more = text.tokens.len() - cache.len();
+                is_full = is_full || !(alone || self.has_room(more + spare)) || !cache.make_room(more);
                 // Who finds no room is not overtaken by those that need less; those that have theirs go on.
                 if is_full {
                     continue;
                 }
+                self.count(text, cache.len());
                 text.cache = Some(cache);
+            }
+            if config.prefix_reuse
+                && text.unread() > 1
+                && let Some(cache) = &mut text.cache
+            {
+                let tokens = cache.reuse(&text.tokens);
+                // What another reads in this step is there in the next.
+                let block = cache.next_block(&text.tokens);
+                self.count(text, tokens);
+                if block.is_some() && read.contains(&block) {
+                    continue;
+                }
+                read.push(block);
             }
             let unread = text.unread();
             let take = if unread == 1 { 1 } else { unread.min(budget) };
@@ -127,10 +157,16 @@ impl Causal {
         plan
     }
 
+    /// One that is alone needs no spare.
     fn has_room(&self, tokens: usize) -> bool {
-        let free = self.pool.limit() - self.pool.used();
-        // One that is alone needs no spare.
-        self.pool.used() == 0 || tokens.div_ceil(PAGE_TOKENS) <= free
+        tokens.div_ceil(PAGE_TOKENS) <= self.pool.limit() - self.pool.used()
+    }
+
+    /// Notes that so many tokens of a text need not be read.
+    fn count(&self, text: &mut Text, tokens: usize) {
+        if tokens > 0 {
+            self.reused.count(!std::mem::replace(&mut text.hit, true), tokens);
+        }
     }
 }
 

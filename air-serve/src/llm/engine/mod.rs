@@ -5,11 +5,13 @@
 //! | `request` | what goes in and comes out |
 //! | `causal` | texts that are continued |
 //! | `encoder` | texts that are embedded |
+//! | `reused` | how much need not be read |
 //! | `writer` | from tokens to what is told of a text |
 
 mod causal;
 mod encoder;
 mod request;
+mod reused;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -23,6 +25,7 @@ use self::causal::{Causal, Text};
 use self::encoder::Texts;
 pub(crate) use self::request::{Answer, Asked, Finish, TextRequest, Token};
 pub use self::request::{LlmEvent, LlmRequest};
+pub(crate) use self::reused::Reused;
 use super::model::{Inner, Llm, Net};
 use crate::stream::{Generate, Running};
 
@@ -54,7 +57,7 @@ impl LlmEngine {
     pub(crate) fn new(llm: &Llm) -> Result<Self, BoxError> {
         let inner = Arc::clone(llm.inner());
         let causal = match &inner.net {
-            Net::Causal { net, .. } => Some(Causal::new(&inner, net)),
+            Net::Causal { net, .. } => Some(Causal::new(&inner, net, Arc::clone(llm.reused()))),
             Net::Encoder { .. } => None,
         };
         let team = Team::new(inner.config.thread_count())?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use air_core::seed::Seed;
 use air_core::team::Team;
 
@@ -11,6 +13,7 @@ use crate::llm::LlmConfig;
 use crate::llm::model::{Llm, Net};
 use crate::llm::sample::Sampling;
 use crate::llm::tests::fixture;
+use crate::metrics::Metrics;
 
 fn request(seed: u64, prompt: Vec<u32>, max_tokens: usize) -> TextRequest {
     let sampling = Sampling {
@@ -32,15 +35,18 @@ fn requests() -> Vec<TextRequest> {
     (0..5).map(|i| request(i, (3..8 + 20 * i as u32).collect(), 30 + 7 * i as usize)).collect()
 }
 
-/// An engine with room for so many pages.
+/// An engine with room for so many pages, whose texts share nothing.
 fn engine(pages: usize, prefill_tokens: usize) -> (Llm, Causal) {
-    let mut config = LlmConfig { prefill_tokens, ..LlmConfig::default() };
-    let llm = Llm::load_with(fixture("llama"), config.clone()).unwrap();
+    engine_of("llama", pages, LlmConfig { prefill_tokens, prefix_reuse: false, ..LlmConfig::default() })
+}
+
+fn engine_of(name: &str, pages: usize, mut config: LlmConfig) -> (Llm, Causal) {
+    let llm = Llm::load_with(fixture(name), config.clone()).unwrap();
     let Net::Causal { net, .. } = &llm.inner().net else { panic!("an encoder") };
     config.kv_cache_bytes = pages * net.shape.page().page_bytes();
-    let llm = Llm::load_with(fixture("llama"), config).unwrap();
+    let llm = Llm::load_with(fixture(name), config).unwrap();
     let Net::Causal { net, .. } = &llm.inner().net else { panic!("an encoder") };
-    let causal = Causal::new(llm.inner(), net);
+    let causal = Causal::new(llm.inner(), net, Arc::clone(llm.reused()));
     (llm, causal)
 }
 
@@ -57,20 +63,98 @@ fn step(llm: &Llm, causal: &mut Causal, texts: &mut [Text]) -> Vec<(usize, Answe
 /// What the texts become, and the most pages used at a time.
 fn run(pages: usize, prefill_tokens: usize, requests: Vec<TextRequest>) -> (Vec<String>, usize) {
     let (llm, mut causal) = engine(pages, prefill_tokens);
+    run_on(&llm, &mut causal, requests)
+}
+
+fn run_on(llm: &Llm, causal: &mut Causal, requests: Vec<TextRequest>) -> (Vec<String>, usize) {
     let begin = |request| causal.begin(LlmRequest(Asked::Text(request))).unwrap();
     let mut texts: Vec<Text> = requests.into_iter().map(begin).collect();
     let (mut written, mut most) = (vec![String::new(); texts.len()], 0);
     while texts.iter().any(|text| !text.is_over()) {
-        for (place, answer) in step(&llm, &mut causal, &mut texts) {
+        for (place, answer) in step(llm, causal, &mut texts) {
             if let Answer::Piece(piece) = answer {
                 written[place] += &piece.text;
             }
         }
         most = most.max(causal.pool().used());
-        assert!(most <= pages);
+        assert!(causal.pool().made() <= causal.pool().limit());
     }
     assert_eq!(causal.pool().used(), 0, "a text that has ended has no pages");
     (written, most)
+}
+
+/// Requests of which some begin alike, some are equal, and some are part of others.
+fn alike() -> Vec<TextRequest> {
+    let begins = |len: u32, then: u32| (3..3 + len).chain([then; 9]).collect::<Vec<u32>>();
+    let prompts =
+        [begins(40, 50), begins(40, 60), begins(40, 50), begins(20, 50), begins(70, 50), (3..35).collect()];
+    prompts.into_iter().zip(0..).map(|(prompt, seed)| request(seed, prompt, 25)).collect()
+}
+
+#[test]
+fn llm_texts_that_begin_alike_are_the_same_with_and_without_sharing_it() {
+    for name in ["llama", "qwen2"] {
+        let alone: Vec<String> = alike()
+            .into_iter()
+            .map(|request| {
+                let config = LlmConfig { prefix_reuse: false, ..LlmConfig::default() };
+                let (llm, mut causal) = engine_of(name, 100, config);
+                run_on(&llm, &mut causal, vec![request]).0.remove(0)
+            })
+            .collect();
+        for (pages, prefill_tokens) in [(100, 256), (100, 7), (7, 256), (9, 16), (13, 33)] {
+            let config = LlmConfig { prefill_tokens, ..LlmConfig::default() };
+            let (llm, mut causal) = engine_of(name, pages, config);
+            // The second time their beginnings are there already, as far as there is room.
+            for round in 0..2 {
+                let (together, _) = run_on(&llm, &mut causal, alike());
+                assert_eq!(
+                    together, alone,
+                    "{name}, {pages} pages, {prefill_tokens} tokens a step, round {round}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn llm_what_was_read_is_not_read_again() {
+    let config = LlmConfig { prefill_tokens: 64, ..LlmConfig::default() };
+    let (llm, mut causal) = engine_of("llama", 100, config);
+    let registry = Metrics::new(air_core::metrics::Metrics::new()).unwrap();
+    llm.reused().count_in(registry.prefixes("llama").unwrap());
+    let counted = || {
+        let text = registry.render();
+        ["hits", "tokens"].map(|what| {
+            let name = format!("air_serve_llm_prefix_{what}_total{{");
+            let line = text.lines().find(|line| line.starts_with(&name)).unwrap();
+            line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+        })
+    };
+    let begin = |causal: &Causal, prompt: Vec<u32>| {
+        causal.begin(LlmRequest(Asked::Text(request(0, prompt, 1)))).unwrap()
+    };
+    let prompt: Vec<u32> = (3..63).collect();
+    // Three at a time: the first reads, and the others wait a step for what it reads.
+    let mut texts: Vec<Text> = (0..3).map(|_| begin(&causal, prompt.clone())).collect();
+    let ended = |texts: &[Text]| texts.iter().map(Text::is_over).collect::<Vec<_>>();
+    step(&llm, &mut causal, &mut texts);
+    assert_eq!((ended(&texts), counted()), (vec![true, false, false], [0, 0]));
+    step(&llm, &mut causal, &mut texts);
+    assert_eq!((ended(&texts), counted()), (vec![true; 3], [2, 2 * 48]));
+    // Of a longer one the beginning is there, of another nothing; the last token is always read.
+    for (prompt, [hits, tokens]) in [
+        ((3..103).collect(), [3, 144]),
+        ((4..64).collect(), [3, 144]),
+        ((3..51).collect::<Vec<u32>>(), [4, 176]),
+    ] {
+        let mut texts = vec![begin(&causal, prompt)];
+        while !texts[0].is_over() {
+            step(&llm, &mut causal, &mut texts);
+        }
+        assert_eq!(counted(), [hits, tokens]);
+    }
+    assert_eq!(causal.pool().used(), 0);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | `bf16` | the same where the processor multiplies BF16 |
 //! | `attention` | a token's heads over its past |
 //! | `pages` | where the past is kept |
+//! | `prefixes` | what of it others can use: pure |
 //! | `math`, `rope` | norms, activations, positions |
 //! | `llama`, `bert` | the networks |
 
@@ -24,6 +25,7 @@ mod llama;
 mod math;
 mod matrix;
 mod pages;
+mod prefixes;
 #[allow(clippy::inline_always)]
 mod rope;
 #[allow(clippy::inline_always)]

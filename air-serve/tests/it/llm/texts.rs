@@ -50,6 +50,25 @@ fn llm_streams_are_counted_once_when_they_have_ended() {
 }
 
 #[test]
+fn llm_a_prompt_asked_again_is_not_read_again() {
+    let server = server(|_| {});
+    let prompt: Vec<u32> = (3..50).collect();
+    let body = json!({ "model": "llama", "prompt": prompt, "max_tokens": 3, "temperature": 0 });
+    let counted = |what: &str| {
+        let (metrics, name) =
+            (server.metrics(), format!("air_serve_llm_prefix_{what}_total{{deployment=\"llama\"}}"));
+        let line = metrics.lines().find(|line| line.starts_with(&name)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+    };
+    let first = ask(server.addr(), "/v1/completions", &body);
+    assert_eq!([counted("hits"), counted("tokens")], [0, 0]);
+    let second = ask(server.addr(), "/v1/completions", &body);
+    assert_eq!([counted("hits"), counted("tokens")], [1, 32]);
+    assert_eq!(second["choices"], first["choices"]);
+    assert_eq!(second["usage"], first["usage"]);
+}
+
+#[test]
 fn llm_completion_is_pytorchs_whole_and_as_a_stream() {
     let server = server(|_| {});
     for case in 0..3 {
