@@ -13,6 +13,8 @@ use datafusion::common::{Result, internal_err};
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, SortExpr};
 use datafusion::physical_expr::LexOrdering;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::limit::{GlobalLimitExec, LocalLimitExec};
+use datafusion::physical_plan::sorts::sort::SortExec;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
@@ -97,7 +99,14 @@ impl Operator for KeepOrder {
     }
 
     fn order(&self, input: &Arc<dyn ExecutionPlan>) -> Result<Option<LexOrdering>> {
-        Ok(input.properties().output_ordering().cloned())
+        // What the engine says of a sort leaves out keys that have one value in each partition, though it may be another one in the next.
+        let mut below = input;
+        while below.is::<GlobalLimitExec>() || below.is::<LocalLimitExec>() {
+            let [only] = below.children()[..] else { break };
+            below = only;
+        }
+        let sort = below.downcast_ref::<SortExec>().map(|sort| sort.expr().clone());
+        Ok(sort.or_else(|| input.properties().output_ordering().cloned()))
     }
 
     fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {

@@ -84,6 +84,27 @@ fn a_sort_after_a_closure_sorts_what_the_closure_made() {
     }
 }
 
+/// The engine takes a column that has one value in each partition for one that needs no sorting.
+#[test]
+fn sorts_by_columns_that_are_one_value_in_each_part() {
+    let session = engine(2, 8);
+    let part = |name: &str, from: i64| {
+        session.range(3).unwrap().with_columns([("part", lit(name)), ("id", col("id") * lit(2) + lit(from))])
+    };
+    let both = part("b", 0).union([&part("a", 1), &part("c", -1)]);
+    let names = |ds: &Dataset| ds.select(["part"]).take_all::<String>().unwrap().concat();
+    assert_eq!(names(&both.sort(["part"])), "aaabbbccc");
+    assert_eq!(names(&both.sort([desc("part")])), "cccbbbaaa");
+    assert_eq!(names(&both.sort(["part"]).limit(4)), "aaab");
+    let sorted = both.sort([desc("part"), asc("id")]).repartition(2);
+    assert_eq!(sorted.select(["id"]).take_all::<i64>().unwrap(), [-1, 1, 3, 0, 2, 4, 1, 3, 5]);
+    session.register("parts", &both).unwrap();
+    let query = session.sql("select part, id from parts order by part desc, id desc limit 4").unwrap();
+    assert_eq!(query.select(["id"]).take_all::<i64>().unwrap(), [3, 1, -1, 4]);
+    let literals = "select 'both' as side union all select 'JFK' union all select 'LGA' order by side";
+    assert_eq!(session.sql(literals).unwrap().take_all::<String>().unwrap(), ["JFK", "LGA", "both"]);
+}
+
 #[test]
 fn a_stable_sort_is_one_by_row_number_too() {
     let ds = engine(3, 5).range(100).unwrap().repartition(4);
