@@ -40,8 +40,35 @@ pub mod aggregates {
 /// Functions of a row and its neighbours; [`ExprFunctionExt`] says which those are: `.partition_by(..)`,
 /// `.order_by(..)`, `.window_frame(..)`, and at the end `.build()`.
 pub mod window {
+    use datafusion::logical_expr::Expr;
+    use datafusion::logical_expr::expr::WindowFunction;
+    use datafusion::scalar::ScalarValue;
+
     pub use datafusion::functions_window::expr_fn::*;
     pub use datafusion::logical_expr::{WindowFrame, WindowFrameBound, WindowFrameUnits};
+
+    /// An aggregate, such as `aggregates::sum(col("x"))`, of the rows around each row instead of a group's: of all rows of the partition, or where they have an
+    /// order of those up to this one and its equals, unless `.window_frame(..)` says otherwise. Its `.filter(..)` and `.distinct()` come after this. Other
+    /// expressions stay what they are.
+    pub fn over(aggregate: Expr) -> Expr {
+        match aggregate {
+            Expr::AggregateFunction(aggregate) => {
+                WindowFunction::new(aggregate.func, aggregate.params.args).into()
+            }
+            other => other,
+        }
+    }
+
+    /// The rows from so many before a row to so many after it; without a number, all of them. `rows(None, Some(0))` is all up to this one.
+    pub fn rows(before: Option<u64>, after: Option<u64>) -> WindowFrame {
+        let bound = |rows, side: fn(ScalarValue) -> WindowFrameBound| match rows {
+            Some(0) => WindowFrameBound::CurrentRow,
+            rows => side(ScalarValue::UInt64(rows)),
+        };
+        let (before, after) =
+            (bound(before, WindowFrameBound::Preceding), bound(after, WindowFrameBound::Following));
+        WindowFrame::new_bounds(WindowFrameUnits::Rows, before, after)
+    }
 }
 
 /// The column `name` in an expression: exactly that name, dots and capitals included.

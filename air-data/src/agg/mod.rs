@@ -20,6 +20,8 @@
 
 mod counter;
 mod few;
+mod quantile;
+mod weighted;
 
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
@@ -113,7 +115,7 @@ impl Aggregate {
                 // Between two integers lies a fraction.
                 let value = cast(as_number()?, DataType::Float64);
                 match self.kind {
-                    Kind::Quantile(_) => engine::percentile_cont(value.sort(true, false), lit(at)),
+                    Kind::Quantile(_) => quantile::quantile(value, at),
                     _ => engine::approx_percentile_cont(value.sort(true, false), lit(at), None),
                 }
             }
@@ -189,6 +191,13 @@ pub fn mean(value: impl IntoExpr) -> Aggregate {
 /// The standard deviation of a sample (divided by n − 1), by Welford's method: `std(x)`. Null for a single value.
 pub fn std(value: impl IntoExpr) -> Aggregate {
     Aggregate::new(Kind::Std, "std", value)
+}
+
+/// The mean of values of different weight, `Σ w x / Σ w`: `weighted_mean(x)`. Rows without a value or a weight are left out; null where the weights that are left add up to 0.
+pub fn weighted_mean(value: impl IntoExpr, weight: impl IntoExpr) -> Aggregate {
+    let value = value.into_expr();
+    let name = format!("weighted_mean({})", value.qualified_name().1);
+    Aggregate::from(weighted::mean(value, weight.into_expr())).alias(name)
 }
 
 /// The largest absolute value: `abs_max(x)`.

@@ -330,3 +330,29 @@ fn a_summary_tells_every_column() {
     let none = session().range(0).unwrap().summary().unwrap();
     assert_eq!((none.rows, none.columns[0].missing_percentage, none.columns[0].min.clone()), (0, None, None));
 }
+
+#[test]
+fn means_of_values_of_different_weight() {
+    #[derive(Serialize, Deserialize)]
+    struct Mark {
+        class: String,
+        mark: Option<i64>,
+        weight: Option<f64>,
+    }
+    let mark = |class: &str, mark, weight| Mark { class: class.to_owned(), mark, weight };
+    let marks = vec![
+        mark("a", Some(1), Some(3.0)),
+        mark("b", Some(5), Some(0.0)),
+        mark("a", Some(4), Some(1.5)),
+        mark("a", None, Some(100.0)),
+        mark("a", Some(100), None),
+    ];
+    let ds = session().from_items(marks).unwrap().repartition(3);
+    let means = ds.group_by(["class"]).aggregate([agg::weighted_mean("mark", "weight")]).sort(["class"]);
+    assert_eq!(means.columns().unwrap(), ["class", "weighted_mean(mark)"]);
+    let means = means.select(["weighted_mean(mark)"]).take_all::<Option<f64>>().unwrap();
+    assert_eq!(means, [Some(2.0), None]);
+    let mean: f64 =
+        ds.aggregate([agg::weighted_mean(col("mark") * lit(2), "weight").alias("m")]).take(1).unwrap()[0];
+    assert_eq!(mean, 4.0);
+}

@@ -1,6 +1,7 @@
 //! The integration tests of air-data, one file an area.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod answers;
 mod budget;
 mod cli;
 mod columns;

@@ -1,4 +1,4 @@
-//! A real table: 336 776 flights with strings, nulls and dates, which `bench/data/fetch_flights.py` brings.
+//! A real table: 336 776 flights with strings, nulls and dates, which `scripts/fetch_data.py` brings.
 
 use std::path::PathBuf;
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::session;
 
 /// The table in this format, or nothing, with a word on how to get it.
-fn flights(extension: &str) -> Option<String> {
+pub(super) fn flights(extension: &str) -> Option<String> {
     let root = std::env::var_os("AIR_TEST_DATA")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../data"), PathBuf::from);
     let path = root.join(format!("flights.{extension}"));
     if path.exists() {
         return Some(path.to_string_lossy().into_owned());
     }
-    println!("skipped: {} is not there; bench/data/fetch_flights.py brings it", path.display());
+    println!("skipped: {} is not there; scripts/fetch_data.py brings it", path.display());
     None
 }
 
