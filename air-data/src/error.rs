@@ -119,6 +119,14 @@ pub enum DataError {
         /// Why not.
         reason: String,
     },
+    /// A column does not hold tensors, or tensors do not make a column.
+    #[error("cannot use column '{column}' as tensors: {reason}")]
+    TensorColumn {
+        /// The column.
+        column: String,
+        /// Why not.
+        reason: String,
+    },
     /// A group is larger than what may be held in memory.
     #[error("map_groups needs all rows of a group at once, and the group {group} does not fit: {source}")]
     GroupTooLarge {

@@ -41,6 +41,7 @@
 //! | [`expr`], [`agg`] | expressions over columns and sort keys; aggregates |
 //! | [`preprocess`] | what is learnt from a dataset and done to others: scalers, encoders, imputers |
 //! | `session` | [`Session`]: the engine as a value; threads, memory, settings |
+//! | `lists` | columns of lists, of whatever kind |
 //! | `rows` | between Arrow batches and Rust values |
 //! | `plan` | our operators in DataFusion's plan: closures, pools, blocks, the ordered merge, zip, mix, groups; joins that can spill |
 //! | `memory` | [`Budget`]: what may wait, be kept and be worked on, counted once |
@@ -51,7 +52,7 @@
 //! | `blocks` | a whole dataset at rest, in memory and on disk |
 //! | `source` | numbers, memory, files of every format; paths and the columns in them; shares of a run; object stores |
 //! | `sink` | files, all or none; directories by columns |
-//! | `tensors` | a dataset as a [`BatchSource`](air_core::data::BatchSource) |
+//! | `tensors` | [`TensorColumns`]: tensors in columns, of one shape and of any; a dataset as a [`BatchSource`](air_core::data::BatchSource) |
 //! | [`cli`] | the `air-data` binary, a file for each family of verbs; `cli/run`: pipelines as files |
 //!
 //! # Invariants
@@ -76,6 +77,7 @@ mod dataset;
 mod error;
 mod exchange;
 pub mod expr;
+mod lists;
 mod memory;
 mod plan;
 mod pool;
@@ -90,7 +92,7 @@ mod tensors;
 
 pub use agg::Aggregate;
 pub use dataset::{
-    BatchOptions, Batches, ColumnSummary, Dataset, GroupBy, IntoJoinKey, Join, JoinKind, LocalShuffle,
+    BatchOptions, Batches, ColumnSummary, Dataset, GroupBy, IntoJoinKey, Join, JoinKind, LocalShuffle, Rows,
     Summary,
 };
 pub use error::{DataError, Place, Result};
@@ -104,7 +106,7 @@ pub use sink::{ParquetCompression, WriteMode, WriteOptions};
 pub use source::{CsvOptions, FileErrors, FileFormat, IntoPaths, ReadOptions, SkippedFile};
 pub use split::{DataShard, SplitOptions};
 pub use stats::{OperatorStats, PoolStats, RunState, Stats};
-pub use tensors::{TensorBatches, TensorSpec};
+pub use tensors::{Ragged, TensorBatches, TensorColumns, TensorSpec};
 
 use arrow::array::RecordBatch;
 use serde::Serialize;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use air_core::BoxError;
 use arrow::csv::reader::Format;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result as EngineResult, internal_err, project_schema};
@@ -20,6 +20,7 @@ use datafusion_datasource::source::DataSourceExec;
 use datafusion_datasource::{PartitionedFile, TableSchema};
 use futures::StreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::documents::{self, Documents};
 use super::format::FileFormat;
@@ -31,6 +32,7 @@ use super::options::{FileErrors, ReadOptions};
 use super::paths::find;
 use crate::error::{DataError, Result};
 use crate::session;
+use crate::tensors::{is_mark, mark};
 
 /// How many files are looked into at once for their columns.
 const SCHEMAS_AT_ONCE: usize = 32;
@@ -98,7 +100,8 @@ async fn columns(
     while let Some(found) = looks.next().await {
         let path = list.name(&list.files[index].meta);
         let merged = found.and_then(|part| {
-            Schema::try_merge([schema.clone(), part.as_ref().clone()])
+            let (known, part) = agreed(&schema, &part);
+            Schema::try_merge([known, part])
                 .map_err(|e| DataError::File { path: path.clone(), source: Box::new(e) })
         });
         match merged {
@@ -121,6 +124,27 @@ async fn columns(
     list.keep(&readable);
     // Metadata of one file says nothing about the others; that of a column that all have does.
     Ok(Arc::new(Schema::new(schema.fields)))
+}
+
+/// The columns of the files so far and those of one more, each with the metadata that both have: a column that is of tensors in one file only, or of
+/// tensors of another shape, is one of plain lists.
+fn agreed(known: &Schema, part: &Schema) -> (Schema, Schema) {
+    let by_both = |schema: &Schema, other: &Schema| {
+        let fields = schema.fields().iter().map(|field| {
+            let other = other.field_with_name(field.name()).ok();
+            let kept = field.metadata().iter().filter(|(key, value)| {
+                let same = |other: &Field| {
+                    other.metadata().get(*key) == Some(*value)
+                        && (mark(other) == mark(field) || !is_mark(key))
+                };
+                key.as_str() != PARQUET_FIELD_ID_META_KEY && other.is_none_or(same)
+            });
+            let kept = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+            field.as_ref().clone().with_metadata(kept)
+        });
+        Schema::new(fields.collect::<Vec<_>>())
+    };
+    (by_both(known, part), by_both(part, known))
 }
 
 /// The columns of one file.

@@ -134,7 +134,10 @@ impl FileFormat {
     pub(super) fn engine(&self) -> Result<Option<Arc<dyn EngineFormat>>> {
         Ok(Some(match self {
             Self::Csv(options) => Arc::new(options.engine()?),
-            Self::Parquet => Arc::new(ParquetFormat::default().with_force_view_types(false)),
+            // The metadata of columns says which are tensors.
+            Self::Parquet => {
+                Arc::new(ParquetFormat::default().with_force_view_types(false).with_skip_metadata(false))
+            }
             Self::Json => Arc::new(JsonFormat::default()),
             Self::Ipc => Arc::new(ArrowFormat),
             Self::Text | Self::Binary | Self::Npy => return Ok(None),

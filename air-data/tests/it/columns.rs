@@ -155,3 +155,50 @@ fn the_same_step_taken_again_is_another_step() {
     let query = "select id + 1 as id from (select id + 1 as id from (select id + 1 as id from t))";
     assert_eq!(session.sql(query).unwrap().take_all::<i64>().unwrap(), [3, 4]);
 }
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Tagged {
+    id: i64,
+    tags: Option<Vec<String>>,
+}
+
+#[test]
+fn lists_become_rows_with_the_other_columns_beside_them() {
+    let tagged = |id, tags: Option<&[&str]>| Tagged {
+        id,
+        tags: tags.map(|tags| tags.iter().map(ToString::to_string).collect()),
+    };
+    let rows =
+        vec![tagged(1, Some(&["a", "b"])), tagged(2, None), tagged(3, Some(&[])), tagged(4, Some(&["c"]))];
+    let ds = session().from_items(rows).unwrap().repartition(3).explode("tags");
+    assert_eq!(ds.columns().unwrap(), ["id", "tags"]);
+    let rows: Vec<(i64, String)> = ds
+        .rows::<Row>()
+        .unwrap()
+        .map(|row| row.map(|row| (row.i64("id").unwrap(), row.str("tags").unwrap().to_owned())).unwrap())
+        .collect();
+    assert_eq!(rows, [(1, "a".to_owned()), (1, "b".to_owned()), (4, "c".to_owned())]);
+    assert_eq!(
+        told(&pairs().explode("a").count().unwrap_err()),
+        "bad setting column: explode needs lists, and 'a' is Int64"
+    );
+    assert_eq!(told(&pairs().explode("c").count().unwrap_err()), "no column 'c'; the columns are a, b");
+}
+
+#[test]
+fn rows_one_after_the_other() {
+    let ds = session().range(20_000).unwrap().repartition(3);
+    assert!(ds.rows::<i64>().unwrap().map(Result::unwrap).eq(0..20_000));
+    // What goes wrong is the last item, and told with its row.
+    let mut rows = ds.map(|x: i64| Ok(if x == 9_000 { None } else { Some(x) })).rows::<i64>().unwrap();
+    let error = rows.find_map(Result::err).unwrap();
+    assert!(
+        told(&error).starts_with("rows cannot convert between rows and i64 on row 9000"),
+        "{}",
+        told(&error)
+    );
+    assert!(rows.next().is_none());
+    let failing = ds.map(|x: i64| if x == 12_345 { Err("no".into()) } else { Ok(x) });
+    let error = failing.rows::<i64>().unwrap().find_map(Result::err).unwrap();
+    assert!(matches!(error.root(), DataError::Closure { .. }), "{error}");
+}

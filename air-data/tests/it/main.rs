@@ -22,6 +22,7 @@ mod real;
 mod sources;
 mod split;
 mod splits;
+mod tensor_columns;
 mod tensors;
 
 use std::path::PathBuf;

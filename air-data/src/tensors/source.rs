@@ -11,6 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float32Type, Int64Type, SchemaRef};
 
+use super::column::read;
 use crate::dataset::{BatchOptions, Batches, Dataset, LocalShuffle};
 use crate::error::{DataError, Result};
 use crate::split::DataShard;
@@ -20,7 +21,7 @@ use crate::split::DataShard;
 pub struct TensorSpec {
     /// Rows in a batch.
     pub rows: usize,
-    /// The columns of the tensor `x`, in order; when empty, every column of numbers but the label.
+    /// The columns of the tensor `x`, in order; when empty, every column of numbers but the label. One column of tensors may stand alone.
     pub features: Vec<String>,
     /// The column of the tensor `y`, if there is one.
     pub label: Option<String>,
@@ -108,7 +109,7 @@ fn place(schema: &SchemaRef, name: &str) -> Result<usize> {
 }
 
 impl Dataset {
-    /// The dataset as batches of tensors: `x` of shape `[rows, features]` in `f32`, and, where the spec names a label, `y` of
+    /// The dataset as batches of tensors: `x` of shape `[rows, features]` in `f32` (of a column of tensors, `[rows, ...]`), and, where the spec names a label, `y` of
     /// shape `[rows]`: `f32` for a label of floating-point numbers, else `u32`, the class. Each epoch runs the dataset anew; put a
     /// [`Dataset::materialize`] below it where that costs more than the memory.
     ///
@@ -210,6 +211,13 @@ impl Maker {
     }
 
     fn x(&self, batch: &RecordBatch) -> std::result::Result<Tensor, BoxError> {
+        if let [index] = self.features[..]
+            && let DataType::FixedSizeList(..) = batch.column(index).data_type()
+        {
+            let field = batch.schema_ref().field(index);
+            let tensor = read(field, batch.column(index), Some(&DataType::Float32));
+            return tensor.map_err(|reason| format!("column '{}': {reason}", field.name()).into());
+        }
         let (rows, width) = (batch.num_rows(), self.features.len());
         let mut values = vec![0.0_f32; rows * width];
         for (place, index) in self.features.iter().enumerate() {
