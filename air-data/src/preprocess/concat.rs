@@ -1,18 +1,17 @@
 //! [`Concatenator`]: columns of numbers as one of vectors.
 
-use std::sync::Arc;
-
-use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, RecordBatchOptions,
-};
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float32Type, Float64Type};
 use serde::{Deserialize, Serialize};
 
-use super::{Fitted, Preprocessor, column, failed, floats};
+use super::vectors::vectors;
+use super::{Fitted, Preprocessor, appended, checked, column, failed, floats};
 use crate::dataset::Dataset;
-use crate::error::{DataError, Result};
+use crate::error::Result;
 
-/// Columns of numbers become one of vectors of `f32`, after the others and in the order given: what a model takes. Nothing is learnt; a null is an
+const OP: &str = "Concatenator";
+
+/// Columns of numbers, and of vectors, become one of vectors of `f32`, after the others and in the order given: what a model takes. Nothing is learnt; a null is an
 /// error, so impute first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,45 +34,40 @@ impl Concatenator {
     }
 
     pub(super) fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        const OP: &str = "Concatenator";
-        let (rows, width) = (batch.num_rows(), self.columns.len());
-        let mut values = vec![0.0_f32; rows * width];
-        let mut used = Vec::with_capacity(width);
-        for (place, name) in self.columns.iter().enumerate() {
+        let rows = batch.num_rows();
+        let (mut used, mut parts, mut width) = (Vec::new(), Vec::new(), 0);
+        for name in &self.columns {
             let (index, found) = column(batch, name)?;
             used.push(index);
-            let found = floats(OP, found, name)?;
-            if found.null_count() > 0 {
+            let (numbers, length) = match found.as_fixed_size_list_opt() {
+                Some(lists) => (lists.values(), usize::try_from(lists.value_length()).unwrap_or(0)),
+                None => (found, 1),
+            };
+            if found.null_count() > 0 || numbers.null_count() > 0 {
                 return Err(failed(OP, name, "it has a null; impute it first"));
             }
-            let found = found.as_primitive::<Float64Type>().values();
-            for (row, value) in found.iter().enumerate() {
-                values[row * width + place] = *value as f32;
+            parts.push((width, length, floats(OP, numbers, name)?));
+            width += length;
+        }
+        if i32::try_from(width).is_err() {
+            return Err(failed(OP, &self.output, format!("a vector of {width} numbers")));
+        }
+        let mut values = vec![0.0_f32; rows * width];
+        for (place, length, numbers) in parts {
+            let numbers = numbers.as_primitive::<Float64Type>().values();
+            for row in 0..rows {
+                let vector = &mut values[row * width + place..][..length];
+                for (to, from) in vector.iter_mut().zip(&numbers[row * length..]) {
+                    *to = *from as f32;
+                }
             }
         }
-        let left: Vec<usize> = (0..batch.num_columns()).filter(|index| !used.contains(index)).collect();
-        let mut fields: Vec<FieldRef> =
-            left.iter().map(|index| batch.schema_ref().fields()[*index].clone()).collect();
-        if fields.iter().any(|field| *field.name() == self.output) {
-            return Err(DataError::DuplicateColumn { column: self.output.clone(), path: OP.to_owned() });
-        }
-        let item = Arc::new(Field::new("item", DataType::Float32, false));
-        let size = i32::try_from(width).map_err(|_| failed(OP, &self.output, "too many columns"))?;
-        let values: ArrayRef = Arc::new(Float32Array::from(values));
-        let vectors = FixedSizeListArray::try_new_with_length(item, size, values, None, rows)?;
-        fields.push(Arc::new(Field::new(&self.output, vectors.data_type().clone(), false)));
-        let mut columns: Vec<ArrayRef> = left.iter().map(|index| batch.column(*index).clone()).collect();
-        columns.push(Arc::new(vectors));
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+        appended(OP, batch, &used, &self.output, vectors::<Float32Type>(values, width, rows)?)
     }
 }
 
 impl Preprocessor for Concatenator {
     fn fit(&self, dataset: &Dataset) -> Result<Fitted> {
-        let fitted = Fitted::Concatenated(self.clone());
-        // A mistake is better told now than by the first transform.
-        fitted.transform_batch(&RecordBatch::new_empty(dataset.schema()?))?;
-        Ok(fitted)
+        checked(Fitted::Concatenated(self.clone()), dataset)
     }
 }

@@ -36,10 +36,14 @@ impl Categories {
         let (index, values) = column(batch, &self.column)?;
         let text =
             cast(values, &DataType::Utf8).map_err(|e| failed("encoder", &self.column, e.to_string()))?;
-        let places: HashMap<&str, usize> =
-            self.values.iter().enumerate().map(|(place, value)| (value.as_str(), place)).collect();
+        let places = self.by_value();
         let found = text.as_string::<i32>().iter().map(|value| places.get(value?).copied());
         Ok((index, found.collect()))
+    }
+
+    /// The place of each value.
+    pub(super) fn by_value(&self) -> HashMap<&str, usize> {
+        self.values.iter().enumerate().map(|(place, value)| (value.as_str(), place)).collect()
     }
 
     pub(super) fn ordinal(&self, batch: &RecordBatch) -> Result<RecordBatch> {
@@ -60,7 +64,12 @@ impl Categories {
 }
 
 /// The categories of all columns in one pass.
-fn fit(op: &str, columns: &[String], most: usize, dataset: &Dataset) -> Result<Vec<Categories>> {
+pub(super) fn categories(
+    op: &str,
+    columns: &[String],
+    most: usize,
+    dataset: &Dataset,
+) -> Result<Vec<Categories>> {
     if columns.is_empty() {
         return Ok(Vec::new());
     }
@@ -102,7 +111,7 @@ impl OrdinalEncoder {
 
 impl Preprocessor for OrdinalEncoder {
     fn fit(&self, dataset: &Dataset) -> Result<Fitted> {
-        Ok(Fitted::Ordinal { columns: fit("OrdinalEncoder", &self.columns, MAX_CATEGORIES, dataset)? })
+        Ok(Fitted::Ordinal { columns: categories("OrdinalEncoder", &self.columns, MAX_CATEGORIES, dataset)? })
     }
 }
 
@@ -122,7 +131,7 @@ impl LabelEncoder {
 impl Preprocessor for LabelEncoder {
     fn fit(&self, dataset: &Dataset) -> Result<Fitted> {
         let columns = std::slice::from_ref(&self.column);
-        Ok(Fitted::Ordinal { columns: fit("LabelEncoder", columns, MAX_CATEGORIES, dataset)? })
+        Ok(Fitted::Ordinal { columns: categories("LabelEncoder", columns, MAX_CATEGORIES, dataset)? })
     }
 }
 
@@ -142,16 +151,20 @@ impl OneHotEncoder {
 
 impl Preprocessor for OneHotEncoder {
     fn fit(&self, dataset: &Dataset) -> Result<Fitted> {
-        Ok(Fitted::OneHot { columns: fit("OneHotEncoder", &self.columns, MAX_COLUMNS, dataset)? })
+        Ok(Fitted::OneHot { columns: categories("OneHotEncoder", &self.columns, MAX_COLUMNS, dataset)? })
     }
 }
 
 impl Fitted {
-    /// What the numbers of an encoded column stand for: value `labels[n]` was encoded as `n`. Nothing for a column that it does not encode.
+    /// What the numbers of an encoded column stand for: value `labels[n]` was encoded as `n`, or has place `n` in the vectors. Nothing for a column that it does not
+    /// encode.
     pub fn labels(&self, column: &str) -> Option<&[String]> {
         match self {
-            Self::Ordinal { columns } | Self::OneHot { columns } => {
+            Self::Ordinal { columns } | Self::OneHot { columns } | Self::MultiHot { columns } => {
                 columns.iter().find(|categories| categories.column == column).map(|found| &found.values[..])
+            }
+            Self::Counted { columns } => {
+                columns.iter().find(|vocabulary| vocabulary.column == column).map(|found| &found.tokens[..])
             }
             Self::Chain { steps } => steps.iter().find_map(|step| step.labels(column)),
             _ => None,

@@ -24,26 +24,50 @@
 //! Each does what scikit-learn's of the same name does, to the numbers (`tests/it/preprocess.rs`), unless its text says otherwise. Nulls and NaN are no
 //! values: they are left out of a fit, and pass through a transform as they are (an imputer and encoders aside).
 
+mod bins;
 mod concat;
 mod encode;
+mod hash;
 mod impute;
+mod items;
+mod minimum;
+mod multi_hot;
+mod normalize;
+mod power;
 mod scale;
+mod tokens;
+mod vectorize;
+mod vectors;
 
 use std::sync::Arc;
 
 use air_core::BoxError;
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema};
+use datafusion::functions::expr_fn::nullif;
+use datafusion::logical_expr::lit;
 use serde::{Deserialize, Serialize};
 
+pub use bins::KBinsDiscretizer;
 pub use concat::Concatenator;
 pub use encode::{LabelEncoder, OneHotEncoder, OrdinalEncoder};
+pub use hash::FeatureHasher;
 pub use impute::{SimpleImputer, Strategy};
+pub use multi_hot::MultiHotEncoder;
+pub use normalize::{Norm, Normalizer};
+pub use power::{PowerMethod, PowerTransformer};
 pub use scale::{MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler};
+pub use tokens::{Tokenizer, Tokens};
+pub use vectorize::{CountVectorizer, HashingVectorizer};
 
 use crate::dataset::Dataset;
 use crate::error::{DataError, Result};
+use crate::expr::{self, Expr, col};
+use crate::tensors::described;
+
+/// Rows of a column that are taken at a time while it is fitted.
+const BATCH_ROWS: usize = 8192;
 
 /// What can be fitted to a dataset.
 pub trait Preprocessor {
@@ -92,6 +116,34 @@ pub enum Fitted {
     },
     /// Of a concatenator: columns become one of vectors.
     Concatenated(Concatenator),
+    /// Of a normalizer: each row divided by its length.
+    Normalized(Normalizer),
+    /// Of a power transformer: each column bent by a power.
+    Power {
+        /// The columns.
+        columns: Vec<power::Powered>,
+    },
+    /// Of a discretizer: each number becomes its bin.
+    Binned {
+        /// The columns.
+        columns: Vec<bins::Bins>,
+    },
+    /// Of a multi-hot encoder: each list becomes a vector.
+    MultiHot {
+        /// The columns.
+        columns: Vec<encode::Categories>,
+    },
+    /// Of a feature hasher: columns become one of vectors.
+    Hashed(FeatureHasher),
+    /// Of a tokenizer: each text becomes the list of its tokens.
+    Tokenized(Tokenizer),
+    /// Of a count vectorizer: each text becomes a vector.
+    Counted {
+        /// The columns.
+        columns: Vec<vectorize::Vocabulary>,
+    },
+    /// Of a hashing vectorizer: each text becomes a vector.
+    HashedText(HashingVectorizer),
     /// Of a chain: one after the other.
     Chain {
         /// The steps.
@@ -118,23 +170,29 @@ impl Fitted {
     /// # Errors
     /// [`DataError::UnknownColumn`]; [`DataError::Preprocess`] for values that cannot be transformed.
     pub fn transform_batch(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        /// One column after the other.
+        fn each<C>(
+            batch: &RecordBatch,
+            columns: &[C],
+            f: impl Fn(&C, &RecordBatch) -> Result<RecordBatch>,
+        ) -> Result<RecordBatch> {
+            columns.iter().try_fold(batch.clone(), |batch, column| f(column, &batch))
+        }
         match self {
-            Self::Scaled { columns } => {
-                columns.iter().try_fold(batch.clone(), |batch, column| column.apply(&batch))
-            }
-            Self::Ordinal { columns } => {
-                columns.iter().try_fold(batch.clone(), |batch, column| column.ordinal(&batch))
-            }
-            Self::OneHot { columns } => {
-                columns.iter().try_fold(batch.clone(), |batch, column| column.one_hot(&batch))
-            }
-            Self::Imputed { columns } => {
-                columns.iter().try_fold(batch.clone(), |batch, column| column.apply(&batch))
-            }
+            Self::Scaled { columns } => each(batch, columns, scale::Scaled::apply),
+            Self::Ordinal { columns } => each(batch, columns, encode::Categories::ordinal),
+            Self::OneHot { columns } => each(batch, columns, encode::Categories::one_hot),
+            Self::MultiHot { columns } => each(batch, columns, encode::Categories::multi_hot),
+            Self::Imputed { columns } => each(batch, columns, impute::Fill::apply),
+            Self::Power { columns } => each(batch, columns, power::Powered::apply),
+            Self::Binned { columns } => each(batch, columns, bins::Bins::apply),
+            Self::Counted { columns } => each(batch, columns, vectorize::Vocabulary::apply),
             Self::Concatenated(concatenator) => concatenator.apply(batch),
-            Self::Chain { steps } => {
-                steps.iter().try_fold(batch.clone(), |batch, step| step.transform_batch(&batch))
-            }
+            Self::Normalized(normalizer) => normalizer.apply(batch),
+            Self::Hashed(hasher) => hasher.apply(batch),
+            Self::HashedText(vectorizer) => vectorizer.apply(batch),
+            Self::Tokenized(tokenizer) => tokenizer.apply(batch),
+            Self::Chain { steps } => each(batch, steps, Self::transform_batch),
         }
     }
 
@@ -212,13 +270,66 @@ fn floats(op: &str, column: &ArrayRef, name: &str) -> Result<ArrayRef> {
     cast(column, &DataType::Float64).map_err(|error| failed(op, name, error.to_string()))
 }
 
+/// A column of numbers as an expression of `f64`, its NaN as nulls.
+fn numbers(op: &str, schema: &Schema, name: &str) -> Result<Expr> {
+    if let Some((_, field)) = schema.column_with_name(name)
+        && !field.data_type().is_numeric()
+    {
+        return Err(failed(op, name, format!("it needs numbers, and the values are {}", field.data_type())));
+    }
+    Ok(nullif(expr::cast(col(name), DataType::Float64), lit(f64::NAN)))
+}
+
+/// The values of a column of numbers, of which there is at least one and none is infinite.
+fn values_of(op: &str, dataset: &Dataset, name: &str) -> Result<Vec<f64>> {
+    const VALUE: &str = "value";
+    let schema = dataset.schema()?;
+    let column =
+        dataset.select([numbers(op, &schema, name)?.alias(VALUE)]).filter_expr(col(VALUE).is_not_null());
+    let mut values = Vec::new();
+    for batch in column.batches(BATCH_ROWS)? {
+        values.extend_from_slice(batch?.column(0).as_primitive::<Float64Type>().values());
+    }
+    if values.is_empty() || values.iter().any(|value| value.is_infinite()) {
+        return Err(failed(op, name, "it has no values, or infinite ones, to be fitted to"));
+    }
+    Ok(values)
+}
+
+/// What has nothing to learn. A mistake is better told now than by the first transform.
+fn checked(fitted: Fitted, dataset: &Dataset) -> Result<Fitted> {
+    fitted.transform_batch(&RecordBatch::new_empty(dataset.schema()?))?;
+    Ok(fitted)
+}
+
+/// A batch without some columns, and with another one after those that are left.
+fn appended(
+    op: &str,
+    batch: &RecordBatch,
+    without: &[usize],
+    name: &str,
+    new: ArrayRef,
+) -> Result<RecordBatch> {
+    let left: Vec<usize> = (0..batch.num_columns()).filter(|index| !without.contains(index)).collect();
+    let mut fields: Vec<FieldRef> =
+        left.iter().map(|index| batch.schema_ref().fields()[*index].clone()).collect();
+    if fields.iter().any(|field| field.name() == name) {
+        return Err(DataError::DuplicateColumn { column: name.to_owned(), path: op.to_owned() });
+    }
+    fields.push(Arc::new(described(Field::new(name, new.data_type().clone(), false))));
+    let mut columns: Vec<ArrayRef> = left.iter().map(|index| batch.column(*index).clone()).collect();
+    columns.push(new);
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+}
+
 /// A batch with other columns in the place of one.
 fn replaced(batch: &RecordBatch, index: usize, new: Vec<(String, ArrayRef)>) -> Result<RecordBatch> {
     let mut fields: Vec<FieldRef> = batch.schema_ref().fields().to_vec();
     let mut columns = batch.columns().to_vec();
-    let new_fields = new
-        .iter()
-        .map(|(name, column)| -> FieldRef { Arc::new(Field::new(name, column.data_type().clone(), true)) });
+    let new_fields = new.iter().map(|(name, column)| -> FieldRef {
+        Arc::new(described(Field::new(name, column.data_type().clone(), true)))
+    });
     fields.splice(index..=index, new_fields.collect::<Vec<_>>());
     columns.splice(index..=index, new.into_iter().map(|(_, column)| column));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::compute::unary;
 use arrow::datatypes::Float64Type;
-use datafusion::functions::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn::stddev_pop;
-use datafusion::logical_expr::{Expr, lit};
+use datafusion::logical_expr::Expr;
 use serde::{Deserialize, Serialize};
 
-use super::{Fitted, Preprocessor, column, failed, floats, replaced};
+use super::{Fitted, Preprocessor, column, failed, floats, numbers, replaced};
 use crate::agg::{self, Aggregate};
 use crate::dataset::Dataset;
 use crate::error::Result;
-use crate::expr::{DataType, cast, col};
 
 /// How a column is scaled: `(x − shift) / scale`, as `f64`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,17 +89,7 @@ fn fit(
     let schema = dataset.schema()?;
     let mut aggregates = Vec::new();
     for name in columns {
-        if let Some((_, field)) = schema.column_with_name(name)
-            && !field.data_type().is_numeric()
-        {
-            return Err(failed(
-                op,
-                name,
-                format!("it needs numbers, and the values are {}", field.data_type()),
-            ));
-        }
-        // NaN is no value.
-        let value = nullif(cast(col(name), DataType::Float64), lit(f64::NAN));
+        let value = numbers(op, &schema, name)?;
         let all = measures(value).into_iter();
         aggregates.extend(all.enumerate().map(|(index, measure)| measure.alias(format!("{name}:{index}"))));
     }

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import sklearn
 from sklearn import preprocessing
+from sklearn.feature_extraction import FeatureHasher
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.impute import SimpleImputer
 
 rng = np.random.default_rng(7)
@@ -50,6 +52,39 @@ text_imputer = SimpleImputer(strategy="most_frequent", missing_values=None)
 out["expected"]["SimpleImputer_text"] = [str(v[0]) for v in text_imputer.fit_transform(np.array(texts, dtype=object))]
 filled = SimpleImputer(strategy="mean").fit_transform(floats(a, b))
 out["expected"]["chain"] = plain(preprocessing.StandardScaler().fit_transform(filled))
+# What came later has values of its own, so that those above stay as they are.
+e = [round(float(x), 6) for x in rng.lognormal(1.0, 0.8, rows)]
+words = ["red", "Green", "blue", "b2b", "a", "über", "naïve", "don't", "data_set", "42", "7"]
+t = [None if i % 13 == 5 else ", ".join(str(w) for w in rng.choice(words, 1 + i % 7)) for i in range(rows)]
+l = [None if i % 10 == 7 else sorted({str(w) for w in rng.choice(words, i % 4)}) for i in range(rows)]
+m = [[int(x) for x in rng.choice([2, 10, 33], 1 + i % 3)] for i in range(rows)]
+out["input"] |= {"e": e, "t": t, "l": l, "m": m}
+expected = out["expected"]
+for norm in ["l1", "l2", "max"]:
+    expected["Normalizer_" + norm] = plain(preprocessing.Normalizer(norm).fit_transform(floats(b, e)))
+for method, columns in [("yeo-johnson", floats(a, b, d, e)), ("box-cox", floats(e))]:
+    power = preprocessing.PowerTransformer(method).fit(columns)
+    expected["PowerTransformer_" + method] = plain(power.transform(columns))
+    expected["PowerTransformer_lambdas_" + method] = [float(v) for v in power.lambdas_]
+    expected["PowerTransformer_plain_" + method] = plain(preprocessing.PowerTransformer(method, standardize=False).fit_transform(columns))
+for strategy in ["uniform", "quantile"]:
+    bins = preprocessing.KBinsDiscretizer(5, encode="ordinal", strategy=strategy, quantile_method="linear", subsample=None)
+    expected["KBinsDiscretizer_" + strategy] = plain(bins.fit_transform(floats(b, e)))
+expected["digitize"] = [int(v) for v in np.digitize(b, [-20, 0, 31])]
+for name, lists in [("l", l), ("m", m)]:
+    binarizer = preprocessing.MultiLabelBinarizer()
+    expected["MultiLabelBinarizer_" + name] = [[int(v) for v in row] for row in binarizer.fit_transform([v or [] for v in lists])]
+    expected["MultiLabelBinarizer_classes_" + name] = [str(v) for v in binarizer.classes_]
+texts = [v or "" for v in t]
+for name, most in [("", None), ("_most", 4)]:
+    counter = CountVectorizer(max_features=most)
+    expected["CountVectorizer" + name] = [[int(v) for v in row] for row in counter.fit_transform(texts).toarray()]
+    expected["CountVectorizer_names" + name] = [str(v) for v in counter.get_feature_names_out()]
+for norm in ["l2", "l1", None]:
+    hashing = HashingVectorizer(n_features=16, norm=norm)
+    expected[f"HashingVectorizer_{norm}"] = [[float(v) for v in row] for row in hashing.transform(texts).toarray()]
+features = [{"b": v, **({} if w is None else {"c": w}), **({} if x is None else {"a": x})} for v, w, x in zip(b, c, a)]
+expected["FeatureHasher"] = [[float(v) for v in row] for row in FeatureHasher(8).transform(features).toarray()]
 with open(__file__.replace("make.py", "sklearn.json"), "w", encoding="utf8") as file:
     json.dump(out, file, ensure_ascii=False)
     file.write("\n")
