@@ -186,7 +186,7 @@ impl GroupsAccumulator for Values {
 
     /// Each row as a group of its own.
     fn convert_to_state(&self, columns: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows = columns.first().map_or(0, |column| column.len());
+        let rows = columns.first().map_or(0, Array::len);
         let groups: Vec<usize> = (0..rows).collect();
         let mut each = Self { groups: Vec::new(), room: 0, at: self.at };
         GroupsAccumulator::update_batch(&mut each, columns, &groups, filter, rows)?;

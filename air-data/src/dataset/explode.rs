@@ -50,8 +50,7 @@ fn explode(
     };
     let lengths = rows.iter().enumerate().flat_map(|(row, range)| range.clone().map(move |_| row as u64));
     let row_of_each = UInt64Array::from_iter_values(lengths);
-    let places =
-        UInt64Array::from_iter_values(rows.iter().flat_map(|range| range.clone()).map(|at| at as u64));
+    let places = UInt64Array::from_iter_values(rows.iter().flat_map(Clone::clone).map(|at| at as u64));
     let columns = batch.columns().iter().enumerate().map(|(at, column)| {
         if at == index { take(&entries, &places, None) } else { take(column, &row_of_each, None) }
     });

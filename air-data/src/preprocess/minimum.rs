@@ -43,18 +43,18 @@ pub(super) fn minimum(mut f: impl FnMut(f64) -> f64, low: f64, high: f64, tolera
         let at_next = f(next);
         if at_next <= at_best {
             if next >= best {
-                low = best
+                low = best;
             } else {
-                high = best
+                high = best;
             }
             (third, at_third) = (second, at_second);
             (second, at_second) = (best, at_best);
             (best, at_best) = (next, at_next);
         } else {
             if next < best {
-                low = next
+                low = next;
             } else {
-                high = next
+                high = next;
             }
             if at_next <= at_second || second == best {
                 (third, at_third) = (second, at_second);

@@ -147,7 +147,9 @@ impl HashingVectorizer {
                 for vector in sums.chunks_exact_mut(width) {
                     let length = norm.of(vector.iter().map(|x| f64::from(*x)));
                     if length > 0.0 {
-                        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+                        for x in vector {
+                            *x = (f64::from(*x) / length) as f32;
+                        }
                     }
                 }
             }

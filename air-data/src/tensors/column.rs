@@ -81,13 +81,11 @@ pub(super) fn why(error: TensorError) -> String {
 
 fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<(&'a Field, &'a ArrayRef)> {
     let fields = batch.schema_ref().fields();
-    match fields.iter().position(|field| field.name() == name) {
-        Some(index) => Ok((batch.schema_ref().field(index), batch.column(index))),
-        None => {
-            let known = fields.iter().map(|field| field.name().clone()).collect();
-            Err(DataError::unknown_column(name, known))
-        }
-    }
+    let Some(index) = fields.iter().position(|field| field.name() == name) else {
+        let known = fields.iter().map(|field| field.name().clone()).collect();
+        return Err(DataError::unknown_column(name, known));
+    };
+    Ok((&fields[index], batch.column(index)))
 }
 
 fn put(batch: &RecordBatch, field: Field, values: ArrayRef) -> Result<RecordBatch> {
@@ -98,12 +96,11 @@ fn put(batch: &RecordBatch, field: Field, values: ArrayRef) -> Result<RecordBatc
     }
     let mut fields: Vec<FieldRef> = batch.schema_ref().fields().to_vec();
     let mut columns = batch.columns().to_vec();
-    match fields.iter().position(|field| *field.name() == name) {
-        Some(index) => (fields[index], columns[index]) = (Arc::new(field), values),
-        None => {
-            fields.push(Arc::new(field));
-            columns.push(values);
-        }
+    if let Some(index) = fields.iter().position(|field| *field.name() == name) {
+        (fields[index], columns[index]) = (Arc::new(field), values);
+    } else {
+        fields.push(Arc::new(field));
+        columns.push(values);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     let schema = Schema::new_with_metadata(fields, batch.schema_ref().metadata().clone());

@@ -23,13 +23,12 @@ impl Session {
         let mut batch: Option<RecordBatch> = None;
         for (name, tensor) in columns {
             let name = name.as_ref();
-            let so_far = match batch {
-                Some(batch) => batch,
-                None => {
-                    let rows = tensor.shape().first().copied().unwrap_or(0);
-                    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-                    RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?
-                }
+            let so_far = if let Some(batch) = batch {
+                batch
+            } else {
+                let rows = tensor.shape().first().copied().unwrap_or(0);
+                let options = RecordBatchOptions::new().with_row_count(Some(rows));
+                RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?
             };
             if so_far.column_by_name(name).is_some() {
                 return Err(DataError::DuplicateColumn {

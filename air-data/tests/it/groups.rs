@@ -336,10 +336,10 @@ fn means_of_values_of_different_weight() {
     #[derive(Serialize, Deserialize)]
     struct Mark {
         class: String,
-        mark: Option<i64>,
+        points: Option<i64>,
         weight: Option<f64>,
     }
-    let mark = |class: &str, mark, weight| Mark { class: class.to_owned(), mark, weight };
+    let mark = |class: &str, points, weight| Mark { class: class.to_owned(), points, weight };
     let marks = vec![
         mark("a", Some(1), Some(3.0)),
         mark("b", Some(5), Some(0.0)),
@@ -348,11 +348,11 @@ fn means_of_values_of_different_weight() {
         mark("a", Some(100), None),
     ];
     let ds = session().from_items(marks).unwrap().repartition(3);
-    let means = ds.group_by(["class"]).aggregate([agg::weighted_mean("mark", "weight")]).sort(["class"]);
-    assert_eq!(means.columns().unwrap(), ["class", "weighted_mean(mark)"]);
-    let means = means.select(["weighted_mean(mark)"]).take_all::<Option<f64>>().unwrap();
+    let means = ds.group_by(["class"]).aggregate([agg::weighted_mean("points", "weight")]).sort(["class"]);
+    assert_eq!(means.columns().unwrap(), ["class", "weighted_mean(points)"]);
+    let means = means.select(["weighted_mean(points)"]).take_all::<Option<f64>>().unwrap();
     assert_eq!(means, [Some(2.0), None]);
     let mean: f64 =
-        ds.aggregate([agg::weighted_mean(col("mark") * lit(2), "weight").alias("m")]).take(1).unwrap()[0];
+        ds.aggregate([agg::weighted_mean(col("points") * lit(2), "weight").alias("m")]).take(1).unwrap()[0];
     assert_eq!(mean, 4.0);
 }
