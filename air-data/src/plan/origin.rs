@@ -28,15 +28,18 @@ impl Origin {
         Self::of_files(config.file_groups.get(block)?.files())
     }
 
-    /// Of a block that is these files.
+    /// Of a block that is these files, or pieces.
     pub(super) fn of_files(files: &[PartitionedFile]) -> Option<Self> {
-        let [file] = files else { return None };
-        let first_row = match (file.extension::<Piece>(), &file.range) {
+        let first = files.first()?;
+        let path = &first.object_meta.location;
+        if files.iter().any(|file| file.object_meta.location != *path) {
+            return None;
+        }
+        let first_row = match (first.extension::<Piece>(), &first.range) {
             (Some(piece), _) => piece.first_row,
-            (None, None) => 0,
-            (None, Some(range)) if range.start == 0 => 0,
-            (None, Some(_)) => return None,
+            (None, Some(range)) if range.start > 0 => return None,
+            (None, _) => 0,
         };
-        Some(Self { file: file.object_meta.location.to_string(), first_row })
+        Some(Self { file: path.to_string(), first_row })
     }
 }

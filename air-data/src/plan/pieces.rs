@@ -29,7 +29,7 @@ use futures::stream::BoxStream;
 use super::node::{Job, NodeExec, Operator};
 use super::origin::Origin;
 use crate::exchange::Room;
-use crate::source::Layout;
+use crate::source::{Layout, Piece};
 
 /// Blocks out of the partitions of its input, some of which make a block.
 struct Pieces {
@@ -159,30 +159,26 @@ impl Cut {
         if scan.limit.is_some() {
             return None;
         }
-        let (mut pieces, mut blocks) = (Vec::new(), Vec::new());
+        let (mut pieces, mut blocks, mut origins) = (Vec::new(), Vec::new(), Vec::new());
         for block in &scan.file_groups {
             let first = pieces.len();
-            pieces.extend(block.files().iter().flat_map(cut).map(|piece| FileGroup::new(vec![piece])));
+            let files: Vec<PartitionedFile> = block.files().iter().flat_map(cut).collect();
+            origins.push(Origin::of_files(&files));
+            pieces.extend(files.into_iter().map(|piece| FileGroup::new(vec![piece])));
             blocks.push(first..pieces.len());
         }
-        if pieces.len() == blocks.len() {
+        if blocks.iter().all(|block: &Range<usize>| block.len() == 1) {
             return None;
         }
-        let origins = scan.file_groups.iter().map(|block| Origin::of_files(block.files())).collect();
         let config = FileScanConfigBuilder::from(scan.clone()).with_file_groups(pieces).build();
         Some(Self { config, blocks, origins })
     }
 }
 
-/// A file's pieces.
+/// A file's pieces, or those that begin in its range, which other blocks have the rest of.
 fn cut(file: &PartitionedFile) -> Vec<PartitionedFile> {
-    match file.extension::<Layout>() {
-        Some(layout) if file.range.is_none() => {
-            let pieces = layout.pieces.iter();
-            pieces
-                .map(|piece| file.clone().with_range(piece.start, piece.end).with_extension(*piece))
-                .collect()
-        }
-        _ => vec![file.clone()],
-    }
+    let Some(layout) = file.extension::<Layout>() else { return vec![file.clone()] };
+    let here = |piece: &&Piece| file.range.as_ref().is_none_or(|range| range.contains(piece.start));
+    let pieces = layout.pieces.iter().filter(here);
+    pieces.map(|piece| file.clone().with_range(piece.start, piece.end).with_extension(*piece)).collect()
 }
