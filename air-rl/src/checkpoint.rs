@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `run.json` | [`Run`]: environment, spaces, how the network is read, normaliser, seed, counters, configuration |
 //! | `actor.safetensors` | the policy's network, as PyTorch would load it |
-//! | others | what the learner names ([`Learner::state`]): its networks, optimisers, counters |
+//! | others | what the learner names ([`Learner::state`](crate::Learner::state)): its networks, optimisers, counters |
 //!
 //! Random streams need no file: each follows from the seed, a name and the iteration.
 
@@ -19,7 +19,6 @@ use serde_json::{Map, Value};
 
 use crate::actor::{Actor, Explore, Head};
 use crate::error::{Result, RlError};
-use crate::learner::Learner;
 use crate::normalize::Normalizer;
 use crate::policy::Policy;
 use crate::task::Task;
@@ -107,17 +106,18 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| unusable("(not yet saved)", &e))
 }
 
-pub(crate) fn save<L: Learner>(
+/// Writes `run.json`, the policy's network, and what `parts` names.
+pub(crate) fn save(
     store: &CheckpointStore,
     run: &Run,
     policy: &Actor,
-    learner: &mut L,
+    parts: impl FnOnce(&mut State<'_>) -> Result<()>,
     mean_return: Option<f64>,
 ) -> Result<Checkpoint> {
     let text = serde_json::to_vec_pretty(run).map_err(|e| unusable("(not yet saved)", &e))?;
     let actor = save_safetensors(&policy.net).map_err(|e| RlError::Network(e.into()))?;
     let mut state = State::Save(vec![(RUN.into(), text), (ACTOR.into(), actor)]);
-    learner.state(&mut state)?;
+    parts(&mut state)?;
     let State::Save(files) = state else { return Err(unusable("(not yet saved)", &"it was not written")) };
     let (names, contents): (Vec<String>, Vec<Vec<u8>>) = files.into_iter().unzip();
     let files: Vec<_> = names.iter().map(String::as_str).zip(contents.into_iter().map(Into::into)).collect();
@@ -167,11 +167,12 @@ impl Saved {
         Ok(Policy::new(actor, task.clone()))
     }
 
-    pub(crate) fn config<L: Learner>(&self) -> Result<L::Config> {
-        if self.run.algorithm != L::NAME {
+    /// The settings of a run of that algorithm.
+    pub(crate) fn config<C: DeserializeOwned>(&self, algorithm: &str) -> Result<C> {
+        if self.run.algorithm != algorithm {
             return Err(self.unusable(&format!("it is of the algorithm `{}`", self.run.algorithm)));
         }
-        L::Config::deserialize(&self.run.config).map_err(|e| self.unusable(&e))
+        C::deserialize(&self.run.config).map_err(|e| self.unusable(&e))
     }
 
     fn unusable(&self, why: &dyn std::fmt::Display) -> RlError {

@@ -10,12 +10,16 @@ use air_core::storage::Storage;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::algorithm::{Algorithm as _, Iteration, Reason, Stop};
+use crate::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
 use crate::checkpoint::Saved;
 use crate::envs::Registry;
 use crate::error::RlError;
-use crate::learner::Learner;
-use crate::{DqnLearner, PpoLearner, SacLearner, Space, Td3Learner, Trainer, presets};
+use crate::learner::{Learner, Settings};
+use crate::rng::NumpyRng;
+use crate::{
+    BcLearner, CqlLearner, DqnLearner, IqlLearner, MarwilLearner, OfflineLearner, OfflineSettings as _,
+    OfflineTrainer, OwnedAction, PpoLearner, SacLearner, Space, Td3Learner, Trainer, offline_data, presets,
+};
 
 /// Trains one kind of learner.
 type Run = fn(&Train) -> Result<(), CliError>;
@@ -26,6 +30,10 @@ const ALGORITHMS: &[(&str, Run)] = &[
     (DqnLearner::NAME, train::<DqnLearner>),
     (SacLearner::NAME, train::<SacLearner>),
     (Td3Learner::NAME, train::<Td3Learner>),
+    (BcLearner::NAME, train_offline::<BcLearner>),
+    (MarwilLearner::NAME, train_offline::<MarwilLearner>),
+    (CqlLearner::NAME, train_offline::<CqlLearner>),
+    (IqlLearner::NAME, train_offline::<IqlLearner>),
 ];
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -44,6 +52,8 @@ enum Command {
     Train(Train),
     /// Play episodes with a trained policy, without exploring
     Eval(Eval),
+    /// Play episodes with a trained policy and write them down, to learn from with bc, marwil, cql or iql
+    Record(Record),
     /// Show the algorithms and environments there are
     List {
         /// One JSON object instead of a table
@@ -73,6 +83,9 @@ struct Train {
     /// Stop after this many iterations
     #[arg(long)]
     iterations: Option<u64>,
+    /// Recorded episodes, JSON lines, for algorithms that learn from them (`air-rl record` writes such files)
+    #[arg(long, value_name = "FILE")]
+    data: Option<String>,
     /// Begin from the algorithm's defaults, even if there is a preset for the environment
     #[arg(long)]
     no_preset: bool,
@@ -117,6 +130,27 @@ struct Eval {
     json: bool,
 }
 
+#[derive(Args)]
+struct Record {
+    /// A checkpoint that `train --out` wrote, or the directory of several
+    checkpoint: String,
+    /// The file to write, JSON lines, one episode each
+    #[arg(long, value_name = "FILE")]
+    out: std::path::PathBuf,
+    /// Episodes to play
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    episodes: u64,
+    /// Seed of the first states and of random actions
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Chance of a random action instead of the policy's (not where actions are masked)
+    #[arg(long, default_value_t = 0.0)]
+    random: f64,
+    /// Break off an episode after this many steps
+    #[arg(long, default_value_t = 10_000)]
+    max_steps: u64,
+}
+
 /// Runs the command line.
 pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
     let args: Cli = cli::parse(args)?;
@@ -128,6 +162,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
             }
         },
         Command::Eval(args) => eval(&args),
+        Command::Record(args) => record(&args),
         Command::List { json } => list(json),
     }
 }
@@ -137,8 +172,34 @@ fn algorithms() -> Vec<String> {
 }
 
 fn train<L: Learner>(args: &Train) -> Result<(), CliError> {
+    if args.data.is_some() {
+        return Err(CliError::usage(format!(
+            "{} plays for itself; --data is for those that do not",
+            L::NAME
+        )));
+    }
     let env = Registry::default().spec_with(&args.env, options(&args.env_set)?).map_err(usage)?;
-    let config = settings::<L>(args)?;
+    let trainer = Trainer::<L>::new(settings(args)?, env, args.seed).map_err(usage)?;
+    run_to_end(args, trainer, WINDOW as u64)
+}
+
+fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
+    let env = Registry::default().spec_with(&args.env, options(&args.env_set)?).map_err(usage)?;
+    let config: L::Config = settings(args)?;
+    let Some(path) = &args.data else {
+        let name = L::NAME;
+        return Err(CliError::usage(format!(
+            "{name} learns from recorded episodes: give a file with --data"
+        )));
+    };
+    let episodes = offline_data::read(path)?;
+    let window = config.evaluate_episodes();
+    let trainer = OfflineTrainer::<L>::new(config, env, &episodes, args.seed).map_err(usage)?;
+    run_to_end(args, trainer, window)
+}
+
+/// Trains until a rule holds, saves, and says how it went.
+fn run_to_end<A: Algorithm>(args: &Train, mut algorithm: A, window: u64) -> Result<(), CliError> {
     let store = args.out.as_deref().map(open_store).transpose()?;
     let stop = Stop {
         mean_return: args.until_return,
@@ -146,15 +207,14 @@ fn train<L: Learner>(args: &Train) -> Result<(), CliError> {
         iterations: args.iterations,
         ..Stop::default()
     };
-    let mut trainer = Trainer::<L>::new(config, env, args.seed).map_err(usage)?;
     let mut shown = Instant::now();
-    let outcome = trainer.train_with(&stop, |iteration| {
+    let outcome = algorithm.train_with(&stop, |iteration| {
         if !args.quiet && shown.elapsed() >= PROGRESS {
             shown = Instant::now();
             progress(iteration);
         }
     })?;
-    let saved = store.map(|store| trainer.save(&store)).transpose()?.map(|c| c.location());
+    let saved = store.map(|store| algorithm.save(&store)).transpose()?.map(|c| c.location());
 
     let last = outcome.last;
     let reached = outcome.reason == Reason::MeanReturn;
@@ -172,7 +232,7 @@ fn train<L: Learner>(args: &Train) -> Result<(), CliError> {
         )?;
     } else {
         let mean = mean_return
-            .map_or("no episode ended".into(), |r| format!("mean return {r:.2} over 100 episodes"));
+            .map_or("no episode ended".into(), |r| format!("mean return {r:.2} over {window} episodes"));
         outln!("{} steps, {:.2} s, {mean}", last.steps, last.seconds)?;
         if let Some(saved) = saved {
             outln!("saved {saved}")?;
@@ -228,6 +288,40 @@ fn eval(args: &Eval) -> Result<(), CliError> {
     )
 }
 
+fn record(args: &Record) -> Result<(), CliError> {
+    if !(0.0..=1.0).contains(&args.random) {
+        return Err(CliError::usage("--random must be between 0 and 1"));
+    }
+    let saved = Saved::read(&args.checkpoint)?;
+    let env = Registry::default().spec_with(&saved.run.env, saved.run.env_options.clone()).map_err(usage)?;
+    let policy = saved.policy()?;
+    policy.fits(&saved.run.task.observation_space, &saved.run.task.action_space)?;
+    let (space, mut rng) = (policy.action_space().clone(), NumpyRng::new(args.seed));
+    let mut row = vec![0.0; space.row_len()];
+    let act = |obs: &[f32], mask: &[bool]| {
+        if !mask.is_empty() || rng.random() >= args.random {
+            return policy.act_masked(obs, mask);
+        }
+        space.sample(&mut rng, &mut row);
+        Ok(match space {
+            Space::Discrete { .. } => OwnedAction::Discrete(row[0] as u32),
+            Space::MultiDiscrete { .. } => {
+                OwnedAction::MultiDiscrete(row.iter().map(|&x| x as u32).collect())
+            }
+            Space::Box { .. } => OwnedAction::Continuous(row.clone()),
+        })
+    };
+    let episodes = offline_data::record(&env, args.episodes, args.seed, args.max_steps, act)?;
+    let why =
+        |e: &dyn std::fmt::Display| CliError::failed(format!("cannot write {}: {e}", args.out.display()));
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&args.out).map_err(|e| why(&e))?);
+    offline_data::write(&mut file, &episodes).map_err(|e| why(&e))?;
+    std::io::Write::flush(&mut file).map_err(|e| why(&e))?;
+    let mean = episodes.iter().flat_map(|e| &e.rewards).sum::<f64>() / episodes.len() as f64;
+    let steps: usize = episodes.iter().map(|e| e.actions.len()).sum();
+    outln!("{} episodes, {steps} steps, mean return {mean:.2}", episodes.len())
+}
+
 fn list(as_json: bool) -> Result<(), CliError> {
     let registry = Registry::default();
     let mut envs = Vec::new();
@@ -258,7 +352,7 @@ fn list(as_json: bool) -> Result<(), CliError> {
 }
 
 /// The settings of the preset, then those of the file, then those of the command line.
-fn settings<L: Learner>(args: &Train) -> Result<L::Config, CliError> {
+fn settings<C: Settings>(args: &Train) -> Result<C, CliError> {
     let mut table = match presets::find(&args.algorithm, &args.env)? {
         Some(preset) if !args.no_preset => preset.settings,
         _ => toml::Table::new(),

@@ -71,7 +71,7 @@ impl<L: Learner> Trainer<L> {
     /// random numbers; episodes begin anew. `env` must have the spaces that the run was saved with.
     pub fn load(location: &str, env: EnvSpec) -> Result<Self> {
         let saved = Saved::read(location)?;
-        let config = saved.config::<L>()?;
+        let config = saved.config::<L::Config>(L::NAME)?;
         let mut trainer = Self::begin(config, env, saved.run.seed, saved.run.iteration)?;
         let Task { observation_space, action_space, .. } = &trainer.task;
         saved.policy()?.fits(observation_space, action_space)?;
@@ -133,7 +133,8 @@ impl<L: Learner> Algorithm for Trainer<L> {
             steps: self.steps,
             config: json(self.learner.config())?,
         };
-        checkpoint::save(store, &run, &policy, &mut self.learner, self.returns.mean_return())
+        let mean_return = self.returns.mean_return();
+        checkpoint::save(store, &run, &policy, |state| self.learner.state(state), mean_return)
     }
 
     fn policy(&self) -> Policy {

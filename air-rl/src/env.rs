@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RlError;
 use crate::space::Space;
+use crate::vec_env::Actions;
 
 /// An action, borrowed from the batch it comes in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +37,15 @@ impl OwnedAction {
             Self::Discrete(choice) => Action::Discrete(*choice),
             Self::MultiDiscrete(choices) => Action::MultiDiscrete(choices),
             Self::Continuous(row) => Action::Continuous(row),
+        }
+    }
+
+    /// A batch of this one action.
+    pub(crate) fn alone(&self) -> Actions<'_> {
+        match self {
+            Self::Discrete(choice) => Actions::Discrete(std::slice::from_ref(choice)),
+            Self::MultiDiscrete(choices) => Actions::MultiDiscrete(choices),
+            Self::Continuous(row) => Actions::Continuous(row),
         }
     }
 

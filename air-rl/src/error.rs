@@ -110,6 +110,14 @@ pub enum RlError {
         /// What is wrong with it.
         why: String,
     },
+    /// Recorded episodes that cannot be learned from.
+    #[error("cannot learn from {place}: {why}")]
+    Data {
+        /// The file, line or episode.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A network could not be built or run.
     #[error("network")]
     Network(#[source] BoxError),

@@ -37,6 +37,8 @@
 //! | [`dqn`] | deep Q-learning with Rainbow's parts, top to bottom |
 //! | [`sac`], [`td3`], `twin`, `squashed` | actor-critics of continuous actions; what they share |
 //! | [`replay`], [`sum_tree`] | transitions kept for learning, drawn evenly or by priority |
+//! | [`bc`], [`marwil`], [`cql`], [`iql`] | learning from recorded episodes, each top to bottom |
+//! | [`offline_data`], `offline`, `imitate` | episodes in JSON lines; [`OfflineTrainer`]; what imitating learners share |
 //! | `learner` | what tells one algorithm from another: [`Learner`], [`Settings`] |
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
 //! | [`presets`] | settings known to reach a goal |
@@ -54,10 +56,12 @@
 mod actions;
 pub mod actor;
 mod algorithm;
+pub mod bc;
 pub mod categorical;
 mod check;
 pub mod checkpoint;
 pub mod cli;
+pub mod cql;
 pub mod dqn;
 mod dqn_config;
 mod driver;
@@ -66,9 +70,14 @@ pub mod envs;
 mod error;
 pub mod gae;
 pub mod gaussian;
+mod imitate;
+pub mod iql;
 mod learner;
+pub mod marwil;
 mod nets;
 pub mod normalize;
+mod offline;
+pub mod offline_data;
 mod policy;
 pub mod ppo;
 mod ppo_config;
@@ -97,13 +106,19 @@ pub use actions::ActionRows;
 pub use actor::Actor;
 pub use air_core::BoxError;
 pub use algorithm::{Algorithm, Iteration, Outcome, Reason, Stop, WINDOW};
+pub use bc::{BcConfig, BcLearner};
 pub use check::check_env;
+pub use cql::{CqlConfig, CqlLearner};
 pub use dqn::{DqnConfig, DqnLearner, DqnStats};
 pub use driver::Trainer;
 pub use env::{Action, Env, OwnedAction, Step};
 pub use envs::{EnvSpec, Registry};
 pub use error::{Result, RlError};
+pub use iql::{IqlConfig, IqlLearner};
 pub use learner::{Learner, Settings};
+pub use marwil::{MarwilConfig, MarwilLearner};
+pub use offline::{OfflineLearner, OfflineSettings, OfflineTrainer};
+pub use offline_data::{Dataset, RecordedEpisode, record};
 pub use policy::{Played, Policy};
 pub use ppo::{PpoConfig, PpoLearner, PpoStats};
 pub use sac::{SacConfig, SacLearner, SacStats};
@@ -125,3 +140,15 @@ pub type Sac = Trainer<SacLearner>;
 
 /// TD3 on an environment.
 pub type Td3 = Trainer<Td3Learner>;
+
+/// Behaviour cloning of recorded episodes.
+pub type Bc = OfflineTrainer<BcLearner>;
+
+/// MARWIL on recorded episodes.
+pub type Marwil = OfflineTrainer<MarwilLearner>;
+
+/// CQL on recorded episodes.
+pub type Cql = OfflineTrainer<CqlLearner>;
+
+/// IQL on recorded episodes.
+pub type Iql = OfflineTrainer<IqlLearner>;

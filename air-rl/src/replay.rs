@@ -2,7 +2,6 @@
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
-use serde::{Deserialize, Serialize};
 
 use crate::actions::ActionRows;
 use crate::rollout::Rollout;
@@ -60,15 +59,6 @@ pub struct Minibatch {
     pub discount: Vec<f32>,
     /// Observations after them, `[n, obs_len]`.
     pub next_obs: Vec<f32>,
-}
-
-/// How much a buffer holds, for checkpoints and figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fill {
-    /// Transitions held.
-    pub len: usize,
-    /// The most.
-    pub capacity: usize,
 }
 
 impl Replay {
@@ -218,11 +208,6 @@ impl Replay {
             next_obs.extend_from_slice(self.next_row(row));
         }
     }
-
-    /// How full it is.
-    pub fn fill(&self) -> Fill {
-        Fill { len: self.len, capacity: self.capacity }
-    }
 }
 
 impl Window {
@@ -301,6 +286,6 @@ mod tests {
         assert_eq!(counted.count_total, 0);
         assert_eq!(written, [0, 1, 2, 3, 0, 1]);
         assert_eq!(rows(&replay).iter().map(|r| r.0).collect::<Vec<_>>(), [4.0, 5.0, 2.0, 3.0]);
-        assert_eq!(replay.fill(), Fill { len: 4, capacity: 4 });
+        assert_eq!(replay.len(), 4);
     }
 }

@@ -8,6 +8,7 @@ mod gymnasium;
 mod gymnasium_envs;
 mod learning;
 mod off_policy;
+mod offline;
 mod repeat;
 mod vec_env;
 mod wrap;
