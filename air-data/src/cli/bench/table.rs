@@ -21,7 +21,7 @@ const GROUPS: i64 = 1009;
 #[derive(Debug, Serialize)]
 pub(super) struct Table {
     #[serde(skip)]
-    from: From,
+    from: Origin,
     pub(super) rows: u64,
     /// In Arrow's layout.
     pub(super) bytes: u64,
@@ -37,7 +37,7 @@ pub(super) struct Table {
 }
 
 #[derive(Debug)]
-enum From {
+enum Origin {
     File(String),
     Memory(Vec<RecordBatch>),
 }
@@ -46,8 +46,8 @@ impl Table {
     /// A file, or so many rows generated in memory.
     pub(super) fn new(session: &Session, file: Option<&str>, rows: u64) -> Result<Self> {
         let from = match file {
-            Some(file) => From::File(file.to_owned()),
-            None => From::Memory(generated(session, rows)?.collect()?),
+            Some(file) => Origin::File(file.to_owned()),
+            None => Origin::Memory(generated(session, rows)?.collect()?),
         };
         let dataset = from.dataset(session)?;
         let (rows, bytes) = (dataset.count()?, dataset.size_bytes()?);
@@ -73,7 +73,7 @@ impl Table {
     }
 }
 
-impl From {
+impl Origin {
     fn dataset(&self, session: &Session) -> Result<Dataset> {
         match self {
             Self::File(file) => input::open(session, file),
@@ -118,8 +118,8 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, bytes, group, sort, .. } = self;
         let from = match &self.from {
-            From::File(file) => file,
-            From::Memory(_) => "generated",
+            Origin::File(file) => file,
+            Origin::Memory(_) => "generated",
         };
         write!(
             f,

@@ -18,6 +18,7 @@ mod step;
 mod verbs;
 mod written;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use air_core::cli::CliError;
@@ -67,7 +68,8 @@ impl Run {
         if result.is_ok()
             && let Some(stats) = plan.dataset.stats()
         {
-            eprint!("{stats}");
+            // Nothing can be done about a closed stderr.
+            let _ = write!(std::io::stderr(), "{stats}");
         }
         result
     }
