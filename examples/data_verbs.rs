@@ -54,6 +54,11 @@ fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let back = air_data::read_parquet(&path)?.filter_expr(col("variety").eq(lit("Setosa")));
     println!("{} files, {} of Setosa", back.input_files()?.len(), back.count()?);
 
+    // The same rows as TensorFlow's records.
+    let records = out.path().join("iris.tfrecord").to_string_lossy().into_owned();
+    areas.select(["variety", "area"]).write_tfrecord(&records)?;
+    println!("{}", air_data::read_tfrecord(&records)?);
+
     // From flowers to vectors and labels, learnt from the part to train with.
     let (train, test) = iris.train_test_split(0.2, Some(7))?;
     let numbers = ["sepal.length", "sepal.width", "petal.length", "petal.width"];

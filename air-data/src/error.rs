@@ -31,7 +31,7 @@ pub enum DataError {
     },
     /// The extension of the path does not say which format to use.
     #[error(
-        "cannot tell the format of {path}: expected one of .csv, .parquet, .json, .jsonl, .ndjson, .arrow, .txt, .npy"
+        "cannot tell the format of {path}: expected one of .csv, .parquet, .json, .jsonl, .ndjson, .arrow, .txt, .npy, .tfrecord, .tar"
     )]
     UnknownFormat {
         /// The path.
@@ -51,6 +51,30 @@ pub enum DataError {
         /// The file.
         path: String,
         /// What the decoder says, with the line where it knows it.
+        source: BoxError,
+    },
+    /// A part of a source could not be read.
+    #[error("reading {part} of {name} at row {row}")]
+    Source {
+        /// The source.
+        name: String,
+        /// The part of it.
+        part: String,
+        /// The row of the part, from 0, that did not come.
+        row: u64,
+        /// What the source says.
+        source: BoxError,
+    },
+    /// A part could not be written into a sink, or what was written could not be made visible: then none of it is.
+    #[error("writing {part} of {name} at row {row}")]
+    Sink {
+        /// The sink.
+        name: String,
+        /// The part, or what was done with all of them.
+        part: String,
+        /// The row of the part, from 0, that was not taken.
+        row: u64,
+        /// What the sink says.
         source: BoxError,
     },
     /// A file has two columns of one name.

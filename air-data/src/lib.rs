@@ -50,8 +50,10 @@
 //! | `split` | [`DataShard`]: one run dealt to several trainers |
 //! | `stats` | [`Stats`]: what a run did; progress on a terminal |
 //! | `blocks` | a whole dataset at rest, in memory and on disk |
-//! | `source` | numbers, memory, files of every format; paths and the columns in them; shares of a run; object stores |
-//! | `sink` | files, all or none; directories by columns |
+//! | `source` | [`Source`]: where rows come from: numbers, memory, files, what others bring; paths and the columns in them; object stores |
+//! | `format` | [`FileFormat`]: how one file is opened as batches |
+//! | `sink` | [`Sink`]: where rows go, all or none; files, directories by columns |
+//! | [`testing`] | suites that every source and every sink passes |
 //! | `tensors` | [`TensorColumns`]: tensors in columns, of one shape and of any; a dataset as a [`BatchSource`](air_core::data::BatchSource) |
 //! | [`cli`] | the `air-data` binary, a file for each family of verbs; `cli/run`: pipelines as files |
 //!
@@ -77,6 +79,7 @@ mod dataset;
 mod error;
 mod exchange;
 pub mod expr;
+mod format;
 mod lists;
 mod memory;
 mod plan;
@@ -89,6 +92,7 @@ mod source;
 mod split;
 mod stats;
 mod tensors;
+pub mod testing;
 
 pub use agg::Aggregate;
 pub use dataset::{
@@ -97,13 +101,16 @@ pub use dataset::{
 };
 pub use error::{DataError, Place, Result};
 pub use expr::{Expr, IntoExpr, SortKey, asc, col, desc, lit};
+pub use format::{CsvOptions, FileFormat};
 pub use memory::{Budget, BudgetUse};
 pub use plan::MixUntil;
 pub use pool::{Pool, SkippedBatch, WorkerContext};
 pub use rows::Row;
 pub use session::{Session, SessionConfig};
-pub use sink::{ParquetCompression, WriteMode, WriteOptions};
-pub use source::{CsvOptions, FileErrors, FileFormat, IntoPaths, ReadOptions, SkippedFile};
+pub use sink::{ParquetCompression, Sink, SinkPart, SinkWrite, WriteMode, WriteOptions};
+pub use source::{
+    FileErrors, IntoPaths, ReadOptions, ReadRequest, SkippedFile, Source, SourceBatches, SourcePart,
+};
 pub use split::{DataShard, SplitOptions};
 pub use stats::{OperatorStats, PoolStats, RunState, Stats};
 pub use tensors::{Ragged, TensorBatches, TensorColumns, TensorSpec};
@@ -189,4 +196,28 @@ pub fn read_binary(paths: impl IntoPaths) -> Result<Dataset> {
 /// As [`Session::read_csv`] and [`Session::shared`].
 pub fn read_npy(paths: impl IntoPaths) -> Result<Dataset> {
     Session::shared()?.read_npy(paths)
+}
+
+/// [`Session::read_tfrecord`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_tfrecord(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_tfrecord(paths)
+}
+
+/// [`Session::read_webdataset`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_csv`] and [`Session::shared`].
+pub fn read_webdataset(paths: impl IntoPaths) -> Result<Dataset> {
+    Session::shared()?.read_webdataset(paths)
+}
+
+/// [`Session::read_source`] on the shared session.
+///
+/// # Errors
+/// As [`Session::read_source`] and [`Session::shared`].
+pub fn read_source(source: impl Source) -> Result<Dataset> {
+    Session::shared()?.read_source(source)
 }

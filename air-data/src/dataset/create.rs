@@ -14,10 +14,11 @@ use serde::Serialize;
 
 use super::Dataset;
 use crate::error::{DataError, Result};
+use crate::format::{CsvOptions, FileFormat};
 use crate::plan::{conform, kept};
 use crate::rows::{ITEM, Writer, infer};
 use crate::session::Session;
-use crate::source::{CsvOptions, FileFormat, Integers, IntoPaths, Memory, ReadOptions, SourceTable, open};
+use crate::source::{FileErrors, Integers, IntoPaths, Memory, ReadOptions, Source, SourceTable, open};
 
 /// The plan that reads all of a table.
 pub(crate) fn scan(table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
@@ -30,8 +31,7 @@ impl Session {
     /// # Errors
     /// [`DataError::Engine`] when the engine refuses the plan, which it does not for this source.
     pub fn range(&self, end: u64) -> Result<Dataset> {
-        let integers = Integers::new(end, self.parallelism());
-        Ok(Dataset::new(self.clone(), scan(Arc::new(SourceTable(Arc::new(integers))))?))
+        self.read_source(Integers::new(end, self.parallelism()))
     }
 
     /// One row for each value. A struct becomes a column for each field; a plain value becomes the column `item`.
@@ -81,8 +81,29 @@ impl Session {
     }
 
     fn in_memory(&self, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<Dataset> {
-        let memory = Memory::new(schema, batches, self.parallelism(), self.budget());
-        Ok(Dataset::new(self.clone(), scan(Arc::new(SourceTable(Arc::new(memory))))?))
+        self.read_source(Memory::new(schema, batches, self.parallelism(), self.budget()))
+    }
+
+    /// The rows of a place that this crate does not know; see [`Source`].
+    ///
+    /// # Errors
+    /// [`DataError::Source`] when the source cannot tell its parts, [`DataError::DuplicateColumn`] for two columns of one name.
+    pub fn read_source(&self, source: impl Source) -> Result<Dataset> {
+        self.read_source_with(source, FileErrors::Fail)
+    }
+
+    /// [`Session::read_source`], and what to do about parts that cannot be read. Those that are skipped are in [`Dataset::skipped_files`].
+    ///
+    /// # Errors
+    /// As [`Session::read_source`].
+    pub fn read_source_with(&self, source: impl Source, on_error: FileErrors) -> Result<Dataset> {
+        let schema = source.schema();
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = schema.fields().iter().find(|field| !seen.insert(field.name())) {
+            return Err(DataError::DuplicateColumn { column: twice.name().clone(), path: source.name() });
+        }
+        let table = SourceTable::new(Arc::new(source), on_error)?;
+        Ok(Dataset::new(self.clone(), scan(Arc::new(table))?))
     }
 
     /// CSV files; the first line names the columns and the values tell their types. See [`IntoPaths`] for the paths.
@@ -110,7 +131,7 @@ impl Session {
         self.read(paths, FileFormat::Parquet)
     }
 
-    /// JSON-lines files: one object a line.
+    /// JSON files: one object a line, or one array of objects a file; the first file's beginning tells which.
     ///
     /// # Errors
     /// As [`Session::read_csv`].
@@ -148,6 +169,22 @@ impl Session {
     /// As [`Session::read_csv`].
     pub fn read_npy(&self, paths: impl IntoPaths) -> Result<Dataset> {
         self.read(paths, FileFormat::Npy)
+    }
+
+    /// TensorFlow's TFRecord files: a row for each `Example`, a column for each feature; see [`FileFormat::TfRecord`].
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_tfrecord(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::TfRecord)
+    }
+
+    /// WebDataset's tar archives: a row for each sample, a column for each ending; see [`FileFormat::WebDataset`].
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    pub fn read_webdataset(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::WebDataset)
     }
 
     /// Files of any format.

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use super::Dataset;
 use crate::error::Result;
 use crate::memory::batch_bytes;
-use crate::source::{Documents, FileList, Files, Materialized, SkippedFile};
+use crate::source::{FileList, Files, Materialized, SkippedFile, SourceTable};
 
 impl Dataset {
     /// The names of the columns, in order.
@@ -60,7 +60,8 @@ impl Dataset {
 
     fn read_files(&self) -> Result<Vec<(String, u64)>> {
         let (mut files, mut seen) = (Vec::new(), HashSet::new());
-        visit(self.logical_plan()?, &mut |list| {
+        visit(self.logical_plan()?, &mut |place| {
+            let Place::Files(list) = place else { return };
             for (path, bytes) in list.paths_and_bytes() {
                 if seen.insert(path.clone()) {
                     files.push((path, bytes));
@@ -71,29 +72,40 @@ impl Dataset {
     }
 
     /// The files that were skipped so far, in the order of their paths: those that a look at the columns could not read, and those that runs of
-    /// the dataset could not read to the end. There are none unless [`FileErrors::Skip`](crate::FileErrors) was asked for.
+    /// the dataset could not read to the end; of a [`Source`](crate::Source) the parts, as `source: part`. There are none unless [`FileErrors::Skip`](crate::FileErrors) was asked for.
     ///
     /// # Errors
     /// The first mistake made in describing the dataset.
     pub fn skipped_files(&self) -> Result<Vec<SkippedFile>> {
         let mut files = Vec::new();
-        visit(self.logical_plan()?, &mut |list| files.extend(list.skipped.list()))?;
+        visit(self.logical_plan()?, &mut |place| {
+            files.extend(match place {
+                Place::Files(list) => list.skipped.list(),
+                Place::Source(table) => table.skipped.list(),
+            });
+        })?;
         files.sort_by(|a: &SkippedFile, b| a.path.cmp(&b.path));
         files.dedup();
         Ok(files)
     }
 }
 
-/// Shows every list of files below a plan.
-fn visit(plan: &LogicalPlan, f: &mut impl FnMut(&FileList)) -> Result<()> {
+/// Where rows come from.
+enum Place<'a> {
+    Files(&'a FileList),
+    Source(&'a SourceTable),
+}
+
+/// Shows every list of files and every source below a plan.
+fn visit(plan: &LogicalPlan, f: &mut impl FnMut(Place<'_>)) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Ok(table) = source_as_provider(&scan.source)
         {
             if let Some(files) = table.downcast_ref::<Files>() {
-                f(&files.list);
-            } else if let Some(files) = table.downcast_ref::<Documents>() {
-                f(&files.list);
+                f(Place::Files(&files.list));
+            } else if let Some(source) = table.downcast_ref::<SourceTable>() {
+                f(Place::Source(source));
             } else if let Some(kept) = table.downcast_ref::<Materialized>() {
                 visit(kept.run.plan(), f)?;
             } else if let Some(view) = table.downcast_ref::<ViewTable>() {

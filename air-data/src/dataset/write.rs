@@ -7,8 +7,8 @@ use url::Url;
 
 use super::Dataset;
 use crate::error::{DataError, Result};
-use crate::sink::{Target, WriteOptions, write};
-use crate::source::{CsvOptions, FileFormat};
+use crate::format::{CsvOptions, FileFormat};
+use crate::sink::{FileSink, Sink, Target, WriteOptions, write};
 
 impl Dataset {
     /// Writes Parquet: one file for each block into the directory `path`, or one file if `path` ends in `.parquet`.
@@ -54,6 +54,50 @@ impl Dataset {
         self.write(path.as_ref(), FileFormat::Npy, WriteOptions::default())
     }
 
+    /// Writes TensorFlow's TFRecord files: an `Example` for each row, a feature for each column. Integers and booleans become integers of 64 bits, floats floats of
+    /// 32, text and bytes bytes, lists of these several values; a null is a feature that is missing. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`]; columns of other types and integers past 63 bits are refused by name.
+    pub fn write_tfrecord(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::TfRecord, WriteOptions::default())
+    }
+
+    /// Writes WebDataset's tar archives: a sample for each row, called as the column `__key__` says, and in it a file for each other column, whose name is the file's
+    /// ending: bytes and text as they are, numbers as text; a null is a file that is missing. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`]; keys that do not make samples are refused.
+    pub fn write_webdataset(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::WebDataset, WriteOptions::default())
+    }
+
+    /// Writes into a place that this crate does not know; see [`Sink`]. A part for each block, all of them or none. Returns what the sink says of it.
+    ///
+    /// # Errors
+    /// [`DataError::Sink`] names the sink, the part and the row; whatever goes wrong in running the dataset.
+    pub fn write_sink(&self, sink: impl Sink) -> Result<Vec<String>> {
+        let this = self.clone();
+        self.session.block_on(async move { this.write_into(sink).await })
+    }
+
+    /// [`Dataset::write_sink`] for asynchronous code, of any runtime.
+    ///
+    /// # Errors
+    /// As [`Dataset::write_sink`].
+    pub async fn write_sink_async(&self, sink: impl Sink) -> Result<Vec<String>> {
+        let this = self.clone();
+        self.session.run(async move { this.write_into(sink).await }).await
+    }
+
+    async fn write_into(&self, sink: impl Sink) -> Result<Vec<String>> {
+        let (plan, context) = self.physical().await?;
+        let mut run = self.begin_run(&plan);
+        let written = write(plan, context, sink, run.progress().clone()).await;
+        run.ended(written.as_ref().err());
+        written
+    }
+
     /// Writes files of any format, with settings: into directories by columns, over what is there, compressed. See [`Dataset::write_parquet`].
     ///
     /// # Errors
@@ -96,7 +140,8 @@ impl Dataset {
             plan = crate::plan::merge(plan, self.room())?;
         }
         let mut run = self.begin_run(&plan);
-        let written = write(plan, context, target, format, options, run.progress().clone()).await;
+        let sink = FileSink { target, format, options };
+        let written = write(plan, context, sink, run.progress().clone()).await;
         run.ended(written.as_ref().err());
         written
     }

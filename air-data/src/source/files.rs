@@ -1,4 +1,4 @@
-//! [`Files`]: CSV, Parquet, JSON-lines and Arrow files as a table.
+//! [`Files`]: files of one format as a table.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DataFusionError, Result as EngineResult, internal_err, project_schema};
-use datafusion::datasource::file_format::FileFormat as EngineFormat;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -22,8 +21,6 @@ use futures::StreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use super::documents::{self, Documents};
-use super::format::FileFormat;
 use super::json_lines;
 use super::layout::Layout;
 use super::list::FileList;
@@ -31,6 +28,7 @@ use super::named::Named;
 use super::options::{FileErrors, ReadOptions};
 use super::paths::find;
 use crate::error::{DataError, Result};
+use crate::format::{FileBytes, FileFormat, FormatSource, Reader, sniffed};
 use crate::session;
 use crate::tensors::{is_mark, mark};
 
@@ -46,7 +44,9 @@ pub(crate) struct Files {
     pub(crate) list: FileList,
     /// The columns of the files, and then those of their paths.
     columns: TableSchema,
-    format: Arc<dyn EngineFormat>,
+    reader: Reader,
+    /// Whether somebody gave the columns.
+    given: bool,
     parquet: bool,
 }
 
@@ -60,28 +60,26 @@ pub(crate) async fn open(
     let own = || format.extensions().iter().map(ToString::to_string).collect();
     let extensions: Vec<String> = options.extensions.clone().unwrap_or_else(own);
     let found = find(&paths, &extensions, session.stores()).await?;
-    let engine = format.engine()?;
+    let first = found.files.first().map(|file| FileBytes::new(found.store.clone(), file.meta.clone()));
+    let format = sniffed(format, first).await;
+    let reader = format.reader()?;
     let mut list = FileList::new(found, options.on_error);
     let schema = match &options.schema {
         Some(schema) => schema.clone(),
-        None => columns(&mut list, &format, engine.as_ref(), &session).await?,
+        None => columns(&mut list, &format, &reader, &session).await?,
     };
     unique(&schema, "the schema given")?;
     let keys = list.keys(&schema, &options)?;
-    Ok(match engine {
-        Some(engine) => {
-            let columns = TableSchema::builder(schema).with_table_partition_cols(keys).build();
-            Arc::new(Files { list, columns, format: engine, parquet: format == FileFormat::Parquet })
-        }
-        None => Arc::new(Documents::new(list, schema, keys, format)),
-    })
+    let columns = TableSchema::builder(schema).with_table_partition_cols(keys).build();
+    let (given, parquet) = (options.schema.is_some(), format == FileFormat::Parquet);
+    Ok(Arc::new(Files { list, columns, reader, given, parquet }))
 }
 
 /// Looks into all files for the columns they have together. Those that cannot be read are left out of the list where that was asked for.
 async fn columns(
     list: &mut FileList,
     format: &FileFormat,
-    engine: Option<&Arc<dyn EngineFormat>>,
+    reader: &Reader,
     session: &session::Session,
 ) -> Result<SchemaRef> {
     let state = Arc::new(session.context().state());
@@ -90,7 +88,7 @@ async fn columns(
         .iter()
         .map(|file| {
             let (meta, path) = (file.meta.clone(), list.name(&file.meta));
-            look(meta, path, format.clone(), engine.cloned(), state.clone(), list.store.clone())
+            look(meta, path, format.clone(), reader.clone(), state.clone(), list.store.clone())
         })
         .collect();
     let mut looks = futures::stream::iter(looks).buffered(SCHEMAS_AT_ONCE);
@@ -100,9 +98,12 @@ async fn columns(
     while let Some(found) = looks.next().await {
         let path = list.name(&list.files[index].meta);
         let merged = found.and_then(|part| {
-            let (known, part) = agreed(&schema, &part);
-            Schema::try_merge([known, part])
-                .map_err(|e| DataError::File { path: path.clone(), source: Box::new(e) })
+            let (before, part) = agreed(&schema, &part);
+            let merged = match reader {
+                Reader::Engine(_) => Schema::try_merge([before, part]),
+                Reader::Ours(format) => format.merge(before, part),
+            };
+            merged.map_err(|e| DataError::File { path: path.clone(), source: Box::new(e) })
         });
         match merged {
             Ok(merged) => {
@@ -152,7 +153,7 @@ async fn look(
     file: ObjectMeta,
     path: String,
     format: FileFormat,
-    engine: Option<Arc<dyn EngineFormat>>,
+    reader: Reader,
     state: Arc<SessionState>,
     store: Arc<dyn ObjectStore>,
 ) -> Result<SchemaRef> {
@@ -173,8 +174,13 @@ async fn look(
             unique(&header, &path)?;
         }
     }
-    let Some(engine) = engine else {
-        return documents::look(&file, &format, store.as_ref()).await.map_err(failed);
+    let engine = match reader {
+        Reader::Engine(engine) => engine,
+        Reader::Ours(ours) => {
+            let schema = ours.look(FileBytes::new(store, file)).await.map_err(failed)?;
+            unique(&schema, &path)?;
+            return Ok(Arc::new(schema));
+        }
     };
     let schema = engine.infer_schema(state.as_ref(), &store, std::slice::from_ref(&file)).await;
     let schema = match schema {
@@ -190,9 +196,11 @@ async fn look(
 }
 
 /// The engine's error without its own word on the file, which ours names already.
-fn plain(error: DataFusionError) -> BoxError {
+pub(super) fn plain(error: DataFusionError) -> BoxError {
     match error {
         DataFusionError::Context(_, inner) => plain(*inner),
+        // Ours, on its way through the engine.
+        DataFusionError::External(inner) => inner,
         other => other.into(),
     }
 }
@@ -250,23 +258,30 @@ impl TableProvider for Files {
             .chunks(files.len().div_ceil(groups).max(1))
             .map(|files| FileGroup::new(files.to_vec()))
             .collect();
-        let source = self.format.file_source(self.columns.clone());
-        let config = FileScanConfigBuilder::new(self.list.url.clone(), source)
-            .with_file_groups(groups)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit)
-            .with_preserve_order(true)
-            .build();
-        let exec = self.format.create_physical_plan(state, config).await?;
-        let Some(config) = exec
-            .downcast_ref::<DataSourceExec>()
-            .and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>())
-        else {
-            return internal_err!("a file format made a plan that is no file scan");
+        let config = |source| {
+            FileScanConfigBuilder::new(self.list.url.clone(), source)
+                .with_file_groups(groups)
+                .with_projection_indices(projection.cloned())
+                .map(|builder| builder.with_limit(limit).with_preserve_order(true).build())
+        };
+        let config = match &self.reader {
+            Reader::Ours(format) => {
+                config(Arc::new(FormatSource::new(format.clone(), self.columns.clone(), self.given)) as _)?
+            }
+            Reader::Engine(format) => {
+                let exec = format
+                    .create_physical_plan(state, config(format.file_source(self.columns.clone()))?)
+                    .await?;
+                let scan = exec.downcast_ref::<DataSourceExec>();
+                match scan.and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>()) {
+                    Some(config) => config.clone(),
+                    None => return internal_err!("a file format made a plan that is no file scan"),
+                }
+            }
         };
         let skipped = (self.list.on_error == FileErrors::Skip).then(|| self.list.skipped.clone());
         let named = Named::new(config.file_source().clone(), &self.list.root, skipped);
-        let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(named)).build();
+        let config = FileScanConfigBuilder::from(config).with_source(Arc::new(named)).build();
         Ok(DataSourceExec::from_data_source(config))
     }
 }

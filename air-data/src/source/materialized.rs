@@ -1,21 +1,20 @@
 //! [`Materialized`]: a dataset that is run once and read by many: `materialize` and `split`.
 
-use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use air_core::BoxError;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::Result;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use tokio::sync::OnceCell;
 
-use super::{Share, Source, SourceExec};
+use super::contract::{ReadRequest, Source, SourceBatches, SourcePart};
+use super::{FileErrors, Share, SourceExec, SourceTable};
 use crate::blocks::Blocks;
 use crate::error::DataError;
 use crate::exchange::Room;
@@ -90,8 +89,10 @@ impl TableProvider for Materialized {
             }
             rows => vec![Part::Rows(rows)],
         };
-        let source = Shared { run: self.run.clone(), schema: self.schema(), physical, parts };
-        Ok(Arc::new(SourceExec::new(Arc::new(source), projection.cloned(), limit)?))
+        let (run, schema, context) = (self.run.clone(), self.schema(), state.task_ctx());
+        let source = Arc::new(Shared { run, schema, physical, parts, context });
+        let table = SourceTable::new(source, FileErrors::Fail)?;
+        Ok(Arc::new(SourceExec::new(table, projection.cloned(), limit)?))
     }
 }
 
@@ -114,41 +115,41 @@ struct Shared {
     schema: SchemaRef,
     physical: Arc<dyn ExecutionPlan>,
     parts: Vec<Part>,
-}
-
-impl fmt::Display for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.parts.first() {
-            Some(Part::Rows(share)) => write!(f, "materialized, {share}"),
-            _ => f.write_str("materialized"),
-        }
-    }
+    context: Arc<TaskContext>,
 }
 
 impl Source for Shared {
+    fn name(&self) -> String {
+        match self.parts.first() {
+            Some(Part::Rows(share)) => format!("materialized, {share}"),
+            _ => "materialized".to_owned(),
+        }
+    }
+
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    fn partitions(&self) -> usize {
-        self.parts.len()
+    fn parts(&self) -> std::result::Result<Vec<SourcePart>, BoxError> {
+        let name = |part: &Part| match part {
+            Part::Block(block) => SourcePart::new(format!("block {block}")),
+            Part::Rows(share) => SourcePart::new(share.to_string()),
+        };
+        Ok(self.parts.iter().map(name).collect())
     }
 
-    fn rows(&self, _: usize) -> Option<usize> {
-        None
-    }
-
-    fn open(&self, partition: usize, context: Arc<TaskContext>) -> BoxStream<'static, Result<RecordBatch>> {
-        let (run, plan, part) = (self.run.clone(), self.physical.clone(), self.parts[partition]);
+    fn open(&self, part: usize, _: &ReadRequest) -> std::result::Result<SourceBatches, BoxError> {
+        let part = *self.parts.get(part).ok_or_else(|| format!("there are {} parts", self.parts.len()))?;
+        let (run, plan, context) = (self.run.clone(), self.physical.clone(), self.context.clone());
         let batches = async move {
             let blocks = run.blocks(plan, context).await?;
             let rows = match part {
                 Part::Block(block) => blocks.partitions().get(block).cloned().unwrap_or(0..0),
                 Part::Rows(share) => share.rows(blocks.rows()),
             };
-            Ok::<_, DataFusionError>(blocks.read(rows))
+            Ok::<_, BoxError>(blocks.read(rows).map_err(BoxError::from))
         };
-        futures::stream::once(batches).try_flatten().boxed()
+        Ok(SourceBatches::stream(futures::stream::once(batches).try_flatten()))
     }
 }
 

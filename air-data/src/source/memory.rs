@@ -1,16 +1,10 @@
 //! [`Memory`]: batches that are already there.
 
-use std::fmt;
-use std::sync::Arc;
-
+use air_core::BoxError;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::Result;
-use datafusion::execution::TaskContext;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 
-use super::Source;
+use super::contract::{ReadRequest, Source, SourceBatches, SourcePart};
 use crate::memory::{Budget, Kept};
 
 /// Rows that make it worth a block of their own.
@@ -53,40 +47,41 @@ impl Memory {
     }
 }
 
-impl fmt::Display for Memory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("memory")
-    }
-}
-
 impl Source for Memory {
+    fn name(&self) -> String {
+        "memory".to_owned()
+    }
+
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    fn partitions(&self) -> usize {
-        self.blocks.len()
+    fn parts(&self) -> Result<Vec<SourcePart>, BoxError> {
+        let part = |(index, batches): (usize, &Vec<RecordBatch>)| {
+            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            SourcePart::new(format!("block {index}")).rows(rows as u64)
+        };
+        Ok(self.blocks.iter().enumerate().map(part).collect())
     }
 
-    fn rows(&self, partition: usize) -> Option<usize> {
-        self.blocks.get(partition).map(|batches| batches.iter().map(RecordBatch::num_rows).sum())
-    }
-
-    /// Large batches are cut to the engine's size: slices, not copies.
-    fn open(&self, partition: usize, context: Arc<TaskContext>) -> BoxStream<'static, Result<RecordBatch>> {
-        let step = context.session_config().batch_size();
-        let batches = self.blocks.get(partition).cloned().unwrap_or_default();
+    /// Large batches are cut to the size asked for: slices, not copies.
+    fn open(&self, part: usize, request: &ReadRequest) -> Result<SourceBatches, BoxError> {
+        let step = request.batch_rows.max(1);
+        let none = || format!("there are {} parts", self.blocks.len());
+        let batches = self.blocks.get(part).cloned().ok_or_else(none)?;
         let pieces = batches.into_iter().flat_map(move |batch| {
             let rows = batch.num_rows();
             (0..rows).step_by(step).map(move |start| Ok(batch.slice(start, step.min(rows - start))))
         });
-        futures::stream::iter(pieces).boxed()
+        Ok(SourceBatches::computed(pieces))
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
 
     use super::*;
     use arrow::array::{ArrayRef, Int64Array};
@@ -98,9 +93,13 @@ mod tests {
         let budget = Budget::new(1 << 30);
         let memory =
             Memory::new(batch.schema(), vec![batch.slice(0, 10), batch.slice(10, 2_999_990)], 2, &budget);
-        assert_eq!(memory.rows(0), Some(1_500_000));
-        assert_eq!(memory.rows(1), Some(1_500_000));
+        let rows: Vec<_> = memory.parts().unwrap().iter().map(|part| part.rows).collect();
+        assert_eq!(rows, [Some(1_500_000); 2]);
         let small = Memory::new(batch.schema(), vec![batch.slice(0, 10)], 2, &budget);
-        assert_eq!(small.partitions(), 1);
+        assert_eq!(small.parts().unwrap().len(), 1);
+        crate::testing::source(|| {
+            let pieces = vec![batch.slice(0, 2_000_000), batch.slice(9, 0), batch.slice(2_000_000, 7)];
+            Memory::new(batch.schema(), pieces, 2, &budget)
+        });
     }
 }

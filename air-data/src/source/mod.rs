@@ -1,8 +1,7 @@
 //! Where rows come from.
 
-mod documents;
+mod contract;
 mod files;
-mod format;
 mod hive;
 mod json_lines;
 mod layout;
@@ -10,7 +9,6 @@ mod list;
 mod materialized;
 mod memory;
 mod named;
-pub(crate) mod npy;
 mod options;
 mod paths;
 mod range;
@@ -19,9 +17,8 @@ mod share;
 mod stores;
 mod table;
 
-pub(crate) use documents::Documents;
+pub use contract::{ReadRequest, Source, SourceBatches, SourcePart};
 pub(crate) use files::{Files, open};
-pub use format::{CsvOptions, FileFormat};
 pub(crate) use hive::NULL;
 pub(crate) use layout::{Layout, Piece};
 pub(crate) use list::FileList;
@@ -33,4 +30,4 @@ pub use paths::IntoPaths;
 pub(crate) use range::Integers;
 pub(crate) use share::Share;
 pub(crate) use stores::Stores;
-pub(crate) use table::{Source, SourceExec, SourceTable};
+pub(crate) use table::{SourceExec, SourceTable};

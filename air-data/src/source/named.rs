@@ -24,6 +24,7 @@ use futures::stream::BoxStream;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::files::plain;
 use super::{Skipped, json_lines};
 use crate::error::DataError;
 
@@ -196,7 +197,7 @@ impl FileName {
     }
 
     fn on(&self, error: DataFusionError) -> DataError {
-        self.said(Box::new(error))
+        self.said(plain(error))
     }
 
     fn said(&self, source: BoxError) -> DataError {

@@ -1,16 +1,12 @@
 //! [`Integers`]: the numbers from zero.
 
-use std::fmt;
 use std::sync::Arc;
 
+use air_core::BoxError;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::Result;
-use datafusion::execution::TaskContext;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 
-use super::Source;
+use super::contract::{ReadRequest, Source, SourceBatches, SourcePart};
 
 /// Rows that make it worth a block of their own.
 const BLOCK_ROWS: u64 = 1 << 20;
@@ -37,35 +33,46 @@ impl Integers {
     }
 }
 
-impl fmt::Display for Integers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "range 0..{}", self.end)
-    }
-}
-
 impl Source for Integers {
+    fn name(&self) -> String {
+        format!("range 0..{}", self.end)
+    }
+
     fn schema(&self) -> SchemaRef {
         self.schema.clone()
     }
 
-    fn partitions(&self) -> usize {
-        self.blocks as usize
+    fn parts(&self) -> Result<Vec<SourcePart>, BoxError> {
+        let part = |block| {
+            let ids = self.bounds(block);
+            SourcePart::new(format!("{}..{}", ids.start, ids.end)).rows(ids.end - ids.start)
+        };
+        Ok((0..self.blocks as usize).map(part).collect())
     }
 
-    fn rows(&self, partition: usize) -> Option<usize> {
-        let bounds = self.bounds(partition);
-        usize::try_from(bounds.end - bounds.start).ok()
-    }
-
-    fn open(&self, partition: usize, context: Arc<TaskContext>) -> BoxStream<'static, Result<RecordBatch>> {
-        let (bounds, schema) = (self.bounds(partition), self.schema.clone());
-        let step = context.session_config().batch_size() as u64;
+    fn open(&self, part: usize, request: &ReadRequest) -> Result<SourceBatches, BoxError> {
+        if part as u64 >= self.blocks {
+            return Err(format!("there are {} parts", self.blocks).into());
+        }
+        let (bounds, schema) = (self.bounds(part), self.schema.clone());
+        let step = request.batch_rows.max(1) as u64;
         let batches = (0..(bounds.end - bounds.start).div_ceil(step)).map(move |index| {
             let start = bounds.start + index * step;
-            let end = (start + step).min(bounds.end);
+            let end = start.saturating_add(step).min(bounds.end);
             let ids = Int64Array::from_iter_values((start..end).map(|id| id as i64));
             Ok(RecordBatch::try_new(schema.clone(), vec![Arc::new(ids)])?)
         });
-        futures::stream::iter(batches).boxed()
+        Ok(SourceBatches::computed(batches))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_a_source() {
+        crate::testing::source(|| Integers::new(3 << 20, 4));
+        crate::testing::source(|| Integers::new(0, 4));
     }
 }

@@ -1,48 +1,59 @@
-//! [`Source`]: anything that can stream blocks; and its place in DataFusion, [`SourceTable`] and [`SourceExec`].
+//! A [`Source`] in its place in DataFusion: [`SourceTable`] and [`SourceExec`].
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use air_core::BoxError;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics, project_schema};
+use datafusion::common::{DataFusionError, Result, Statistics, project_schema};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 
-use crate::plan::{Tally, properties, row_bytes};
+use super::contract::{ReadRequest, Source, SourcePart};
+use super::options::{FileErrors, Skipped};
+use crate::error::{DataError, Place};
+use crate::plan::{Tally, conform, properties, row_bytes};
+use crate::session::panic_message;
 
-/// Anything that can stream blocks of rows.
-pub(crate) trait Source: fmt::Debug + fmt::Display + Send + Sync + 'static {
-    fn schema(&self) -> SchemaRef;
-
-    fn partitions(&self) -> usize;
-
-    /// The rows of one partition, where they are known without reading.
-    fn rows(&self, partition: usize) -> Option<usize>;
-
-    fn open(&self, partition: usize, context: Arc<TaskContext>) -> BoxStream<'static, Result<RecordBatch>>;
+/// A source and its parts, as a table.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceTable {
+    source: Arc<dyn Source>,
+    parts: Arc<[SourcePart]>,
+    on_error: FileErrors,
+    pub(crate) skipped: Skipped,
 }
 
-/// A source as a table.
-#[derive(Debug)]
-pub(crate) struct SourceTable(pub(crate) Arc<dyn Source>);
+impl SourceTable {
+    pub(crate) fn new(source: Arc<dyn Source>, on_error: FileErrors) -> crate::Result<Self> {
+        let parts = source.parts().map_err(|error| DataError::Source {
+            name: source.name(),
+            part: "its parts".to_owned(),
+            row: 0,
+            source: error,
+        })?;
+        Ok(Self { source, parts: parts.into(), on_error, skipped: Skipped::default() })
+    }
+}
 
 #[async_trait]
 impl TableProvider for SourceTable {
     fn schema(&self) -> SchemaRef {
-        self.0.schema()
+        self.source.schema()
     }
 
     fn table_type(&self) -> TableType {
@@ -56,47 +67,62 @@ impl TableProvider for SourceTable {
         _: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(SourceExec::new(self.0.clone(), projection.cloned(), limit)?))
+        if self.parts.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema(), projection)?)));
+        }
+        Ok(Arc::new(SourceExec::new(self.clone(), projection.cloned(), limit)?))
     }
 }
 
-/// Streams a source's blocks: the projected columns, up to `limit` rows of each partition.
+/// Streams a source's parts: the projected columns, up to `limit` rows of each part.
 #[derive(Debug)]
 pub(crate) struct SourceExec {
-    source: Arc<dyn Source>,
-    projection: Option<Vec<usize>>,
-    limit: Option<usize>,
+    table: SourceTable,
+    request: ReadRequest,
     tally: Tally,
     properties: Arc<PlanProperties>,
 }
 
 impl SourceExec {
-    pub(crate) fn new(
-        source: Arc<dyn Source>,
-        projection: Option<Vec<usize>>,
-        limit: Option<usize>,
-    ) -> Result<Self> {
-        let schema = project_schema(&source.schema(), projection.as_ref())?;
-        let properties = properties(schema, source.partitions());
-        Ok(Self { source, projection, limit, tally: Tally::default(), properties })
+    pub(crate) fn new(table: SourceTable, columns: Option<Vec<usize>>, limit: Option<usize>) -> Result<Self> {
+        let schema = project_schema(&table.source.schema(), columns.as_ref())?;
+        let properties = properties(schema, table.parts.len());
+        let request = ReadRequest { columns, limit, batch_rows: 0 };
+        Ok(Self { table, request, tally: Tally::default(), properties })
+    }
+
+    /// The rows of a part, where they are known without reading.
+    fn rows(&self, part: usize) -> Option<usize> {
+        if self.table.on_error == FileErrors::Skip {
+            return None;
+        }
+        let rows = usize::try_from(self.table.parts.get(part)?.rows?).ok()?;
+        Some(rows.min(self.request.limit.unwrap_or(rows)))
+    }
+
+    fn all_rows(&self) -> Option<usize> {
+        (0..self.table.parts.len()).map(|part| self.rows(part)).sum()
     }
 
     /// The bytes of all rows, where they are known without reading.
     pub(crate) fn bytes(&self) -> Option<usize> {
-        let rows: usize =
-            (0..self.source.partitions()).map(|partition| self.source.rows(partition)).sum::<Option<_>>()?;
-        let rows = self.limit.map_or(rows, |limit| rows.min(limit.saturating_mul(self.source.partitions())));
-        rows.checked_mul(row_bytes(&self.schema())?)
+        let told = self.table.parts.iter().map(|part| part.bytes).sum::<Option<u64>>();
+        if let Some(bytes) = told.and_then(|bytes| usize::try_from(bytes).ok())
+            && !self.table.parts.is_empty()
+        {
+            return Some(bytes);
+        }
+        self.all_rows()?.checked_mul(row_bytes(&self.schema())?)
     }
 }
 
 impl DisplayAs for SourceExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SourceExec: {}, blocks={}", self.source, self.source.partitions())?;
-        if let Some(projection) = &self.projection {
-            write!(f, ", projection={projection:?}")?;
+        write!(f, "SourceExec: {}, blocks={}", self.table.source.name(), self.table.parts.len())?;
+        if let Some(columns) = &self.request.columns {
+            write!(f, ", projection={columns:?}")?;
         }
-        self.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
+        self.request.limit.map_or(Ok(()), |limit| write!(f, ", limit={limit}"))
     }
 }
 
@@ -133,23 +159,23 @@ impl ExecutionPlan for SourceExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let projection = self.projection.clone();
-        let mut left = self.limit.unwrap_or(usize::MAX);
-        let batches = self.source.open(partition, context).scan((), move |(), item| {
-            if left == 0 {
-                return futures::future::ready(None);
-            }
-            let item = item.and_then(|batch| {
-                let batch = if batch.num_rows() > left { batch.slice(0, left) } else { batch };
-                left -= batch.num_rows();
-                match &projection {
-                    Some(columns) => Ok(batch.project(columns)?),
-                    None => Ok(batch),
-                }
-            });
-            futures::future::ready(Some(item))
-        });
-        let counted = self.tally.count(batches);
+        let request =
+            ReadRequest { batch_rows: context.session_config().batch_size(), ..self.request.clone() };
+        let reading = Reading {
+            name: self.table.source.name(),
+            part: self.table.parts.get(partition).cloned().unwrap_or_default(),
+            all: self.table.source.schema(),
+            wanted: self.schema(),
+            columns: request.columns.clone(),
+            left: request.limit.unwrap_or(usize::MAX),
+            row: 0,
+            skipped: (self.table.on_error == FileErrors::Skip).then(|| self.table.skipped.clone()),
+        };
+        let batches = match self.table.source.open(partition, &request) {
+            Ok(batches) => batches.into_stream(),
+            Err(error) => futures::stream::once(async { Err(error) }).boxed(),
+        };
+        let counted = self.tally.count(reading.heed(batches));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), counted)))
     }
 
@@ -163,10 +189,9 @@ impl ExecutionPlan for SourceExec {
         args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         let mut statistics = Statistics::new_unknown(&self.schema());
-        let count = |partition| self.source.rows(partition).map(|rows| rows.min(self.limit.unwrap_or(rows)));
         let rows = match args.partition() {
-            Some(partition) => count(partition),
-            None => (0..self.source.partitions()).map(count).sum(),
+            Some(part) => self.rows(part),
+            None => self.all_rows(),
         };
         if let Some(rows) = rows {
             statistics.num_rows = Precision::Exact(rows);
@@ -179,10 +204,96 @@ impl ExecutionPlan for SourceExec {
     }
 
     fn fetch(&self) -> Option<usize> {
-        self.limit
+        self.request.limit
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        Self::new(self.source.clone(), self.projection.clone(), limit).ok().map(|exec| Arc::new(exec) as _)
+        let exec = Self::new(self.table.clone(), self.request.columns.clone(), limit);
+        exec.ok().map(|exec| Arc::new(exec) as _)
+    }
+}
+
+/// One part while it is read: what is asked of its batches, and what is said when they are not so.
+struct Reading {
+    name: String,
+    part: SourcePart,
+    all: SchemaRef,
+    wanted: SchemaRef,
+    columns: Option<Vec<usize>>,
+    left: usize,
+    /// Rows that came so far.
+    row: u64,
+    skipped: Option<Skipped>,
+}
+
+impl Reading {
+    /// The batches as they are wanted. An error ends the part, and where that is to be skipped, that is all it does.
+    fn heed(
+        self,
+        batches: impl Stream<Item = std::result::Result<RecordBatch, BoxError>> + Send,
+    ) -> impl Stream<Item = Result<RecordBatch>> + Send {
+        let batches = AssertUnwindSafe(batches.fuse()).catch_unwind();
+        let state = Some((Box::pin(batches), self));
+        futures::stream::unfold(state, |state| async move {
+            let (mut batches, mut this) = state?;
+            if this.left == 0 {
+                return None;
+            }
+            let error = match batches.next().await {
+                Some(Ok(Ok(batch))) => match this.shaped(batch) {
+                    Ok(batch) => return Some((Ok(batch), Some((batches, this)))),
+                    Err(error) => this.failed(error),
+                },
+                Some(Ok(Err(error))) => this.failed(error),
+                Some(Err(panic)) => this.panicked(panic_message(&*panic)),
+                None => this.short()?,
+            };
+            match &this.skipped {
+                Some(skipped) => {
+                    skipped.add(&format!("{}: {}", this.name, this.part.name), &error);
+                    None
+                }
+                None => Some((Err(error.into()), None)),
+            }
+        })
+    }
+
+    fn shaped(&mut self, batch: RecordBatch) -> std::result::Result<RecordBatch, BoxError> {
+        let named = |schema: &SchemaRef| {
+            batch.num_columns() == schema.fields().len()
+                && batch.schema_ref().fields().iter().zip(schema.fields()).all(|(a, b)| a.name() == b.name())
+        };
+        let batch = match &self.columns {
+            Some(columns) if !named(&self.wanted) => conform(batch, &self.all)?.project(columns)?,
+            _ => conform(batch, &self.wanted)?,
+        };
+        let batch = if batch.num_rows() > self.left { batch.slice(0, self.left) } else { batch };
+        self.left -= batch.num_rows();
+        self.row += batch.num_rows() as u64;
+        Ok(batch)
+    }
+
+    /// Our own errors, which come through the rows of other datasets, say already where they are from.
+    fn failed(&self, error: BoxError) -> DataError {
+        let source = match error.downcast::<DataFusionError>() {
+            Ok(engine) => match DataError::from(*engine) {
+                DataError::Engine(engine) => engine as BoxError,
+                ours => return ours,
+            },
+            Err(other) => other,
+        };
+        DataError::Source { name: self.name.clone(), part: self.part.name.clone(), row: self.row, source }
+    }
+
+    fn panicked(&self, message: String) -> DataError {
+        let op = format!("reading {} of {}", self.part.name, self.name);
+        DataError::Panicked { op, place: Place { rows: self.row..self.row + 1, ..Place::default() }, message }
+    }
+
+    /// What is wrong with a part that has ended, when it has other rows than were promised.
+    fn short(&self) -> Option<DataError> {
+        let promised = self.part.rows.filter(|rows| *rows != self.row)?;
+        let rows = self.row;
+        Some(self.failed(format!("it has {rows} rows, and was said to have {promised}").into()))
     }
 }

@@ -35,7 +35,7 @@ impl Stage {
     }
 
     /// Gives the directory its name, all files at once.
-    pub(super) fn publish(self) -> std::io::Result<()> {
+    pub(super) fn publish(&self) -> std::io::Result<()> {
         // A dataset without rows may have made no file at all.
         std::fs::create_dir_all(&self.hidden)?;
         std::fs::rename(&self.hidden, &self.to)

@@ -5,15 +5,47 @@
 use std::sync::Arc;
 
 use air_core::BoxError;
-use arrow::array::{ArrayData, ArrayRef, BooleanArray, FixedSizeListArray, make_array};
+use arrow::array::{Array, ArrayData, ArrayRef, BooleanArray, FixedSizeListArray, RecordBatch, make_array};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+
+use super::{FileBytes, Format, Want, batch};
 
 /// A longer header is not looked into.
-pub(super) const HEADER_BYTES: u64 = 1 << 16;
+const HEADER_BYTES: u64 = 1 << 16;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
+
+#[derive(Debug)]
+pub(super) struct Npy;
+
+impl Format for Npy {
+    fn name(&self) -> &'static str {
+        "npy"
+    }
+
+    fn look(&self, file: FileBytes) -> BoxFuture<'static, Result<Schema, BoxError>> {
+        let field = async move { Header::parse(&file.start(HEADER_BYTES).await?)?.field() };
+        field.map(|field| Ok(Schema::new(vec![field?]))).boxed()
+    }
+
+    fn open(&self, file: FileBytes, want: Want) -> BoxStream<'static, Result<RecordBatch, BoxError>> {
+        let batches = async move {
+            let array = decode(file.whole().await?, want.all.field(0))?;
+            let pieces = (0..array.len()).step_by(want.rows).map(move |start| {
+                let rows = want.rows.min(array.len() - start);
+                let columns = want.columns.fields().iter().map(|_| array.slice(start, rows)).collect();
+                batch(want.columns.clone(), columns, rows)
+            });
+            Ok::<_, BoxError>(futures::stream::iter(pieces))
+        };
+        futures::stream::once(batches).try_flatten().boxed()
+    }
+}
 
 /// What a file says of its values.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +167,7 @@ pub(crate) fn descr(kind: &DataType) -> Option<&'static str> {
 }
 
 /// All values of a file, which must be those of `field`.
-pub(super) fn decode(bytes: Bytes, field: &Field) -> Result<ArrayRef, BoxError> {
+fn decode(bytes: Bytes, field: &Field) -> Result<ArrayRef, BoxError> {
     let header = Header::parse(&bytes)?;
     let found = header.field()?;
     if found.data_type() != field.data_type() {

@@ -1,4 +1,4 @@
-//! [`FileFormat`]: the formats of files, and their settings.
+//! [`FileFormat`]: the formats of files, their settings, and who reads them.
 
 use std::sync::Arc;
 
@@ -9,6 +9,13 @@ use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use serde::{Deserialize, Serialize};
 
+use super::binary::Binary;
+use super::json_array::JsonArray;
+use super::npy::Npy;
+use super::text::Text;
+use super::tfrecord::TfRecord;
+use super::webdataset::WebDataset;
+use super::{FileBytes, Format};
 use crate::error::{DataError, Result};
 
 /// Settings for reading and writing CSV.
@@ -79,8 +86,10 @@ pub enum FileFormat {
     Csv(CsvOptions),
     /// Apache Parquet.
     Parquet,
-    /// JSON lines: one object a line.
+    /// JSON lines: one object a line. Where the first file read begins with `[`, all are read as [`JsonArray`](Self::JsonArray).
     Json,
+    /// JSON files that are one array of objects: a row for each object.
+    JsonArray,
     /// Arrow's own files (also called Feather), and its streams for reading.
     Ipc,
     /// Text: a row for each line, in the column `text`, without its line end.
@@ -90,6 +99,12 @@ pub enum FileFormat {
     /// NumPy's `.npy`: a row for each entry along the first axis, in the column `data`: a number, or a tensor of the other axes
     /// (`arrow.fixed_shape_tensor`).
     Npy,
+    /// TensorFlow's TFRecord files of `Example` messages: a row for each, a column for each feature. A feature that never has other than one value is a
+    /// plain column (`Binary`, `Float32` or `Int64`), others are lists; a feature that is missing is null. Checksums are checked.
+    TfRecord,
+    /// WebDataset's tar archives: a row for each sample, which is the files next to each other that are called the same up to the first dot. The columns are
+    /// `__key__`, and one for each ending: text for `txt`, `text`, `transcript`, `json` and `jsonl`, integers for `cls`, `cls2`, `index`, `inx` and `id`, else bytes.
+    WebDataset,
 }
 
 impl FileFormat {
@@ -113,6 +128,8 @@ impl FileFormat {
             Some("arrow" | "ipc" | "feather") => Ok(Self::Ipc),
             Some("txt" | "text") => Ok(Self::Text),
             Some("npy") => Ok(Self::Npy),
+            Some("tfrecord" | "tfrecords") => Ok(Self::TfRecord),
+            Some("tar") => Ok(Self::WebDataset),
             _ => Err(DataError::UnknownFormat { path: path.to_owned() }),
         }
     }
@@ -125,22 +142,53 @@ impl FileFormat {
             Self::Json => &["json", "jsonl", "ndjson"],
             Self::Ipc => &["arrow", "ipc", "feather"],
             Self::Text => &["txt", "text"],
+            Self::JsonArray => &["json"],
             Self::Npy => &["npy"],
+            Self::TfRecord => &["tfrecord", "tfrecords"],
+            Self::WebDataset => &["tar"],
             Self::Binary => &[],
         }
     }
 
-    /// The engine's reader of it; none for formats that are ours.
-    pub(super) fn engine(&self) -> Result<Option<Arc<dyn EngineFormat>>> {
-        Ok(Some(match self {
-            Self::Csv(options) => Arc::new(options.engine()?),
+    /// Who reads it.
+    pub(crate) fn reader(&self) -> Result<Reader> {
+        Ok(match self {
+            Self::Csv(options) => Reader::Engine(Arc::new(options.engine()?)),
             // The metadata of columns says which are tensors.
-            Self::Parquet => {
-                Arc::new(ParquetFormat::default().with_force_view_types(false).with_skip_metadata(false))
-            }
-            Self::Json => Arc::new(JsonFormat::default()),
-            Self::Ipc => Arc::new(ArrowFormat),
-            Self::Text | Self::Binary | Self::Npy => return Ok(None),
-        }))
+            Self::Parquet => Reader::Engine(Arc::new(
+                ParquetFormat::default().with_force_view_types(false).with_skip_metadata(false),
+            )),
+            Self::Json => Reader::Engine(Arc::new(JsonFormat::default())),
+            Self::Ipc => Reader::Engine(Arc::new(ArrowFormat)),
+            Self::Text => Reader::Ours(Arc::new(Text)),
+            Self::Binary => Reader::Ours(Arc::new(Binary)),
+            Self::Npy => Reader::Ours(Arc::new(Npy)),
+            Self::JsonArray => Reader::Ours(Arc::new(JsonArray)),
+            Self::TfRecord => Reader::Ours(Arc::new(TfRecord)),
+            Self::WebDataset => Reader::Ours(Arc::new(WebDataset)),
+        })
+    }
+}
+
+/// Who reads a format.
+#[derive(Debug, Clone)]
+pub(crate) enum Reader {
+    /// The engine.
+    Engine(Arc<dyn EngineFormat>),
+    /// We.
+    Ours(Arc<dyn Format>),
+}
+
+/// As many bytes are looked at for the first that is no space.
+const SNIFFED_BYTES: u64 = 4096;
+
+/// The format that a file really has: JSON is lines or one array.
+pub(crate) async fn sniffed(format: FileFormat, first: Option<FileBytes>) -> FileFormat {
+    let (FileFormat::Json, Some(file)) = (&format, first) else { return format };
+    // What is wrong with the file, whoever reads it says.
+    let start = file.start(SNIFFED_BYTES).await.unwrap_or_default();
+    match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => FileFormat::JsonArray,
+        _ => format,
     }
 }

@@ -11,7 +11,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::{ParquetCompression, WriteOptions};
-use crate::source::{FileFormat, npy};
+use crate::format::tfrecord::Examples;
+use crate::format::webdataset::Samples;
+use crate::format::{FileFormat, npy};
 
 /// Rows in a row group of Parquet, unless told.
 const ROW_GROUP_ROWS: usize = 1 << 20;
@@ -60,7 +62,10 @@ pub(super) fn encoder(
         }
         FileFormat::Json => Box::new(Json { bytes: Vec::new() }),
         FileFormat::Ipc => Box::new(Ipc { writer: FileWriter::try_new(Vec::new(), schema)? }),
+        FileFormat::JsonArray => Box::new(JsonArray { rows: 0, bytes: Vec::new() }),
         FileFormat::Npy => Box::new(Npy::new(schema)?),
+        FileFormat::TfRecord => Box::new(Examples::new(schema)?),
+        FileFormat::WebDataset => Box::new(Samples::new(schema)?),
         other => return Err(format!("files of the format {other:?} are read and not written").into()),
     })
 }
@@ -120,6 +125,66 @@ impl Encoder for Json {
 
     fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
+    }
+}
+
+/// `[`, the rows with commas between them, `]`.
+struct JsonArray {
+    rows: usize,
+    bytes: Vec<u8>,
+}
+
+impl Encoder for JsonArray {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        let mut lines = Vec::new();
+        let mut writer = LineDelimitedWriter::new(&mut lines);
+        writer.write(batch)?;
+        writer.finish()?;
+        // Line ends within values are escaped.
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            self.bytes.extend_from_slice(if self.rows == 0 { b"[\n" } else { b",\n" });
+            self.bytes.extend_from_slice(line);
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        self.bytes.extend_from_slice(if self.rows == 0 { b"[]\n" } else { b"\n]\n" });
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+}
+
+impl Encoder for Examples {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        Examples::write(self, batch)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        Examples::take(self)
+    }
+}
+
+impl Encoder for Samples {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        Samples::write(self, batch)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        Samples::finish(self);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        Samples::take(self)
     }
 }
 

@@ -1,0 +1,113 @@
+//! [`FormatSource`]: a format of ours in the engine's file scan.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::{DisplayFormatType, apply_expression_roots};
+use datafusion_datasource::file::FileSource;
+use datafusion_datasource::file_scan_config::FileScanConfig;
+use datafusion_datasource::file_stream::{FileOpenFuture, FileOpener};
+use datafusion_datasource::projection::{ProjectionOpener, SplitProjection};
+use datafusion_datasource::{PartitionedFile, TableSchema};
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+
+use super::{FileBytes, Format, Want};
+
+/// Rows of a batch, where the engine does not say.
+const ROWS: usize = 8192;
+
+/// Files of a format of ours. The columns that are asked for come out of the files; columns in paths and expressions are put on top.
+#[derive(Debug, Clone)]
+pub(crate) struct FormatSource {
+    format: Arc<dyn Format>,
+    columns: TableSchema,
+    /// Whether somebody gave the columns.
+    given: bool,
+    projection: SplitProjection,
+    rows: usize,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl FormatSource {
+    pub(crate) fn new(format: Arc<dyn Format>, columns: TableSchema, given: bool) -> Self {
+        let projection = SplitProjection::unprojected(&columns);
+        Self { format, columns, given, projection, rows: ROWS, metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl FileSource for FormatSource {
+    fn create_file_opener(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        _: &FileScanConfig,
+        _: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        let all = self.columns.file_schema().clone();
+        let columns = Arc::new(all.project(&self.projection.file_indices)?);
+        let want = Want { all: all.clone(), columns, given: self.given, rows: self.rows };
+        let opener = Arc::new(Opener { format: self.format.clone(), store, want });
+        ProjectionOpener::try_new(self.projection.clone(), opener, &all)
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        &self.columns
+    }
+
+    fn with_batch_size(&self, rows: usize) -> Arc<dyn FileSource> {
+        Arc::new(Self { rows: rows.max(1), ..self.clone() })
+    }
+
+    fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
+        let projection = self.projection.source.try_merge(projection)?;
+        let projection = SplitProjection::new(self.columns.file_schema(), &projection);
+        Ok(Some(Arc::new(Self { projection, ..self.clone() })))
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        Some(&self.projection.source)
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        &self.metrics
+    }
+
+    fn file_type(&self) -> &str {
+        self.format.name()
+    }
+
+    /// None of our formats can be read from the middle.
+    fn supports_repartitioning(&self) -> bool {
+        false
+    }
+
+    fn fmt_extra(&self, _: DisplayFormatType, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Ok(())
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        apply_expression_roots(self.projection.source.iter(), f)
+    }
+}
+
+struct Opener {
+    format: Arc<dyn Format>,
+    store: Arc<dyn ObjectStore>,
+    want: Want,
+}
+
+impl FileOpener for Opener {
+    fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
+        let file = FileBytes::new(self.store.clone(), file.object_meta);
+        let batches = self.format.open(file, self.want.clone()).map_err(DataFusionError::External);
+        Ok(futures::future::ready(Ok(batches.boxed())).boxed())
+    }
+}
