@@ -90,6 +90,8 @@ mod session;
 mod sink;
 mod source;
 mod split;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod stats;
 mod tensors;
 pub mod testing;
@@ -102,6 +104,8 @@ pub use dataset::{
 pub use error::{DataError, Place, Result};
 pub use expr::{Expr, IntoExpr, SortKey, asc, col, desc, lit};
 pub use format::{CsvOptions, FileFormat};
+#[cfg(feature = "images")]
+pub use format::{ImageMode, ImageOptions};
 pub use memory::{Budget, BudgetUse};
 pub use plan::MixUntil;
 pub use pool::{Pool, SkippedBatch, WorkerContext};
@@ -112,6 +116,8 @@ pub use source::{
     FileErrors, IntoPaths, ReadOptions, ReadRequest, SkippedFile, Source, SourceBatches, SourcePart,
 };
 pub use split::{DataShard, SplitOptions};
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqlOptions;
 pub use stats::{OperatorStats, PoolStats, RunState, Stats};
 pub use tensors::{Ragged, TensorBatches, TensorColumns, TensorSpec};
 

@@ -14,6 +14,8 @@ use serde::Serialize;
 
 use super::Dataset;
 use crate::error::{DataError, Result};
+#[cfg(feature = "images")]
+use crate::format::ImageOptions;
 use crate::format::{CsvOptions, FileFormat};
 use crate::plan::{conform, kept};
 use crate::rows::{ITEM, Writer, infer};
@@ -185,6 +187,24 @@ impl Session {
     /// As [`Session::read_csv`].
     pub fn read_webdataset(&self, paths: impl IntoPaths) -> Result<Dataset> {
         self.read(paths, FileFormat::WebDataset)
+    }
+
+    /// Avro's object container files.
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`].
+    #[cfg(feature = "avro")]
+    pub fn read_avro(&self, paths: impl IntoPaths) -> Result<Dataset> {
+        self.read(paths, FileFormat::Avro)
+    }
+
+    /// Images, PNG and JPEG: a row for each file, decoded; see [`FileFormat::Images`].
+    ///
+    /// # Errors
+    /// As [`Session::read_csv`]; [`DataError::Config`] for a setting out of range.
+    #[cfg(feature = "images")]
+    pub fn read_images(&self, paths: impl IntoPaths, options: ImageOptions) -> Result<Dataset> {
+        self.read(paths, FileFormat::Images(options))
     }
 
     /// Files of any format.

@@ -72,6 +72,15 @@ impl Dataset {
         self.write(path.as_ref(), FileFormat::WebDataset, WriteOptions::default())
     }
 
+    /// Writes Avro's object container files. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`].
+    #[cfg(feature = "avro")]
+    pub fn write_avro(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::Avro, WriteOptions::default())
+    }
+
     /// Writes into a place that this crate does not know; see [`Sink`]. A part for each block, all of them or none. Returns what the sink says of it.
     ///
     /// # Errors

@@ -65,6 +65,12 @@ impl FileBytes {
         chunks.buffered(ahead).boxed()
     }
 
+    /// All bytes, in chunks for a look at the beginning.
+    #[cfg(feature = "avro")]
+    pub(crate) fn looked(&self) -> BoxStream<'static, Result<Bytes, BoxError>> {
+        self.chunks_from(0, LOOK_CHUNK_BYTES, 1)
+    }
+
     pub(crate) fn window(self) -> Window {
         Window::new(self, CHUNK_BYTES, AHEAD)
     }

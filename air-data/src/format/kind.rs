@@ -9,7 +9,11 @@ use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "avro")]
+use super::avro::Avro;
 use super::binary::Binary;
+#[cfg(feature = "images")]
+use super::images::{ImageOptions, Images};
 use super::json_array::JsonArray;
 use super::npy::Npy;
 use super::text::Text;
@@ -105,6 +109,13 @@ pub enum FileFormat {
     /// WebDataset's tar archives: a row for each sample, which is the files next to each other that are called the same up to the first dot. The columns are
     /// `__key__`, and one for each ending: text for `txt`, `text`, `transcript`, `json` and `jsonl`, integers for `cls`, `cls2`, `index`, `inx` and `id`, else bytes.
     WebDataset,
+    /// Avro's object container files. Columns that a file lacks are null.
+    #[cfg(feature = "avro")]
+    Avro,
+    /// Images, PNG and JPEG: a row for each file, in the column `image`: a tensor of height, width and channels (`UInt8`), of one shape where
+    /// [`ImageOptions::size`] gives it (`arrow.fixed_shape_tensor`), else of each row's own (`arrow.variable_shape_tensor`).
+    #[cfg(feature = "images")]
+    Images(ImageOptions),
 }
 
 impl FileFormat {
@@ -130,6 +141,10 @@ impl FileFormat {
             Some("npy") => Ok(Self::Npy),
             Some("tfrecord" | "tfrecords") => Ok(Self::TfRecord),
             Some("tar") => Ok(Self::WebDataset),
+            #[cfg(feature = "avro")]
+            Some("avro") => Ok(Self::Avro),
+            #[cfg(feature = "images")]
+            Some("png" | "jpg" | "jpeg") => Ok(Self::Images(ImageOptions::default())),
             _ => Err(DataError::UnknownFormat { path: path.to_owned() }),
         }
     }
@@ -146,6 +161,10 @@ impl FileFormat {
             Self::Npy => &["npy"],
             Self::TfRecord => &["tfrecord", "tfrecords"],
             Self::WebDataset => &["tar"],
+            #[cfg(feature = "avro")]
+            Self::Avro => &["avro"],
+            #[cfg(feature = "images")]
+            Self::Images(_) => &["png", "jpg", "jpeg"],
             Self::Binary => &[],
         }
     }
@@ -166,6 +185,13 @@ impl FileFormat {
             Self::JsonArray => Reader::Ours(Arc::new(JsonArray)),
             Self::TfRecord => Reader::Ours(Arc::new(TfRecord)),
             Self::WebDataset => Reader::Ours(Arc::new(WebDataset)),
+            #[cfg(feature = "avro")]
+            Self::Avro => Reader::Ours(Arc::new(Avro)),
+            #[cfg(feature = "images")]
+            Self::Images(options) => {
+                options.validate()?;
+                Reader::Ours(Arc::new(Images(options.clone())))
+            }
         })
     }
 }

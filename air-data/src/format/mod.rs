@@ -8,11 +8,17 @@
 //! | `scan` | a format of ours in the engine's file scan |
 //! | `cells` | columns that are filled value by value |
 //! | `text`, `binary`, `npy`, `json_array` | lines, whole files, NumPy arrays, one array of objects |
+//! | `avro` | Avro's container files, with the feature `avro` |
+//! | `images` | PNG and JPEG, with the feature `images` |
 //! | `tfrecord`, `webdataset` | records of examples; samples in tar archives |
 
+#[cfg(feature = "avro")]
+pub(crate) mod avro;
 mod binary;
 mod bytes;
 pub(crate) mod cells;
+#[cfg(feature = "images")]
+mod images;
 mod json_array;
 mod kind;
 pub(crate) mod npy;
@@ -22,6 +28,8 @@ pub(crate) mod tfrecord;
 pub(crate) mod webdataset;
 
 pub(crate) use bytes::FileBytes;
+#[cfg(feature = "images")]
+pub use images::{ImageMode, ImageOptions};
 pub use kind::{CsvOptions, FileFormat};
 pub(crate) use kind::{Reader, sniffed};
 pub(crate) use scan::FormatSource;

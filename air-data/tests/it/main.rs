@@ -7,6 +7,7 @@ mod cli;
 mod columns;
 mod engine;
 mod errors;
+mod features;
 mod files;
 mod formats;
 mod fuzz;

@@ -66,6 +66,8 @@ pub(super) fn encoder(
         FileFormat::Npy => Box::new(Npy::new(schema)?),
         FileFormat::TfRecord => Box::new(Examples::new(schema)?),
         FileFormat::WebDataset => Box::new(Samples::new(schema)?),
+        #[cfg(feature = "avro")]
+        FileFormat::Avro => Box::new(crate::format::avro::Blocks::new(schema)?),
         other => return Err(format!("files of the format {other:?} are read and not written").into()),
     })
 }
@@ -170,6 +172,21 @@ impl Encoder for Examples {
 
     fn take(&mut self) -> Vec<u8> {
         Examples::take(self)
+    }
+}
+
+#[cfg(feature = "avro")]
+impl Encoder for crate::format::avro::Blocks {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        Self::write(self, batch)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        Self::finish(self)
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        Self::take(self)
     }
 }
 
