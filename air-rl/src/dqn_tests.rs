@@ -99,7 +99,7 @@ fn gradients_equal_finite_differences_whatever_the_parts() {
 #[test]
 fn double_learning_values_the_online_choice_with_the_target() {
     for (double, expected) in [(true, 1.0 + 0.5 * 7.0), (false, 1.0 + 0.5 * 9.0)] {
-        let config = DqnConfig { double, gamma: 0.5, hidden: vec![], ..DqnConfig::default() };
+        let config = DqnConfig { double, gamma: 0.5, n_step: 1, hidden: vec![], ..DqnConfig::default() };
         let mut learner = DqnLearner::new(&config, &task(), Seed::new(0)).unwrap();
         let biases = |net: &mut Mlp, values: [f32; 4]| {
             let bias = net.layers()[0].bias();
