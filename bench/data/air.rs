@@ -38,7 +38,7 @@ struct Fact {
     f2: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Sum {
     id: i64,
     y: f64,
@@ -101,8 +101,8 @@ fn run(operation: &str, folder: &str) -> Result<usize, BoxError> {
             let mut source =
                 facts()?.batch_source(TensorSpec::new(1024).features(["f1", "f2", "f3", "f4"]))?;
             let mut rows = 0;
-            for batch in source.epoch(0)? {
-                rows += batch?["x"].shape()[0];
+            while let Some(batch) = source.next_batch()? {
+                rows += batch.rows();
             }
             Ok(rows)
         }

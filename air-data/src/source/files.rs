@@ -8,7 +8,8 @@ use arrow::csv::reader::Format;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result as EngineResult, internal_err, project_schema};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DataFusionError, Result as EngineResult, Statistics, internal_err, project_schema};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -22,7 +23,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::json_lines;
-use super::layout::Layout;
+use super::layout::{Footer, WHOLE_BYTES};
 use super::list::FileList;
 use super::named::Named;
 use super::options::{FileErrors, ReadOptions};
@@ -34,6 +35,9 @@ use crate::tensors::{is_mark, mark};
 
 /// How many files are looked into at once for their columns.
 const SCHEMAS_AT_ONCE: usize = 32;
+
+/// Of how many files, at most, the footers are looked into for the number of rows.
+const FOOTERS: usize = 1000;
 
 /// How far into a CSV file the line with the columns' names may reach to be checked for names that come twice.
 const HEADER_BYTES: u64 = 1 << 20;
@@ -243,17 +247,29 @@ impl TableProvider for Files {
         // Contiguous runs of files, so that the order of partitions is the order of files.
         let groups = chosen.len().min(state.config().target_partitions()).max(1);
         let mut files = Vec::with_capacity(chosen.len());
+        // What the engine plans joins by: about so many rows and bytes.
+        let (mut rows, mut bytes) = (Some(0_usize), 0_usize);
+        // A file that is left out is left out as a whole. Footers are at hand where the columns were looked for in them.
+        let footers = self.parquet && self.list.on_error == FileErrors::Fail;
+        let all = footers && !self.given && chosen.len() <= FOOTERS;
         for index in chosen {
             let meta = &self.list.files[index].meta;
             let mut file = PartitionedFile::from(meta.clone());
             file.partition_values.clone_from(&self.list.values[index]);
-            // A file that is left out is left out as a whole.
-            if self.parquet && self.list.on_error == FileErrors::Fail {
-                let layout = Layout::of_parquet(meta, self.list.store.as_ref(), state).await?;
-                file = layout.into_iter().fold(file, PartitionedFile::with_extension);
+            if all || footers && meta.size >= WHOLE_BYTES {
+                let footer = Footer::of(meta, self.list.store.as_ref(), state).await?;
+                file = footer.layout.into_iter().fold(file, PartitionedFile::with_extension);
+                rows = rows.map(|rows| rows + footer.rows);
+                bytes += footer.bytes;
+            } else {
+                rows = None;
+                bytes += usize::try_from(meta.size).unwrap_or(usize::MAX / 2);
             }
             files.push(file);
         }
+        let mut statistics = Statistics::new_unknown(self.columns.table_schema());
+        statistics.num_rows = rows.map_or(Precision::Absent, Precision::Inexact);
+        statistics.total_byte_size = Precision::Inexact(bytes);
         let groups = files
             .chunks(files.len().div_ceil(groups).max(1))
             .map(|files| FileGroup::new(files.to_vec()))
@@ -262,7 +278,9 @@ impl TableProvider for Files {
             FileScanConfigBuilder::new(self.list.url.clone(), source)
                 .with_file_groups(groups)
                 .with_projection_indices(projection.cloned())
-                .map(|builder| builder.with_limit(limit).with_preserve_order(true).build())
+                .map(|builder| {
+                    builder.with_limit(limit).with_statistics(statistics).with_preserve_order(true).build()
+                })
         };
         let config = match &self.reader {
             Reader::Ours(format) => {

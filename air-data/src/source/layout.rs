@@ -1,4 +1,4 @@
-//! [`Layout`]: where a large Parquet file can be cut, so that its parts are read at the same time.
+//! [`Layout`]: where a large Parquet file can be cut, so that its parts are read at the same time; and how much is in it.
 
 use datafusion::catalog::Session;
 use datafusion::common::Result;
@@ -7,7 +7,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use parquet::file::metadata::RowGroupMetaData;
 
 /// Files below this are read in one piece.
-const WHOLE_BYTES: u64 = 8 << 20;
+pub(super) const WHOLE_BYTES: u64 = 8 << 20;
 
 /// Row groups that are smaller than this when decoded are read together with the next.
 const PIECE_BYTES: i64 = 8 << 20;
@@ -28,16 +28,17 @@ pub(crate) struct Piece {
     pub(crate) first_row: u64,
 }
 
-impl Layout {
-    /// The pieces of a Parquet file, where it has more than one.
-    pub(super) async fn of_parquet(
-        file: &ObjectMeta,
-        store: &dyn ObjectStore,
-        state: &dyn Session,
-    ) -> Result<Option<Self>> {
-        if file.size < WHOLE_BYTES {
-            return Ok(None);
-        }
+/// What the footer of a Parquet file tells of it.
+pub(super) struct Footer {
+    pub(super) rows: usize,
+    /// When decoded, about.
+    pub(super) bytes: usize,
+    /// Its pieces, where it has more than one.
+    pub(super) layout: Option<Layout>,
+}
+
+impl Footer {
+    pub(super) async fn of(file: &ObjectMeta, store: &dyn ObjectStore, state: &dyn Session) -> Result<Self> {
         // Whoever asked for the columns has read it before.
         let known = state.runtime_env().cache_manager.get_file_metadata_cache();
         let reader = DFParquetMetadata::new(store, file).with_file_metadata_cache(Some(known));
@@ -47,8 +48,18 @@ impl Layout {
             bytes: group.total_byte_size(),
             rows: u64::try_from(group.num_rows()).unwrap_or(0),
         });
-        let pieces = pieces(groups, i64::try_from(file.size).unwrap_or(i64::MAX));
-        Ok((pieces.len() > 1).then_some(Self { pieces }))
+        let pieces = match file.size {
+            0..WHOLE_BYTES => Vec::new(),
+            size => pieces(groups, i64::try_from(size).unwrap_or(i64::MAX)),
+        };
+        let sum = |of: fn(&RowGroupMetaData) -> i64| {
+            metadata.row_groups().iter().map(|group| usize::try_from(of(group)).unwrap_or(0)).sum()
+        };
+        Ok(Self {
+            rows: sum(RowGroupMetaData::num_rows),
+            bytes: sum(RowGroupMetaData::total_byte_size),
+            layout: (pieces.len() > 1).then_some(Layout { pieces }),
+        })
     }
 }
 
