@@ -24,6 +24,13 @@ def drain(connection, query):
     return sum(batch.num_rows for batch in reader(connection, query))
 
 
+def scaling(mean, factor):
+    def scale(column):
+        return pa.array(np.clip((column.to_numpy(zero_copy_only=False) - mean) * factor, -1, 1))
+
+    return scale
+
+
 def run():
     connection = duckdb.connect()
     if OPERATION == "startup":
@@ -46,10 +53,7 @@ def run():
     if OPERATION == "map_batches":
         # Functions over Arrow arrays, one a column.
         for name, (mean, deviation) in SCALE.items():
-            def scale(column, mean=mean, factor=1 / deviation):
-                return pa.array(np.clip((column.to_numpy(zero_copy_only=False) - mean) * factor, -1, 1))
-
-            connection.create_function(f"scale_{name}", scale, ["DOUBLE"], "DOUBLE", type="arrow")
+            connection.create_function(f"scale_{name}", scaling(mean, 1 / deviation), ["DOUBLE"], "DOUBLE", type="arrow")
         scaled = ", ".join(f"scale_{name}({name}) {name}" for name in SCALE)
         return drain(connection, f"select id, key, cat, s, {scaled} from facts")
     if OPERATION == "group_by":
