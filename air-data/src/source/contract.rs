@@ -52,7 +52,7 @@ use tokio::sync::mpsc;
 /// # fn main() -> air_data::Result<()> {
 /// air_data::testing::source(|| Squares { parts: 3 });
 /// let squares = Session::shared()?.read_source(Squares { parts: 3 })?;
-/// assert_eq!(squares.sum::<i64>("square")?, (0..300).map(|x| x * x).sum());
+/// assert_eq!(squares.sum::<i64>("square")?, (0..300).map(|x| x * x).sum::<i64>());
 /// # Ok(())
 /// # }
 /// ```
