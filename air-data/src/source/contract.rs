@@ -42,6 +42,9 @@ use tokio::sync::mpsc;
 ///     }
 ///
 ///     fn open(&self, part: usize, _: &ReadRequest) -> Result<SourceBatches, air_core::BoxError> {
+///         if part as i64 >= self.parts {
+///             return Err(format!("there are {} parts", self.parts).into());
+///         }
 ///         let first = 100 * part as i64;
 ///         let squares = Int64Array::from_iter_values((first..first + 100).map(|x| x * x));
 ///         let batch = RecordBatch::try_new(self.schema(), vec![Arc::new(squares)])?;

@@ -4,6 +4,7 @@
 
 use air_core::seed::Seed;
 use air_data::{FileFormat, Session};
+use arrow::array::RecordBatch;
 use rand::{Rng, RngExt};
 
 use super::formats::fixture;
@@ -75,8 +76,7 @@ fn fuzz(name: &str, format: FileFormat, seeds: &[Vec<u8>], mend: fn(&mut [u8])) 
 
 fn read(session: &Session, path: &str, format: &FileFormat) -> Result<(), String> {
     let ds = session.read(path, format.clone()).map_err(|error| told(&error))?;
-    let rows =
-        ds.collect().map_err(|error| told(&error))?.iter().map(|batch| batch.num_rows()).sum::<usize>();
+    let rows = ds.collect().map_err(|error| told(&error))?.iter().map(RecordBatch::num_rows).sum::<usize>();
     assert_eq!(
         ds.count().map_err(|error| told(&error))?,
         rows as u64,

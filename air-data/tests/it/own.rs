@@ -243,10 +243,10 @@ impl SinkWrite for Writing {
     }
 
     async fn abort(&self, _: Vec<PathBuf>) {
-        if self.fault != "left" {
-            let _ = std::fs::remove_dir_all(&self.hidden);
-        } else {
+        if self.fault == "left" {
             let _ = std::fs::rename(&self.hidden, &self.done);
+        } else {
+            let _ = std::fs::remove_dir_all(&self.hidden);
         }
     }
 }
