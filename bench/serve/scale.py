@@ -28,7 +28,7 @@ LIMIT_S = 10
 
 def running_replicas(port: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", "/api/serve/applications/")
+    connection.request("GET", "/-/status")
     status = json.loads(connection.getresponse().read())
     connection.close()
     deployments = [application["deployments"]["scale"] for application in status["applications"].values() if "scale" in application["deployments"]]
