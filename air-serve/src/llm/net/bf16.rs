@@ -34,6 +34,8 @@ mod x86 {
         }
 
         /// One panel or two, of so many lines each, times rows of inputs: words of two inputs, of each row the first, then of each the second.
+        // The proof is used by being there.
+        #[allow(clippy::unused_self)]
         pub(in crate::llm::net) fn tile(
             self,
             lines: &[Line],
