@@ -16,7 +16,7 @@ fn rows() -> usize {
 /// Samples as of small images, written in a format.
 fn written(format: FileFormat) -> (tempfile::TempDir, Dataset, Vec<String>) {
     let session = Session::new(SessionConfig { progress: false, ..SessionConfig::default() }).unwrap();
-    let image: Vec<u8> = (0..16_384_u32).map(|x| ((x * 2_654_435_761) >> 13) as u8).collect();
+    let image: Vec<u8> = (0..16_384_u32).map(|x| (x.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let batches = (0..rows()).step_by(64).map(|start| {
         let ids = start..rows().min(start + 64);
         let columns: [(&str, ArrayRef); 4] = [
