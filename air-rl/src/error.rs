@@ -160,4 +160,19 @@ impl Check {
         Self::at("learning_starts", starts <= capacity, "must be at most capacity")?;
         Self::at("n_step", (1..=1 << 10).contains(&n_step), "must be between 1 and 1024")
     }
+
+    /// What all algorithms that learn from recordings are told of the network and its steps.
+    pub(crate) fn recorded(
+        hidden: &[usize],
+        lr: f32,
+        batch: usize,
+        updates: usize,
+        evaluate_episodes: u64,
+    ) -> Result<()> {
+        Self::at("hidden", hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
+        Self::positive("lr", lr)?;
+        Self::at("batch", (1..=1 << 16).contains(&batch), "must be between 1 and 65536")?;
+        Self::at("updates", updates > 0, "must be at least 1")?;
+        Self::at("evaluate_episodes", evaluate_episodes <= 100_000, "must be at most 100000")
+    }
 }

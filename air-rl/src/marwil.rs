@@ -61,11 +61,7 @@ impl Settings for MarwilConfig {
     fn validate(&self) -> Result<()> {
         Check::unit("gamma", self.gamma)?;
         Check::at("beta", self.beta >= 0.0 && self.beta.is_finite(), "must not be negative")?;
-        Check::at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
-        Check::positive("lr", self.lr)?;
-        Check::at("batch", (1..=1 << 16).contains(&self.batch), "must be between 1 and 65536")?;
-        Check::at("updates", self.updates > 0, "must be at least 1")?;
-        Check::at("evaluate_episodes", self.evaluate_episodes <= 100_000, "must be at most 100000")
+        Check::recorded(&self.hidden, self.lr, self.batch, self.updates, self.evaluate_episodes)
     }
 }
 
