@@ -21,13 +21,17 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
-use crate::memory::{Budget, BudgetPool};
-use crate::plan::{OrderedMerges, Planner, ReadInPieces, logical_rules, rules};
+use crate::memory::{Budget, BudgetPool, keep_freed};
+use crate::plan::{Merges, Planner, ReadInPieces, logical_rules, rules};
 use crate::pool::Workers;
 use crate::source::Stores;
 
 /// The stack of a thread: the engine follows nested plans and expressions with nested calls. What is not used takes no memory.
 const STACK_BYTES: usize = 32 << 20;
+
+/// The side of a join that is held as a whole by every core, at most. Building its table keeps one core busy, 0.1 us a row.
+const HELD_BYTES: usize = 128 << 20;
+const HELD_ROWS: usize = 2 << 20;
 
 /// Settings of a [`Session`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,6 +162,7 @@ impl Session {
             0 => Budget::shared(),
             bytes => Budget::new(bytes),
         };
+        keep_freed(budget.limit_bytes());
         let env = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(BudgetPool::new(budget.clone())))
             .with_disk_manager_builder(disk)
@@ -182,7 +187,7 @@ impl Session {
                 window: 2 * parallelism,
                 bytes: config.prefetch_bytes,
             }))
-            .with_physical_optimizer_rule(Arc::new(OrderedMerges {
+            .with_physical_optimizer_rule(Arc::new(Merges {
                 window: parallelism + 1,
                 bytes: config.prefetch_bytes,
             }))
@@ -344,8 +349,12 @@ fn engine_settings(
     // A view keeps its whole buffer alive: bytes would be counted again and again.
     options.execution.parquet.schema_force_view_types = false;
     options.sql_parser.map_string_types_to_utf8view = false;
-    // A sort sets this much aside in each partition for its merge, which a small budget has not got.
+    // In one process all cores can look into one table: a side of up to this is built once, and the rows of the other need not be dealt
+    // by their keys, which copies each of them.
     let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
+    options.optimizer.hash_join_single_partition_threshold = HELD_BYTES.min(limit / 16);
+    options.optimizer.hash_join_single_partition_threshold_rows = HELD_ROWS;
+    // A sort sets this much aside in each partition for its merge, which a small budget has not got.
     let aside = &mut options.execution.sort_spill_reservation_bytes;
     *aside = (*aside).min(limit / (4 * parallelism));
     settings

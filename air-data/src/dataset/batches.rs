@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use super::cutter::Cutter;
 use crate::error::{DataError, Result};
 use crate::exchange::{Incoming, Sender};
-use crate::memory::Parcel;
+use crate::memory::{Parcel, Watch};
 use crate::session::Session;
 
 /// Most batches that go to the consumer as one item: what is cut from one batch of the engine costs one hand-over.
@@ -155,22 +155,20 @@ impl Mixer {
     }
 }
 
-/// Shapes a stream into a lane, until it ends, fails, or nobody listens any more; without a shaper batches go on as they come.
+/// Shapes a stream into a lane, until it ends, fails, or nobody listens any more.
 async fn shape(
     mut stream: BoxStream<'static, Result<RecordBatch>>,
-    mut shaper: Option<Shaper>,
+    mut shaper: Shaper,
     mut lane: Sender<Result<Vec<RecordBatch>>>,
 ) {
     loop {
-        let (batches, whole, last) = match (stream.next().await, &mut shaper) {
-            (Some(Ok(batch)), Some(shaper)) => {
+        let (batches, whole, last) = match stream.next().await {
+            Some(Ok(batch)) => {
                 let whole = shaper.mixer.is_none().then(|| Parcel::of(&batch));
                 (shaper.push(batch), whole, false)
             }
-            (Some(Ok(batch)), None) => (Ok(vec![batch]), None, false),
-            (Some(Err(error)), _) => (Err(error), None, true),
-            (None, Some(shaper)) => (shaper.finish(), None, true),
-            (None, None) => (Ok(Vec::new()), None, true),
+            Some(Err(error)) => (Err(error), None, true),
+            None => (shaper.finish(), None, true),
         };
         match batches {
             Ok(batches) => {
@@ -209,17 +207,29 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Batches of a stream, made ahead on the session's threads, as many as `bytes` hold; without options as they come.
+    /// Batches of a stream, made ahead on the session's threads, as many as `bytes` hold.
     pub(crate) fn shaped(
         session: &Session,
         stream: BoxStream<'static, Result<RecordBatch>>,
         schema: SchemaRef,
-        options: Option<&BatchOptions>,
+        options: &BatchOptions,
         bytes: usize,
     ) -> Result<Self> {
-        let shaper = options.map(|options| Shaper::new(&schema, options));
+        let shaper = Shaper::new(&schema, options);
         let incoming = Incoming::spawn(session, bytes, |lane| shape(stream, shaper, lane))?;
         Ok(Self { incoming: Some(incoming), ready: VecDeque::new(), schema, hungry: None })
+    }
+
+    /// The batches of a stream as they are.
+    pub(crate) fn as_made(
+        session: &Session,
+        stream: BoxStream<'static, Result<RecordBatch>>,
+        schema: SchemaRef,
+        watch: Arc<Watch>,
+    ) -> Self {
+        let stream = stream.map(|item| item.map(|batch| vec![batch])).boxed();
+        let incoming = Some(Incoming::of(session, stream, watch));
+        Self { incoming, ready: VecDeque::new(), schema, hungry: None }
     }
 
     /// Has a flag say while a batch is waited for.

@@ -10,14 +10,16 @@ use datafusion::execution::TaskContext;
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, displayable};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use serde::de::DeserializeOwned;
 
 use super::Dataset;
 use super::batches::{BatchOptions, Batches};
 use crate::error::{DataError, Place, Result};
 use crate::exchange::{Room, ordered};
-use crate::plan::{check_pools, number_stages};
+use crate::memory::Watch;
+use crate::plan::{check_pools, number_stages, whole};
 use crate::rows::{Reader, Row};
 use crate::stats::{RunGuard, Stats, recorded};
 
@@ -145,7 +147,7 @@ impl Dataset {
         let this = self.clone();
         let stream = self.session.block_on(async move { this.stream().await })?;
         let bytes = options.prefetch_bytes.unwrap_or(self.session.config().prefetch_bytes);
-        Batches::shaped(&self.session, stream.boxed(), schema, Some(&options), bytes)
+        Batches::shaped(&self.session, stream.boxed(), schema, &options, bytes)
     }
 
     /// The rows in batches as the operators make them, of any size: nothing is cut or copied for it. They are made ahead, as those of
@@ -167,8 +169,8 @@ impl Dataset {
     pub fn record_batches(&self) -> Result<Batches> {
         let schema = self.schema()?;
         let this = self.clone();
-        let stream = self.session.block_on(async move { this.stream().await })?;
-        Batches::shaped(&self.session, stream.boxed(), schema, None, self.session.config().prefetch_bytes)
+        let (stream, watch) = self.session.block_on(async move { this.watched().await })?;
+        Ok(Batches::as_made(&self.session, stream, schema, watch))
     }
 
     /// The plan: as described, as optimized, and as it runs.
@@ -219,25 +221,31 @@ impl Dataset {
         Ok((physical, state.task_ctx()))
     }
 
-    /// The room that an ordered reading of all blocks may take.
+    /// The room that a reading of all blocks may take.
     pub(crate) fn room(&self) -> Room {
         Room {
             window: self.session.parallelism() + 1,
             bytes: self.session.config().prefetch_bytes,
             cautious: false,
             stage: 1,
+            any_order: false,
         }
     }
 
-    /// All batches in order, as a recorded run. It must be polled on the session's threads.
-    pub(crate) async fn stream(
-        &self,
-    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + 'static + use<>> {
+    /// All batches in order, as a recorded run. It must be polled on the session's threads, or with their runtime entered.
+    pub(crate) async fn stream(&self) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        Ok(self.watched().await?.0)
+    }
+
+    /// [`stream`](Self::stream), and who is told what waits in it.
+    async fn watched(&self) -> Result<(BoxStream<'static, Result<RecordBatch>>, Arc<Watch>)> {
         let (plan, context) = self.physical().await?;
         let run = self.last_run.begin(&self.session, &plan);
-        let stream = ordered(plan, context, self.room(), Some(run.watch()))
+        let watch = run.watch();
+        let (plan, room) = whole(plan, self.room());
+        let stream = ordered(plan, context, room, Some(watch.clone()))
             .map(|item| item.map(|(_, batch)| batch).map_err(DataError::from));
-        Ok(recorded(stream.boxed(), run))
+        Ok((recorded(stream.boxed(), run).boxed(), watch))
     }
 
     /// Begins the record of a run that does not go through [`stream`](Self::stream).

@@ -110,7 +110,8 @@ impl<T> Receiver<T> {
         poll_fn(|cx| self.poll(cx.waker())).await
     }
 
-    fn poll(&mut self, waker: &Waker) -> Poll<Option<T>> {
+    /// [`recv`](Self::recv) as a single look: the waker is woken when another is worth it.
+    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Option<T>> {
         let (taken, unused) = {
             let mut state = self.shared.state.lock();
             match state.items.pop_front() {
@@ -128,6 +129,7 @@ impl<T> Receiver<T> {
     }
 
     /// Items and bytes inside.
+    #[cfg(test)]
     pub(crate) fn usage(&self) -> (usize, usize) {
         self.shared.account.usage()
     }

@@ -4,7 +4,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `lane` | a queue from one producer to one consumer |
-//! | `ordered` | many partitions in, one ordered stream out |
+//! | `ordered` | many partitions in, one stream out, in their order where it means something |
 //! | `incoming` | a stream under way on the session's threads, taken from any thread |
 //!
 //! A producer whose lane is full, or whose session is over its budget, pauses; an empty lane takes one item whatever its size, so

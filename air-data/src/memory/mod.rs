@@ -7,6 +7,7 @@
 //! | `parcel` | what a batch weighs, and which allocations it keeps alive |
 //! | `pool` | the budget as DataFusion's memory pool |
 //! | `machine` | how much memory there is |
+//! | `allocator` | that freed memory is kept for the next batch |
 //!
 //! Invariants (held by the property tests beside `ledger.rs`):
 //!
@@ -16,6 +17,7 @@
 //! 3. Of those who wait for the budget, the one nearest to the consumer comes first, and nobody behind it overtakes it.
 //! 4. Operators and what is kept have at most three quarters of the budget, and what is kept at most half of that; past that they spill.
 
+mod allocator;
 mod budget;
 mod ledger;
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod machine;
 mod parcel;
 mod pool;
 
+pub(crate) use allocator::keep_freed;
 pub(crate) use budget::{Account, Charge, Entering, Kept, Watch};
 pub use budget::{Budget, BudgetUse};
 pub(crate) use parcel::{Parcel, batch_bytes};

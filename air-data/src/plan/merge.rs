@@ -1,5 +1,5 @@
-//! [`OrderedMerge`]: all partitions as one, in their order; and the rule that puts it where DataFusion would merge them
-//! in any order.
+//! [`Merge`]: all partitions as one, in their order where it means something; and the rule that puts it where DataFusion would merge
+//! them in any order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::node::{Job, NodeExec, Operator};
 use crate::exchange::Room;
 
 /// All partitions of its input as one, partition after partition.
-struct OrderedMerge {
+struct Merge {
     fetch: Option<usize>,
     room: Room,
 }
@@ -30,18 +30,18 @@ pub(crate) fn merge(plan: Arc<dyn ExecutionPlan>, room: Room) -> Result<Arc<dyn 
 }
 
 fn merged(plan: Arc<dyn ExecutionPlan>, fetch: Option<usize>, room: Room) -> Result<Arc<dyn ExecutionPlan>> {
-    let operator: Arc<dyn Operator> = Arc::new(OrderedMerge { fetch, room });
+    let operator: Arc<dyn Operator> = Arc::new(Merge { fetch, room });
     Ok(Arc::new(NodeExec::new(&operator, vec![plan])?))
 }
 
-impl fmt::Display for OrderedMerge {
+impl fmt::Display for Merge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "merge in order, window={}, bytes={}", self.room.window, self.room.bytes)?;
+        write!(f, "merge, window={}, bytes={}", self.room.window, self.room.bytes)?;
         self.fetch.map_or(Ok(()), |fetch| write!(f, ", fetch={fetch}"))
     }
 }
 
-impl Operator for OrderedMerge {
+impl Operator for Merge {
     fn schema(&self, inputs: &[SchemaRef]) -> Result<SchemaRef> {
         let [only] = inputs else { return internal_err!("one input") };
         Ok(only.clone())
@@ -71,12 +71,12 @@ impl Operator for OrderedMerge {
 
 /// Replaces every `CoalescePartitionsExec`, whose output order depends on timing.
 #[derive(Debug)]
-pub(crate) struct OrderedMerges {
+pub(crate) struct Merges {
     pub(crate) window: usize,
     pub(crate) bytes: usize,
 }
 
-impl PhysicalOptimizerRule for OrderedMerges {
+impl PhysicalOptimizerRule for Merges {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
             let Some(merge) = node.downcast_ref::<CoalescePartitionsExec>() else {
@@ -86,14 +86,15 @@ impl PhysicalOptimizerRule for OrderedMerges {
             if input.output_partitioning().partition_count() == 1 && fetch.is_none() {
                 return Ok(Transformed::yes(input));
             }
-            let room = Room { window: self.window, bytes: self.bytes, cautious: false, stage: 2 };
+            let room =
+                Room { window: self.window, bytes: self.bytes, cautious: false, stage: 2, any_order: false };
             Ok(Transformed::yes(merged(input, fetch, room)?))
         })
         .data()
     }
 
     fn name(&self) -> &'static str {
-        "ordered_merges"
+        "merges"
     }
 
     fn schema_check(&self) -> bool {

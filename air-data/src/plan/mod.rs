@@ -2,7 +2,7 @@
 //!
 //! Each is an `Operator`, which is a [`Node`] in the logical plan and a [`NodeExec`] in the one that runs: chains of user functions
 //! ([`Closures`]), worker pools ([`Pooled`]), blocks dealt anew ([`Repartition`]), and so on. Wherever DataFusion would merge partitions
-//! in any order, `OrderedMerge` keeps theirs.
+//! in any order, `Merge` keeps theirs.
 
 mod block_order;
 mod closures;
@@ -23,6 +23,7 @@ mod repartition;
 mod shuffle;
 mod stages;
 mod tally;
+mod whole;
 mod zip;
 
 pub(crate) use block_order::BlockOrder;
@@ -31,7 +32,7 @@ pub(crate) use groups::{GroupFn, MapGroups};
 pub(crate) use joins::{row_bytes, rules};
 pub(crate) use keep_order::{first, kept, sorted};
 pub(crate) use keep_steps::logical_rules;
-pub(crate) use merge::{OrderedMerges, merge};
+pub(crate) use merge::{Merges, merge};
 pub(crate) use mix::Mix;
 pub use mix::MixUntil;
 pub(crate) use node::{Node, NodeExec};
@@ -44,6 +45,7 @@ pub(crate) use repartition::Repartition;
 pub(crate) use shuffle::Shuffle;
 pub(crate) use stages::number_stages;
 pub(crate) use tally::{BYTES, Tally};
+pub(crate) use whole::whole;
 pub(crate) use zip::Zip;
 
 use std::sync::Arc;

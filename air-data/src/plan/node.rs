@@ -31,6 +31,7 @@ use futures::stream::BoxStream;
 use super::origin::Origin;
 use super::properties;
 use super::tally::Tally;
+use super::whole::whole;
 use crate::exchange::{Room, ordered_blocks};
 use crate::pool::SkippedBatch;
 
@@ -103,10 +104,11 @@ impl Job<'_> {
         self.inputs[input].execute(index, self.context.clone())
     }
 
-    /// All rows of an input, in order.
+    /// All rows of an input, in its blocks' order where that means something.
     pub(crate) fn rows(&self, input: usize, room: Room) -> BoxStream<'static, Result<RecordBatch>> {
-        let blocks = self.inputs[input].output_partitioning().partition_count();
-        self.rows_of(input, 0..blocks, room)
+        let (input, room) = whole(self.inputs[input].clone(), room);
+        let blocks = input.output_partitioning().partition_count();
+        self.taken(input, 0..blocks, room)
     }
 
     /// The rows of some blocks of an input, in order.
@@ -116,9 +118,18 @@ impl Job<'_> {
         blocks: Range<usize>,
         room: Room,
     ) -> BoxStream<'static, Result<RecordBatch>> {
+        self.taken(self.inputs[input].clone(), blocks, room)
+    }
+
+    fn taken(
+        &self,
+        input: Arc<dyn ExecutionPlan>,
+        blocks: Range<usize>,
+        room: Room,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
         let room = Room { stage: self.tally.stage(), ..room };
         let watch = Some(self.tally.watch.clone());
-        let batches = ordered_blocks(self.inputs[input].clone(), blocks, self.context.clone(), room, watch);
+        let batches = ordered_blocks(input, blocks, self.context.clone(), room, watch);
         batches.map(|item| item.map(|(_, batch)| batch)).boxed()
     }
 }

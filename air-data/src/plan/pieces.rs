@@ -32,11 +32,11 @@ use crate::exchange::Room;
 use crate::source::{Layout, Piece};
 
 /// Blocks out of the partitions of its input, some of which make a block.
-struct Pieces {
+pub(super) struct Pieces {
     blocks: Vec<Range<usize>>,
     /// Of each block, where it is one file.
     origins: Vec<Option<Origin>>,
-    room: Room,
+    pub(super) room: Room,
 }
 
 impl fmt::Display for Pieces {
@@ -95,7 +95,7 @@ impl ReadInPieces {
         if let Some(scan) = scan_below(&plan) {
             let Some(cut) = Cut::of(scan) else { return Ok(plan) };
             let pieces = over(&plan, &cut.config)?;
-            let room = Room { window: self.window, bytes: self.bytes, cautious, stage: 2 };
+            let room = Room { window: self.window, bytes: self.bytes, cautious, stage: 2, any_order: false };
             let operator: Arc<dyn Operator> =
                 Arc::new(Pieces { blocks: cut.blocks, origins: cut.origins, room });
             return Ok(Arc::new(NodeExec::new(&operator, vec![pieces])?));

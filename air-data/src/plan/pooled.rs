@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use super::node::{Job, NodeExec, Operator};
 use super::origin::Origin;
 use super::tally::Tally;
+use super::whole::any_order;
 use crate::error::DataError;
 use crate::exchange::{Room, lane, ordered};
 use crate::memory::{Account, Budget};
@@ -87,6 +88,7 @@ impl Operator for Pooled {
             bytes: workers.prefetch_bytes(),
             cautious: false,
             stage: stage.saturating_add(1),
+            any_order: any_order(&input),
         };
         let account = Account::open(&budget, stage, room.bytes, Some(job.tally.watch.clone()));
         let (sender, receiver) = lane(account);

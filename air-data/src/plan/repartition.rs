@@ -61,6 +61,7 @@ impl Operator for Repartition {
                 bytes: 64 << 20,
                 cautious: false,
                 stage,
+                any_order: false,
             };
             let all = collected
                 .get_or_init(|| async {

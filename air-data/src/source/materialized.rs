@@ -46,6 +46,7 @@ impl Run {
             bytes: 64 << 20,
             cautious: false,
             stage: 2,
+            any_order: false,
         };
         let blocks = self.blocks.get_or_init(|| async {
             Blocks::collect(plan, context, room, None)

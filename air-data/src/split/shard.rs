@@ -146,8 +146,7 @@ impl DataShard {
             let item = lane.recv().await?;
             Some((item, (lane, dealer)))
         });
-        let batches =
-            Batches::shaped(self.epochs.dataset.session(), rows.boxed(), schema, Some(&options), bytes)?;
+        let batches = Batches::shaped(self.epochs.dataset.session(), rows.boxed(), schema, &options, bytes)?;
         Ok(batches.hungry(hungry))
     }
 }

@@ -106,7 +106,7 @@ fn no_exchange_of_another_order_sits_in_a_plan() {
         .filter_expr(col("id").gt(lit(2)));
     let plan = ds.explain().unwrap();
     assert!(!plan.contains("RepartitionExec") && !plan.contains("CoalescePartitionsExec"), "{plan}");
-    assert!(plan.contains("merge in order"), "{plan}");
+    assert!(plan.contains("merge, window"), "{plan}");
     assert_eq!(ds.take_all::<i64>().unwrap(), [3, 4, 5, 6, 7, 8, 9]);
 }
 
