@@ -19,6 +19,13 @@ impl Dataset {
         })
     }
 
+    /// The columns named, for a verb that needs no others: its run is this dataset's.
+    pub(crate) fn narrowed<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> Self {
+        self.within(|plan| {
+            project("select", plan, columns.into_iter().map(IntoExpr::into_expr).collect::<Vec<_>>())
+        })
+    }
+
     /// All columns but those named.
     pub fn drop_columns<C: AsRef<str>>(&self, columns: impl IntoIterator<Item = C>) -> Self {
         self.then(|plan| {

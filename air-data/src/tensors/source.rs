@@ -1,6 +1,6 @@
 //! [`TensorBatches`]: a dataset as a [`BatchSource`] of tensors, for a training loop that knows nothing of datasets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use air_core::BoxError;
@@ -117,7 +117,16 @@ impl Dataset {
     /// [`DataError::Config`] for a spec out of range, [`DataError::UnknownColumn`] for a column that does not exist; the first
     /// mistake made in describing the dataset.
     pub fn batch_source(&self, spec: TensorSpec) -> Result<TensorBatches> {
-        TensorBatches::over(Origin::Dataset(self.clone()), &self.schema()?, spec)
+        let schema = self.schema()?;
+        spec.validate()?;
+        // Nothing else is read.
+        let features = spec.columns(&schema)?;
+        let label = spec.label.as_ref().map(|name| place(&schema, name)).transpose()?;
+        let needed: BTreeSet<usize> = features.iter().copied().chain(label).collect();
+        let needed = self.narrowed(needed.into_iter().map(|index| schema.field(index).name().as_str()));
+        let spec = spec.features(features.into_iter().map(|index| schema.field(index).name()));
+        let schema = needed.schema()?;
+        TensorBatches::over(Origin::Dataset(needed), &schema, spec)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Datasets as batches of tensors.
 
 use air_core::data::BatchSource;
-use air_data::TensorSpec;
+use air_data::{TensorSpec, col, lit};
 
 use super::{iris, session, told};
 
@@ -81,4 +81,19 @@ fn columns_that_are_no_tensor() {
     let nulls = session().from_items(vec![Some(1.0), None]).unwrap();
     let error = nulls.batch_source(TensorSpec::new(8)).unwrap().next_batch().unwrap_err().to_string();
     assert!(error.contains("has nulls"), "{error}");
+}
+
+#[test]
+fn columns_that_are_neither_features_nor_label_are_not_computed() {
+    let bad = || lit(1) / (col("id") - col("id"));
+    let ds = session().range(10).unwrap().with_column("bad", bad()).with_column("y", col("id") % lit(2));
+    let mut source = ds.batch_source(TensorSpec::new(10).features(["id"]).label("y")).unwrap();
+    let batch = source.next_batch().unwrap().unwrap();
+    assert_eq!(
+        batch.column("x").unwrap().to_vec::<f32>().unwrap(),
+        (0..10_u8).map(f32::from).collect::<Vec<_>>()
+    );
+    assert_eq!(batch.column("y").unwrap().to_vec::<u32>().unwrap(), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
+    assert_eq!(ds.stats().unwrap().rows, 10, "its run is the dataset's");
+    assert!(ds.batch_source(TensorSpec::new(10)).unwrap().next_batch().is_err(), "with it, it fails");
 }
