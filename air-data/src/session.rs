@@ -184,7 +184,7 @@ impl Session {
         let state = state
             .with_query_planner(Arc::new(Planner))
             .with_physical_optimizer_rule(Arc::new(ReadInPieces {
-                window: 2 * parallelism,
+                window: parallelism + 1,
                 bytes: config.prefetch_bytes,
             }))
             .with_physical_optimizer_rule(Arc::new(Merges {
