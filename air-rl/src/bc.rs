@@ -3,15 +3,14 @@
 use std::fmt;
 
 use air_core::seed::Seed;
-use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::checkpoint::State;
-use crate::error::{Check, Result, RlError};
+use crate::error::{Check, Result};
 use crate::imitate::Imitator;
-use crate::learner::Settings;
-use crate::offline::{OfflineLearner, OfflineSettings};
+use crate::learner::{Figures, Settings};
+use crate::offline::{Drawing, OfflineLearner, OfflineSettings};
 use crate::offline_data::Dataset;
 use crate::task::Task;
 
@@ -48,20 +47,23 @@ impl OfflineSettings for BcConfig {
         1.0
     }
 
-    fn transitions(&self) -> u64 {
-        (self.updates as u64) * (self.batch as u64)
-    }
-
-    fn evaluate_episodes(&self) -> u64 {
-        self.evaluate_episodes
+    fn drawing(&self) -> Drawing {
+        let &Self { batch, updates, evaluate_episodes, .. } = self;
+        Drawing { batch, updates, evaluate_episodes }
     }
 }
 
-/// What an iteration did, means over its batches.
+/// What a gradient step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BcStats {
     /// Mean −log π of what was recorded.
     pub loss: f32,
+}
+
+impl Figures for BcStats {
+    fn figures(&mut self) -> impl Iterator<Item = &mut f32> {
+        [&mut self.loss].into_iter()
+    }
 }
 
 impl fmt::Display for BcStats {
@@ -73,11 +75,7 @@ impl fmt::Display for BcStats {
 /// A policy that imitates.
 #[derive(Clone, Debug)]
 pub struct BcLearner {
-    config: BcConfig,
-    seed: Seed,
-    iteration: u64,
     policy: Imitator,
-    rows: Vec<usize>,
     weights: Vec<f32>,
 }
 
@@ -90,43 +88,20 @@ impl OfflineLearner for BcLearner {
     fn new(config: &BcConfig, task: &Task, seed: Seed) -> Result<Self> {
         Ok(Self {
             policy: Imitator::new(task, &config.hidden, config.lr, seed.child("actor", 0))?,
-            config: config.clone(),
-            seed,
-            iteration: 0,
-            rows: Vec::new(),
-            weights: vec![1.0; config.batch],
+            weights: Vec::new(),
         })
-    }
-
-    fn config(&self) -> &Self::Config {
-        &self.config
-    }
-
-    fn iteration(&self) -> u64 {
-        self.iteration
     }
 
     fn policy(&self) -> Actor {
         self.policy.actor.greedy()
     }
 
-    fn update(&mut self, data: &Dataset) -> Result<BcStats> {
-        self.iteration += 1;
-        let mut rng = self.seed.child("update", self.iteration).rng();
-        let mut loss = 0.0;
-        for _ in 0..self.config.updates {
-            self.rows.clear();
-            self.rows.extend((0..self.config.batch).map(|_| rng.random_range(0..data.len())));
-            loss += self.policy.fit(data, &self.rows, &self.weights)? / self.config.updates as f32;
-        }
-        if !loss.is_finite() {
-            return Err(RlError::Diverged { what: "loss", iteration: self.iteration });
-        }
-        Ok(BcStats { loss })
+    fn learn(&mut self, data: &Dataset, rows: &[usize]) -> Result<BcStats> {
+        self.weights.resize(rows.len(), 1.0);
+        Ok(BcStats { loss: self.policy.fit(data, rows, &self.weights)? })
     }
 
     fn state(&mut self, state: &mut State<'_>) -> Result<()> {
-        self.policy.state(state)?;
-        state.value("learner", &mut self.iteration)
+        self.policy.state(state)
     }
 }

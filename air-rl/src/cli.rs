@@ -193,7 +193,7 @@ fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
         )));
     };
     let episodes = offline_data::read(path)?;
-    let window = config.evaluate_episodes();
+    let window = config.drawing().evaluate_episodes;
     let trainer = OfflineTrainer::<L>::new(config, env, &episodes, args.seed).map_err(usage)?;
     run_to_end(args, trainer, window)
 }

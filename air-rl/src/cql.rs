@@ -6,17 +6,16 @@
 use std::fmt;
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Scratch};
-use rand::RngExt as _;
+use air_train::nn::{Adam, Mlp, Module as _, Scratch};
 use serde::{Deserialize, Serialize};
 
 use crate::actor::{Actor, Explore, Head};
 use crate::categorical;
 use crate::checkpoint::State;
-use crate::error::{Check, Result, RlError};
-use crate::learner::Settings;
+use crate::error::{Check, Result};
+use crate::learner::{Figures, Settings};
 use crate::nets::{self, descend, network, polyak};
-use crate::offline::{OfflineLearner, OfflineSettings};
+use crate::offline::{Drawing, OfflineLearner, OfflineSettings};
 use crate::offline_data::Dataset;
 use crate::task::Task;
 use crate::values::ValueHead;
@@ -72,16 +71,13 @@ impl OfflineSettings for CqlConfig {
         self.gamma
     }
 
-    fn transitions(&self) -> u64 {
-        (self.updates as u64) * (self.batch as u64)
-    }
-
-    fn evaluate_episodes(&self) -> u64 {
-        self.evaluate_episodes
+    fn drawing(&self) -> Drawing {
+        let &Self { batch, updates, evaluate_episodes, .. } = self;
+        Drawing { batch, updates, evaluate_episodes }
     }
 }
 
-/// What an iteration did, means over its batches.
+/// What a gradient step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CqlStats {
     /// Huber loss of the values.
@@ -90,6 +86,12 @@ pub struct CqlStats {
     pub gap: f32,
     /// Value of the recorded actions.
     pub value: f32,
+}
+
+impl Figures for CqlStats {
+    fn figures(&mut self) -> impl Iterator<Item = &mut f32> {
+        [&mut self.loss, &mut self.gap, &mut self.value].into_iter()
+    }
 }
 
 impl fmt::Display for CqlStats {
@@ -102,8 +104,6 @@ impl fmt::Display for CqlStats {
 #[derive(Clone, Debug)]
 pub struct CqlLearner {
     config: CqlConfig,
-    seed: Seed,
-    iteration: u64,
     choices: usize,
     actor: Actor,
     target: Mlp,
@@ -114,7 +114,6 @@ pub struct CqlLearner {
 /// Working memory, kept between updates.
 #[derive(Clone, Debug, Default)]
 struct Buffers {
-    rows: Vec<usize>,
     obs: Vec<f32>,
     next_obs: Vec<f32>,
     best: Vec<usize>,
@@ -132,14 +131,10 @@ impl OfflineLearner for CqlLearner {
 
     fn new(config: &CqlConfig, task: &Task, seed: Seed) -> Result<Self> {
         let choices = task.discrete("CQL")?;
-        let (relu, none, init) = (Activation::Relu, Activation::Identity, Init::KaimingUniform);
-        let net =
-            nets::mlp(task.inputs(), &config.hidden, choices, relu, none, init, seed.child("values", 0))?;
+        let net = nets::relu(task.inputs(), &config.hidden, choices, seed.child("values", 0))?;
         let head = Head::Values(ValueHead { duelling: false, support: None });
         Ok(Self {
             config: config.clone(),
-            seed,
-            iteration: 0,
             choices,
             target: net.clone(),
             actor: Actor::new(net, head, task.action_space.clone(), Explore::Never)?,
@@ -148,54 +143,16 @@ impl OfflineLearner for CqlLearner {
         })
     }
 
-    fn config(&self) -> &Self::Config {
-        &self.config
-    }
-
-    fn iteration(&self) -> u64 {
-        self.iteration
-    }
-
     fn policy(&self) -> Actor {
         self.actor.greedy()
     }
 
-    fn update(&mut self, data: &Dataset) -> Result<CqlStats> {
-        self.iteration += 1;
-        let mut rng = self.seed.child("update", self.iteration).rng();
-        let mut stats = CqlStats::default();
-        for _ in 0..self.config.updates {
-            let rows = &mut self.buffers.rows;
-            rows.clear();
-            rows.extend((0..self.config.batch).map(|_| rng.random_range(0..data.len())));
-            self.learn(data, &mut stats)?;
-        }
-        let n = (self.config.updates * self.config.batch) as f32;
-        stats = CqlStats { loss: stats.loss / n, gap: stats.gap / n, value: stats.value / n };
-        if !stats.loss.is_finite() {
-            return Err(RlError::Diverged { what: "loss", iteration: self.iteration });
-        }
-        Ok(stats)
-    }
-
-    fn state(&mut self, state: &mut State<'_>) -> Result<()> {
-        state.network("actor", &mut self.actor.net)?;
-        state.network("target", &mut self.target)?;
-        let mut rest = (self.iteration, self.adam.clone());
-        state.value("learner", &mut rest)?;
-        (self.iteration, self.adam) = rest;
-        Ok(())
-    }
-}
-
-impl CqlLearner {
-    /// One gradient step on the drawn rows; adds its sums to `stats`.
-    fn learn(&mut self, data: &Dataset, stats: &mut CqlStats) -> Result<()> {
+    fn learn(&mut self, data: &Dataset, rows: &[usize]) -> Result<CqlStats> {
         let Self { config, actor, target, adam, choices, buffers: b, .. } = self;
-        let (n, k, steps) = (b.rows.len(), *choices, &data.transitions);
+        let (n, k, steps) = (rows.len(), *choices, &data.transitions);
         b.obs.clear();
         b.next_obs.clear();
-        for &row in &b.rows {
+        for &row in rows {
             b.obs.extend_from_slice(steps.obs_row(row));
             b.next_obs.extend_from_slice(steps.next_row(row));
         }
@@ -204,26 +161,33 @@ impl CqlLearner {
         b.best.extend(outputs.chunks_exact(k).map(categorical::mode));
         b.targets.clear();
         let outputs = target.infer(&b.next_obs, n, &mut b.scratch).map_err(network)?;
-        for ((values, &best), &row) in outputs.chunks_exact(k).zip(&b.best).zip(&b.rows) {
+        for ((values, &best), &row) in outputs.chunks_exact(k).zip(&b.best).zip(rows) {
             b.targets.push(steps.reward[row] + steps.discount[row] * values[best]);
         }
         b.d_out.resize(n * k, 0.0);
         b.log_probs.resize(k, 0.0);
         let outputs = actor.net.forward(&b.obs, n).map_err(network)?;
-        let rows = outputs.chunks_exact(k).zip(b.d_out.chunks_exact_mut(k));
-        for (((values, d), &target), &row) in rows.zip(&b.targets).zip(&b.rows) {
+        let gradients = outputs.chunks_exact(k).zip(b.d_out.chunks_exact_mut(k));
+        let (mut stats, scale) = (CqlStats::default(), 1.0 / n as f32);
+        for (((values, d), &target), &row) in gradients.zip(&b.targets).zip(rows) {
             let taken = steps.action.choices[row] as usize;
             let (loss, gap) = conservative_loss(config.alpha, values, taken, target, &mut b.log_probs, d);
-            stats.loss += loss;
-            stats.gap += gap;
-            stats.value += values[taken];
+            stats.loss += loss * scale;
+            stats.gap += gap * scale;
+            stats.value += values[taken] * scale;
             for d in d {
-                *d /= n as f32;
+                *d *= scale;
             }
         }
         descend(&mut actor.net, &b.d_out, 10.0, adam)?;
         polyak(target.params_mut(), actor.net.params(), config.tau);
-        Ok(())
+        Ok(stats)
+    }
+
+    fn state(&mut self, state: &mut State<'_>) -> Result<()> {
+        state.network("actor", &mut self.actor.net)?;
+        state.network("target", &mut self.target)?;
+        state.value("learner", &mut self.adam)
     }
 }
 

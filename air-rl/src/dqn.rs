@@ -17,7 +17,7 @@
 use std::fmt;
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Optimizer as _, Scratch, clip_grad_norm};
+use air_train::nn::{Adam, Mlp, Module as _, Optimizer as _, Scratch, clip_grad_norm};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
@@ -128,15 +128,7 @@ impl Learner for DqnLearner {
             high: config.v_max,
         });
         let head = ValueHead { duelling: config.duelling, support };
-        let net = nets::mlp(
-            task.inputs(),
-            &config.hidden,
-            head.outputs(choices),
-            Activation::Relu,
-            Activation::Identity,
-            Init::KaimingUniform,
-            seed.child("values", 0),
-        )?;
+        let net = nets::relu(task.inputs(), &config.hidden, head.outputs(choices), seed.child("values", 0))?;
         let noise = config.noisy.then(|| Noise::new(&net, config));
         let priorities =
             config.prioritized.then(|| Priorities { tree: SumTree::new(config.capacity), highest: 1.0 });
@@ -207,7 +199,7 @@ impl Learner for DqnLearner {
             }
             stats.loss /= self.config.updates as f32;
             stats.value /= self.config.updates as f32;
-            if !stats.loss.is_finite() || !nets::finite([&self.actor.net]) {
+            if !stats.loss.is_finite() || !nets::finite([self.actor.net.params()]) {
                 let what = if stats.loss.is_finite() { "a weight" } else { "loss" };
                 return Err(RlError::Diverged { what, iteration: self.iteration });
             }

@@ -1,5 +1,7 @@
 //! Generalised advantage estimation ([Schulman et al. 2016](https://arxiv.org/abs/1506.02438)).
 
+use crate::rollout::Rollout;
+
 /// How one row (one environment's consecutive steps) ends or goes on at each step, in values:
 /// what the critic expects after step t. The one place where `terminated` and `truncated` part ways:
 ///
@@ -44,6 +46,56 @@ pub fn advantages(
         let delta = rewards[t] + gamma * next_values[t] - values[t];
         sum = if ended(t) { delta } else { delta + gamma * lambda * sum };
         advantages[t] = sum;
+    }
+}
+
+/// Values of a whole rollout and what follows from them; working memory, kept between updates.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Estimate {
+    /// Of every observation acted on, `[envs, steps]`.
+    pub values: Vec<f32>,
+    /// Of the final observations of [`Rollout::cut_rows`].
+    pub cut_values: Vec<f32>,
+    /// Of [`Rollout::last_obs`].
+    pub last_values: Vec<f32>,
+    /// Of what followed every step, `[envs, steps]`.
+    pub next_values: Vec<f32>,
+    /// `[envs, steps]`.
+    pub advantages: Vec<f32>,
+    /// What the values should have been: advantage plus value, `[envs, steps]`.
+    pub returns: Vec<f32>,
+}
+
+impl Estimate {
+    /// Values of what followed every step, from the three kinds of values, environment by environment.
+    pub(crate) fn follow(&mut self, rollout: &Rollout) {
+        let Self { values, cut_values, last_values, next_values: next, .. } = self;
+        next.resize(rollout.rows(), 0.0);
+        // Where a row was cut off, the value of its final observation; `next_values` keeps these and fills in the rest.
+        for (&row, &value) in rollout.cut_rows.iter().zip(&*cut_values) {
+            next[row] = value;
+        }
+        for (env, &last_value) in last_values.iter().enumerate() {
+            let rows = env * rollout.steps()..(env + 1) * rollout.steps();
+            let (terminated, truncated) =
+                (&rollout.terminated[rows.clone()], &rollout.truncated[rows.clone()]);
+            next_values(&values[rows.clone()], terminated, truncated, last_value, &mut next[rows]);
+        }
+    }
+
+    /// [`follow`](Self::follow), then advantages and returns.
+    pub(crate) fn advantages(&mut self, rollout: &Rollout, gamma: f32, lambda: f32) {
+        self.follow(rollout);
+        let Self { values, next_values: next, advantages: out, returns, .. } = self;
+        out.resize(rollout.rows(), 0.0);
+        for first in (0..rollout.rows()).step_by(rollout.steps()) {
+            let rows = first..first + rollout.steps();
+            let ended = |t| rollout.terminated[first + t] || rollout.truncated[first + t];
+            let (reward, values) = (&rollout.reward[rows.clone()], &values[rows.clone()]);
+            advantages(gamma, lambda, reward, values, &next[rows.clone()], ended, &mut out[rows]);
+        }
+        returns.clear();
+        returns.extend(out.iter().zip(&*values).map(|(a, v)| a + v));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Making a policy likelier to do what was recorded, each step by its weight: what BC, MARWIL and IQL have in common.
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Optimizer as _, clip_grad_norm};
+use air_train::nn::{Adam, Optimizer as _, clip_grad_norm};
 
 use crate::actor::{Actor, Explore, Head};
 use crate::checkpoint::State;
@@ -34,9 +34,7 @@ impl Imitator {
             Space::Box { low, .. } => Head::Gaussian { log_std: vec![0.0; low.len()] },
             Space::Discrete { .. } | Space::MultiDiscrete { .. } => Head::Categorical,
         };
-        let (relu, none) = (Activation::Relu, Activation::Identity);
-        let outputs = head.outputs(space);
-        let net = nets::mlp(task.inputs(), hidden, outputs, relu, none, Init::KaimingUniform, seed)?;
+        let net = nets::relu(task.inputs(), hidden, head.outputs(space), seed)?;
         Ok(Self {
             actor: Actor::new(net, head, space.clone(), Explore::Never)?,
             adam: Adam::new(lr),

@@ -7,17 +7,16 @@
 use std::fmt;
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Mlp, Scratch};
-use rand::RngExt as _;
+use air_train::nn::{Adam, Mlp, Scratch};
 use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::checkpoint::State;
-use crate::error::{Check, Result, RlError};
+use crate::error::{Check, Result};
 use crate::imitate::Imitator;
-use crate::learner::Settings;
+use crate::learner::{Figures, Settings};
 use crate::nets::{self, descend, network};
-use crate::offline::{OfflineLearner, OfflineSettings};
+use crate::offline::{Drawing, OfflineLearner, OfflineSettings};
 use crate::offline_data::Dataset;
 use crate::task::Task;
 use crate::twin::TwinCritic;
@@ -80,16 +79,13 @@ impl OfflineSettings for IqlConfig {
         self.gamma
     }
 
-    fn transitions(&self) -> u64 {
-        (self.updates as u64) * (self.batch as u64)
-    }
-
-    fn evaluate_episodes(&self) -> u64 {
-        self.evaluate_episodes
+    fn drawing(&self) -> Drawing {
+        let &Self { batch, updates, evaluate_episodes, .. } = self;
+        Drawing { batch, updates, evaluate_episodes }
     }
 }
 
-/// What an iteration did, means over its batches.
+/// What a gradient step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct IqlStats {
     /// Weighted mean −log π of what was recorded.
@@ -98,6 +94,12 @@ pub struct IqlStats {
     pub value_loss: f32,
     /// Half the squared error of the critics.
     pub critic_loss: f32,
+}
+
+impl Figures for IqlStats {
+    fn figures(&mut self) -> impl Iterator<Item = &mut f32> {
+        [&mut self.loss, &mut self.value_loss, &mut self.critic_loss].into_iter()
+    }
 }
 
 impl fmt::Display for IqlStats {
@@ -114,8 +116,6 @@ impl fmt::Display for IqlStats {
 #[derive(Clone, Debug)]
 pub struct IqlLearner {
     config: IqlConfig,
-    seed: Seed,
-    iteration: u64,
     groups: Vec<u32>,
     policy: Imitator,
     value: Mlp,
@@ -127,7 +127,6 @@ pub struct IqlLearner {
 /// Working memory, kept between updates.
 #[derive(Clone, Debug, Default)]
 struct Buffers {
-    rows: Vec<usize>,
     obs: Vec<f32>,
     next_obs: Vec<f32>,
     actions: Vec<f32>,
@@ -147,74 +146,30 @@ impl OfflineLearner for IqlLearner {
     fn new(config: &IqlConfig, task: &Task, seed: Seed) -> Result<Self> {
         let space = &task.action_space;
         let actions = space.choices().max(space.row_len());
-        let (relu, none, init) = (Activation::Relu, Activation::Identity, Init::KaimingUniform);
         Ok(Self {
             policy: Imitator::new(task, &config.hidden, config.lr, seed.child("actor", 0))?,
-            value: nets::mlp(task.inputs(), &config.hidden, 1, relu, none, init, seed.child("value", 0))?,
+            value: nets::relu(task.inputs(), &config.hidden, 1, seed.child("value", 0))?,
             adam: Adam::new(config.lr),
             critic: TwinCritic::new(task.inputs(), actions, &config.hidden, config.lr, seed)?,
             groups: space.groups().to_vec(),
             config: config.clone(),
-            seed,
-            iteration: 0,
             buffers: Buffers::default(),
         })
-    }
-
-    fn config(&self) -> &Self::Config {
-        &self.config
-    }
-
-    fn iteration(&self) -> u64 {
-        self.iteration
     }
 
     fn policy(&self) -> Actor {
         self.policy.actor.greedy()
     }
 
-    fn update(&mut self, data: &Dataset) -> Result<IqlStats> {
-        self.iteration += 1;
-        let mut rng = self.seed.child("update", self.iteration).rng();
-        let mut stats = IqlStats::default();
-        for _ in 0..self.config.updates {
-            let rows = &mut self.buffers.rows;
-            rows.clear();
-            rows.extend((0..self.config.batch).map(|_| rng.random_range(0..data.len())));
-            self.learn(data, &mut stats)?;
-        }
-        let n = self.config.updates as f32;
-        stats = IqlStats {
-            loss: stats.loss / n,
-            value_loss: stats.value_loss / n,
-            critic_loss: stats.critic_loss / n,
-        };
-        if !(stats.loss + stats.value_loss + stats.critic_loss).is_finite() {
-            return Err(RlError::Diverged { what: "loss", iteration: self.iteration });
-        }
-        Ok(stats)
-    }
-
-    fn state(&mut self, state: &mut State<'_>) -> Result<()> {
-        self.policy.state(state)?;
-        self.critic.state(state)?;
-        state.network("value", &mut self.value)?;
-        let mut rest = (self.iteration, self.adam.clone());
-        state.value("learner", &mut rest)?;
-        (self.iteration, self.adam) = rest;
-        Ok(())
-    }
-}
-
-impl IqlLearner {
-    /// One gradient step of V, the policy and the critics, in this order, on the drawn rows.
-    fn learn(&mut self, data: &Dataset, stats: &mut IqlStats) -> Result<()> {
+    /// One gradient step of V, the policy and the critics, in this order.
+    fn learn(&mut self, data: &Dataset, rows: &[usize]) -> Result<IqlStats> {
         let Self { config, groups, policy, value, adam, critic, buffers: b, .. } = self;
-        let (n, steps) = (b.rows.len(), &data.transitions);
+        let (n, steps) = (rows.len(), &data.transitions);
+        let mut stats = IqlStats::default();
         b.obs.clear();
         b.next_obs.clear();
         b.actions.clear();
-        for &row in &b.rows {
+        for &row in rows {
             b.obs.extend_from_slice(steps.obs_row(row));
             b.next_obs.extend_from_slice(steps.next_row(row));
             if groups.is_empty() {
@@ -228,8 +183,7 @@ impl IqlLearner {
         }
         b.targets.clear();
         let next = value.infer(&b.next_obs, n, &mut b.scratch).map_err(network)?;
-        b.targets
-            .extend(b.rows.iter().zip(next).map(|(&row, v)| steps.reward[row] + steps.discount[row] * v));
+        b.targets.extend(rows.iter().zip(next).map(|(&row, v)| steps.reward[row] + steps.discount[row] * v));
 
         critic.target_min(&b.obs, &b.actions, n, &mut b.q)?;
         b.d_value.clear();
@@ -241,10 +195,17 @@ impl IqlLearner {
             b.weights.push((config.beta * (q - v)).exp().min(MAX_WEIGHT));
         }
         descend(value, &b.d_value, 0.0, adam)?;
-        stats.loss += policy.fit(data, &b.rows, &b.weights)?;
-        stats.critic_loss += critic.fit(&b.obs, &b.actions, &b.targets)?.0;
+        stats.loss = policy.fit(data, rows, &b.weights)?;
+        stats.critic_loss = critic.fit(&b.obs, &b.actions, &b.targets)?.0;
         critic.follow(config.tau);
-        Ok(())
+        Ok(stats)
+    }
+
+    fn state(&mut self, state: &mut State<'_>) -> Result<()> {
+        self.policy.state(state)?;
+        self.critic.state(state)?;
+        state.network("value", &mut self.value)?;
+        state.value("learner", &mut self.adam)
     }
 }
 

@@ -19,6 +19,24 @@ pub trait Settings: Clone + Default + Serialize + DeserializeOwned {
     fn validate(&self) -> Result<()>;
 }
 
+/// What a gradient step says of itself, such that a mean over many makes sense.
+pub trait Figures: Clone + Default + Serialize + fmt::Display {
+    /// Every figure.
+    fn figures(&mut self) -> impl Iterator<Item = &mut f32>;
+
+    /// Adds `weight` times those of another step.
+    fn add(&mut self, mut other: Self, weight: f32) {
+        for (sum, figure) in self.figures().zip(other.figures()) {
+            *sum += weight * *figure;
+        }
+    }
+
+    /// Are all of them numbers?
+    fn finite(&mut self) -> bool {
+        self.figures().all(|figure| figure.is_finite())
+    }
+}
+
 /// A learner: a rollout in, weights and figures out; no clock, no thread, no file.
 pub trait Learner: Sized {
     /// What it can be told.

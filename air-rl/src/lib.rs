@@ -33,12 +33,13 @@
 //! | [`gae`] | advantage estimation |
 //! | [`categorical`], [`gaussian`], [`values`] | distributions over actions; how outputs hold their values |
 //! | [`normalize`] | running means and deviations of observations and returns |
-//! | [`ppo`] | PPO, top to bottom: configuration, losses with their gradients, the update |
+//! | [`ppo`], `policy_loss` | PPO, top to bottom; its losses with their gradients |
 //! | [`dqn`] | deep Q-learning with Rainbow's parts, top to bottom |
-//! | [`sac`], [`td3`], `twin`, `squashed` | actor-critics of continuous actions; what they share |
+//! | [`sac`], [`td3`], `twin`, `squashed` | the gradient steps of actor-critics of continuous actions; what they share |
+//! | `off_policy` | [`ReplayLearner`]: keeps what was played, and has such a step learn from batches of it |
 //! | [`replay`], [`sum_tree`] | transitions kept for learning, drawn evenly or by priority |
-//! | [`bc`], [`marwil`], [`cql`], [`iql`] | learning from recorded episodes, each top to bottom |
-//! | [`offline_data`], `offline`, `imitate` | episodes in JSON lines; [`OfflineTrainer`]; what imitating learners share |
+//! | [`bc`], [`marwil`], [`cql`], [`iql`] | gradient steps on recorded episodes, each top to bottom |
+//! | [`offline_data`], `offline`, `imitate` | episodes in JSON lines; [`OfflineTrainer`], which draws from them; what imitating learners share |
 //! | `learner` | what tells one algorithm from another: [`Learner`], [`Settings`] |
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
 //! | [`presets`] | settings known to reach a goal |
@@ -76,9 +77,11 @@ mod learner;
 pub mod marwil;
 mod nets;
 pub mod normalize;
+mod off_policy;
 mod offline;
 pub mod offline_data;
 mod policy;
+mod policy_loss;
 pub mod ppo;
 mod ppo_config;
 pub mod presets;
@@ -115,9 +118,10 @@ pub use env::{Action, Env, OwnedAction, Step};
 pub use envs::{EnvSpec, Registry};
 pub use error::{Result, RlError};
 pub use iql::{IqlConfig, IqlLearner};
-pub use learner::{Learner, Settings};
+pub use learner::{Figures, Learner, Settings};
 pub use marwil::{MarwilConfig, MarwilLearner};
-pub use offline::{OfflineLearner, OfflineSettings, OfflineTrainer};
+pub use off_policy::{ReplayLearner, ReplaySettings, ReplayStep, Replayed, Replaying};
+pub use offline::{Drawing, OfflineLearner, OfflineSettings, OfflineTrainer};
 pub use offline_data::{Dataset, RecordedEpisode, record};
 pub use policy::{Played, Policy};
 pub use ppo::{PpoConfig, PpoLearner, PpoStats};

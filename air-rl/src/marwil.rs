@@ -6,17 +6,16 @@
 use std::fmt;
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Mlp};
-use rand::RngExt as _;
+use air_train::nn::{Adam, Mlp};
 use serde::{Deserialize, Serialize};
 
 use crate::actor::Actor;
 use crate::checkpoint::State;
-use crate::error::{Check, Result, RlError};
+use crate::error::{Check, Result};
 use crate::imitate::Imitator;
-use crate::learner::Settings;
+use crate::learner::{Figures, Settings};
 use crate::nets::{self, descend, network};
-use crate::offline::{OfflineLearner, OfflineSettings};
+use crate::offline::{Drawing, OfflineLearner, OfflineSettings};
 use crate::offline_data::Dataset;
 use crate::task::Task;
 
@@ -70,22 +69,25 @@ impl OfflineSettings for MarwilConfig {
         self.gamma
     }
 
-    fn transitions(&self) -> u64 {
-        (self.updates as u64) * (self.batch as u64)
-    }
-
-    fn evaluate_episodes(&self) -> u64 {
-        self.evaluate_episodes
+    fn drawing(&self) -> Drawing {
+        let &Self { batch, updates, evaluate_episodes, .. } = self;
+        Drawing { batch, updates, evaluate_episodes }
     }
 }
 
-/// What an iteration did, means over its batches.
+/// What a gradient step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MarwilStats {
     /// Weighted mean −log π of what was recorded.
     pub loss: f32,
     /// Half the squared error of the value.
     pub value_loss: f32,
+}
+
+impl Figures for MarwilStats {
+    fn figures(&mut self) -> impl Iterator<Item = &mut f32> {
+        [&mut self.loss, &mut self.value_loss].into_iter()
+    }
 }
 
 impl fmt::Display for MarwilStats {
@@ -98,14 +100,11 @@ impl fmt::Display for MarwilStats {
 #[derive(Clone, Debug)]
 pub struct MarwilLearner {
     config: MarwilConfig,
-    seed: Seed,
-    iteration: u64,
     policy: Imitator,
     value: Mlp,
     adam: Adam,
     /// c², the running mean of squared advantages; 0 before the first.
     square: f32,
-    rows: Vec<usize>,
     weights: Vec<f32>,
     obs: Vec<f32>,
     d_value: Vec<f32>,
@@ -118,67 +117,44 @@ impl OfflineLearner for MarwilLearner {
     const NAME: &'static str = "marwil";
 
     fn new(config: &MarwilConfig, task: &Task, seed: Seed) -> Result<Self> {
-        let (relu, none, init) = (Activation::Relu, Activation::Identity, Init::KaimingUniform);
         Ok(Self {
             policy: Imitator::new(task, &config.hidden, config.lr, seed.child("actor", 0))?,
-            value: nets::mlp(task.inputs(), &config.hidden, 1, relu, none, init, seed.child("value", 0))?,
+            value: nets::relu(task.inputs(), &config.hidden, 1, seed.child("value", 0))?,
             adam: Adam::new(config.lr),
             config: config.clone(),
-            seed,
-            iteration: 0,
             square: 0.0,
-            rows: Vec::new(),
             weights: Vec::new(),
             obs: Vec::new(),
             d_value: Vec::new(),
         })
     }
 
-    fn config(&self) -> &Self::Config {
-        &self.config
-    }
-
-    fn iteration(&self) -> u64 {
-        self.iteration
-    }
-
     fn policy(&self) -> Actor {
         self.policy.actor.greedy()
     }
 
-    fn update(&mut self, data: &Dataset) -> Result<MarwilStats> {
-        self.iteration += 1;
-        let mut rng = self.seed.child("update", self.iteration).rng();
-        let mut stats = MarwilStats::default();
-        for _ in 0..self.config.updates {
-            self.rows.clear();
-            self.rows.extend((0..self.config.batch).map(|_| rng.random_range(0..data.len())));
-            stats.value_loss += self.weigh(data)? / self.config.updates as f32;
-            stats.loss += self.policy.fit(data, &self.rows, &self.weights)? / self.config.updates as f32;
-        }
-        if !stats.loss.is_finite() || !stats.value_loss.is_finite() {
-            return Err(RlError::Diverged { what: "loss", iteration: self.iteration });
-        }
-        Ok(stats)
+    fn learn(&mut self, data: &Dataset, rows: &[usize]) -> Result<MarwilStats> {
+        let value_loss = self.weigh(data, rows)?;
+        Ok(MarwilStats { loss: self.policy.fit(data, rows, &self.weights)?, value_loss })
     }
 
     fn state(&mut self, state: &mut State<'_>) -> Result<()> {
         self.policy.state(state)?;
         state.network("value", &mut self.value)?;
-        let mut rest = (self.iteration, self.square, self.adam.clone());
+        let mut rest = (self.square, self.adam.clone());
         state.value("learner", &mut rest)?;
-        (self.iteration, self.square, self.adam) = rest;
+        (self.square, self.adam) = rest;
         Ok(())
     }
 }
 
 impl MarwilLearner {
     /// Weighs the batch's steps by their advantages, then moves the values towards the returns; returns their loss.
-    fn weigh(&mut self, data: &Dataset) -> Result<f32> {
-        let Self { config, value, adam, rows, weights, obs, d_value, .. } = self;
+    fn weigh(&mut self, data: &Dataset, rows: &[usize]) -> Result<f32> {
+        let Self { config, value, adam, weights, obs, d_value, .. } = self;
         let scale = 1.0 / rows.len() as f32;
         obs.clear();
-        for &row in &*rows {
+        for &row in rows {
             obs.extend_from_slice(data.transitions.obs_row(row));
         }
         d_value.clear();

@@ -21,6 +21,11 @@ pub(crate) fn mlp(
     Mlp::new(&config, seed).map_err(network)
 }
 
+/// A dense network with ReLU between its layers, first weights as PyTorch draws them: what learners of values take.
+pub(crate) fn relu(inputs: usize, hidden: &[usize], outputs: usize, seed: Seed) -> Result<Mlp> {
+    mlp(inputs, hidden, outputs, Activation::Relu, Activation::Identity, Init::KaimingUniform, seed)
+}
+
 /// One step of the optimiser down the gradient of the outputs that [`Mlp::forward`] last gave.
 pub(crate) fn descend(net: &mut Mlp, d_out: &[f32], grad_clip: f32, adam: &mut Adam) -> Result<()> {
     net.backward_from_zero(d_out).map_err(network)?;
@@ -39,8 +44,8 @@ pub(crate) fn polyak(target: &mut [f32], source: &[f32], tau: f32) {
 }
 
 /// Are all weights numbers?
-pub(crate) fn finite<'a>(nets: impl IntoIterator<Item = &'a Mlp>) -> bool {
-    nets.into_iter().all(|net| net.params().iter().all(|w| w.is_finite()))
+pub(crate) fn finite<'a>(weights: impl IntoIterator<Item = &'a [f32]>) -> bool {
+    weights.into_iter().all(|weights| weights.iter().all(|w| w.is_finite()))
 }
 
 pub(crate) fn network(error: TrainError) -> RlError {

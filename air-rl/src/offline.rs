@@ -1,18 +1,16 @@
 //! Learning from recorded episodes, without playing: what such learners have in common, and who drives them.
 
-use std::fmt;
-
 use air_core::Clock;
 use air_core::checkpoint::{Checkpoint, CheckpointStore};
 use air_core::seed::Seed;
-use serde::Serialize;
+use rand::RngExt as _;
 
 use crate::actor::Actor;
 use crate::algorithm::{Algorithm, Iteration};
-use crate::checkpoint::{self, Run, State, json};
+use crate::checkpoint::{self, Run, Saved, State, json};
 use crate::envs::EnvSpec;
-use crate::error::Result;
-use crate::learner::Settings;
+use crate::error::{Result, RlError};
+use crate::learner::{Figures, Settings};
 use crate::offline_data::{Dataset, RecordedEpisode};
 use crate::policy::Policy;
 use crate::task::Task;
@@ -21,18 +19,27 @@ use crate::task::Task;
 pub trait OfflineSettings: Settings {
     /// Discount γ.
     fn gamma(&self) -> f32;
-    /// Transitions learned from in one iteration: gradient steps times batch.
-    fn transitions(&self) -> u64;
-    /// Episodes played after each iteration, to see how good the policy is; nothing is learned from them.
-    fn evaluate_episodes(&self) -> u64;
+    /// How much is learned and played in one iteration.
+    fn drawing(&self) -> Drawing;
 }
 
-/// A learner that never plays: recorded transitions in, weights and figures out.
+/// How much of the recordings one iteration learns from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawing {
+    /// Transitions in a batch.
+    pub batch: usize,
+    /// Gradient steps.
+    pub updates: usize,
+    /// Episodes played afterwards, to see how good the policy is; nothing is learned from them.
+    pub evaluate_episodes: u64,
+}
+
+/// A learner that never plays, given by its gradient step on drawn rows; [`OfflineTrainer`] draws them.
 pub trait OfflineLearner: Sized {
     /// What it can be told.
     type Config: OfflineSettings;
-    /// What one update reports; printed as a line of progress.
-    type Stats: Clone + Serialize + fmt::Display;
+    /// What one step reports; the means of an iteration's are printed as a line of progress.
+    type Stats: Figures;
 
     /// The algorithm's name on the command line.
     const NAME: &'static str;
@@ -40,17 +47,11 @@ pub trait OfflineLearner: Sized {
     /// Fresh networks for a task; weights follow from `seed`.
     fn new(config: &Self::Config, task: &Task, seed: Seed) -> Result<Self>;
 
-    /// The settings it was made with.
-    fn config(&self) -> &Self::Config;
-
     /// The policy as it stands, not exploring.
     fn policy(&self) -> Actor;
 
-    /// Updates done.
-    fn iteration(&self) -> u64;
-
-    /// Takes an iteration's gradient steps.
-    fn update(&mut self, data: &Dataset) -> Result<Self::Stats>;
+    /// One gradient step on some rows of the recordings.
+    fn learn(&mut self, data: &Dataset, rows: &[usize]) -> Result<Self::Stats>;
 
     /// Names everything that learning changes, to be saved or restored.
     fn state(&mut self, state: &mut State<'_>) -> Result<()>;
@@ -70,12 +71,15 @@ pub trait OfflineLearner: Sized {
 /// bc.train_until(&Stop::at_return(150.0).or_steps(1_000_000))?;
 /// # Ok::<(), air_rl::RlError>(())
 /// ```
-pub struct OfflineTrainer<L> {
+pub struct OfflineTrainer<L: OfflineLearner> {
     learner: L,
+    config: L::Config,
     spec: EnvSpec,
     seed: u64,
     data: Dataset,
+    rows: Vec<usize>,
     clock: Clock,
+    iteration: u64,
     steps: u64,
     episodes: u64,
     seconds: f64,
@@ -87,10 +91,34 @@ impl<L: OfflineLearner> OfflineTrainer<L> {
     pub fn new(config: L::Config, env: EnvSpec, episodes: &[RecordedEpisode], seed: u64) -> Result<Self> {
         config.validate()?;
         let task = Task::of(&*env.make(1)?);
-        let data = Dataset::new(&task, config.gamma(), episodes)?;
         let learner = L::new(&config, &task, Seed::new(seed).child("learner", 0))?;
-        let (steps, episodes, seconds, playing) = (0, 0, 0.0, 0.0);
-        Ok(Self { learner, spec: env, seed, data, clock: Clock::system(), steps, episodes, seconds, playing })
+        Ok(Self {
+            data: Dataset::new(&task, config.gamma(), episodes)?,
+            rows: Vec::with_capacity(config.drawing().batch),
+            learner,
+            config,
+            spec: env,
+            seed,
+            clock: Clock::system(),
+            iteration: 0,
+            steps: 0,
+            episodes: 0,
+            seconds: 0.0,
+            playing: 0.0,
+        })
+    }
+
+    /// Goes on from a checkpoint of [`save`](Algorithm::save), to the weights that an uninterrupted run on the same
+    /// `episodes` would have. `env` must have the spaces that the run was saved with.
+    pub fn load(location: &str, env: EnvSpec, episodes: &[RecordedEpisode]) -> Result<Self> {
+        let saved = Saved::read(location)?;
+        let config = saved.config::<L::Config>(L::NAME)?;
+        let mut trainer = Self::new(config, env, episodes, saved.run.seed)?;
+        let Task { observation_space, action_space, .. } = trainer.data.task();
+        saved.policy()?.fits(observation_space, action_space)?;
+        trainer.learner.state(&mut State::Load(saved.checkpoint()))?;
+        (trainer.iteration, trainer.steps) = (saved.run.iteration, saved.run.steps);
+        Ok(trainer)
     }
 
     /// What it learns from.
@@ -102,6 +130,24 @@ impl<L: OfflineLearner> OfflineTrainer<L> {
     pub fn learner(&self) -> &L {
         &self.learner
     }
+
+    /// An iteration's gradient steps on drawn rows; the means of what they say.
+    fn learn(&mut self) -> Result<L::Stats> {
+        self.iteration += 1;
+        let Drawing { batch, updates, .. } = self.config.drawing();
+        let mut rng = Seed::new(self.seed).child("learner", 0).child("update", self.iteration).rng();
+        let mut means = L::Stats::default();
+        for _ in 0..updates {
+            self.rows.clear();
+            self.rows.extend((0..batch).map(|_| rng.random_range(0..self.data.len())));
+            means.add(self.learner.learn(&self.data, &self.rows)?, 1.0 / updates as f32);
+        }
+        if !means.finite() {
+            return Err(RlError::Diverged { what: "loss", iteration: self.iteration });
+        }
+        self.steps += (updates as u64) * (batch as u64);
+        Ok(means)
+    }
 }
 
 impl<L: OfflineLearner> Algorithm for OfflineTrainer<L> {
@@ -111,11 +157,10 @@ impl<L: OfflineLearner> Algorithm for OfflineTrainer<L> {
 
     fn train(&mut self) -> Result<Iteration<L::Stats>> {
         let begin = self.clock.now();
-        let stats = self.learner.update(&self.data)?;
-        self.steps += self.learner.config().transitions();
+        let stats = self.learn()?;
         let learned = self.clock.now();
-        let (n, seed) = (self.learner.config().evaluate_episodes(), self.learner.iteration());
-        let played = self.policy().evaluate(&self.spec, n, seed, 100_000)?;
+        let n = self.config.drawing().evaluate_episodes;
+        let played = self.policy().evaluate(&self.spec, n, self.iteration, 100_000)?;
         self.episodes += n;
         let end = self.clock.now();
         self.playing += end.saturating_sub(learned).as_secs_f64();
@@ -125,7 +170,7 @@ impl<L: OfflineLearner> Algorithm for OfflineTrainer<L> {
         };
         let mean_return = mean(&|p| p.total);
         Ok(Iteration {
-            iteration: self.learner.iteration(),
+            iteration: self.iteration,
             steps: self.steps,
             episodes: self.episodes,
             seconds: self.seconds,
@@ -148,9 +193,9 @@ impl<L: OfflineLearner> Algorithm for OfflineTrainer<L> {
             head: policy.head.clone(),
             normalizer: None,
             seed: self.seed,
-            iteration: self.learner.iteration(),
+            iteration: self.iteration,
             steps: self.steps,
-            config: json(self.learner.config())?,
+            config: json(&self.config)?,
         };
         checkpoint::save(store, &run, &policy, |state| self.learner.state(state), None)
     }

@@ -16,22 +16,25 @@
 use std::fmt;
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Mlp, Optimizer as _, Scratch, clip_grad_norm};
+use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Optimizer as _, Scratch};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 use crate::actor::{Actor, Explore, Head};
 use crate::checkpoint::State;
 use crate::error::{Result, RlError};
+use crate::gae::Estimate;
 use crate::learner::Learner;
 use crate::nets::{self, descend, network};
 use crate::normalize::{Normalizer, RewardScaler};
+use crate::policy_loss::{
+    PolicyGradient, PolicyLoss, Sums, explained_variance, normalize, shuffle, value_loss,
+};
 pub use crate::ppo_config::PpoConfig;
 use crate::rollout::Rollout;
 use crate::sampler::Sampling;
 use crate::space::Space;
 use crate::task::Task;
-use crate::{categorical, gae, gaussian};
 
 /// What one update did, means over its minibatches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,19 +85,12 @@ pub struct PpoLearner {
 /// Working memory, kept between updates.
 #[derive(Clone, Debug, Default)]
 struct Buffers {
-    values: Vec<f32>,
-    next_values: Vec<f32>,
-    advantages: Vec<f32>,
-    returns: Vec<f32>,
-    cut_values: Vec<f32>,
-    last_values: Vec<f32>,
+    estimate: Estimate,
     order: Vec<u32>,
     obs: Vec<f32>,
     batch_advantages: Vec<f32>,
-    d_logits: Vec<f32>,
-    d_log_std: Vec<f32>,
+    gradient: PolicyGradient,
     d_value: Vec<f32>,
-    log_probs: Vec<f32>,
     scratch: Scratch,
 }
 
@@ -223,51 +219,23 @@ impl PpoLearner {
             }
         }
         self.buffers.order = order;
-        Ok(sums.stats(epochs, explained_variance(&self.buffers.values, &self.buffers.returns)))
+        Ok(sums
+            .stats(epochs, explained_variance(&self.buffers.estimate.values, &self.buffers.estimate.returns)))
     }
 
-    /// Values of everything seen, then advantages and returns, environment by environment.
+    /// Values of everything seen, then advantages and returns.
     fn estimate(&mut self, rollout: &Rollout) -> Result<()> {
-        let b = &mut self.buffers;
-        let critic = &self.critic;
+        let Self { critic, buffers: b, .. } = self;
         let scratch = &mut b.scratch;
         let mut value = |obs: &[f32], rows, out: &mut Vec<f32>| {
             out.clear();
             out.extend_from_slice(critic.infer(obs, rows, scratch).map_err(network)?);
             Ok::<(), RlError>(())
         };
-        value(&rollout.obs, rollout.rows(), &mut b.values)?;
-        value(&rollout.last_obs, rollout.envs(), &mut b.last_values)?;
-        value(&rollout.cut_obs, rollout.cut_rows.len(), &mut b.cut_values)?;
-
-        // Where a row was cut off, the value of its final observation; `next_values` keeps these and fills in the rest.
-        b.next_values.resize(rollout.rows(), 0.0);
-        for (&row, &value) in rollout.cut_rows.iter().zip(&b.cut_values) {
-            b.next_values[row] = value;
-        }
-        b.advantages.resize(rollout.rows(), 0.0);
-        for env in 0..rollout.envs() {
-            let first = env * rollout.steps();
-            let rows = first..first + rollout.steps();
-            gae::next_values(
-                &b.values[rows.clone()],
-                &rollout.terminated[rows.clone()],
-                &rollout.truncated[rows.clone()],
-                b.last_values[env],
-                &mut b.next_values[rows.clone()],
-            );
-            gae::advantages(
-                self.config.gamma,
-                self.config.lambda,
-                &rollout.reward[rows.clone()],
-                &b.values[rows.clone()],
-                &b.next_values[rows.clone()],
-                |t| rollout.terminated[first + t] || rollout.truncated[first + t],
-                &mut b.advantages[rows],
-            );
-        }
-        b.returns.clear();
-        b.returns.extend(b.advantages.iter().zip(&b.values).map(|(a, v)| a + v));
+        value(&rollout.obs, rollout.rows(), &mut b.estimate.values)?;
+        value(&rollout.last_obs, rollout.envs(), &mut b.estimate.last_values)?;
+        value(&rollout.cut_obs, rollout.cut_rows.len(), &mut b.estimate.cut_values)?;
+        b.estimate.advantages(rollout, self.config.gamma, self.config.lambda);
         Ok(())
     }
 
@@ -279,50 +247,23 @@ impl PpoLearner {
         b.batch_advantages.clear();
         for &row in rows {
             b.obs.extend_from_slice(rollout.obs_row(row as usize));
-            b.batch_advantages.push(b.advantages[row as usize]);
+            b.batch_advantages.push(b.estimate.advantages[row as usize]);
         }
         if config.normalize_advantages {
             normalize(&mut b.batch_advantages);
         }
 
         let (net, head, space) = actor.parts();
-        let (width, groups) = (net.outputs(), space.groups());
-        b.d_logits.resize(n * width, 0.0);
-        b.d_log_std.resize(width, 0.0);
-        b.d_log_std.fill(0.0);
-        b.log_probs.resize(width, 0.0);
+        let loss = PolicyLoss { clip: config.clip, entropy: config.entropy };
         let outputs = net.forward(&b.obs, n).map_err(network)?;
-        let samples = rows.iter().map(|&row| row as usize).zip(&b.batch_advantages);
-        let gradients = outputs.chunks_exact(width).zip(b.d_logits.chunks_exact_mut(width));
-        for ((row, &advantage), (outputs, d)) in samples.zip(gradients) {
-            let old = rollout.log_prob[row];
-            let term = if let Head::Gaussian { log_std } = head {
-                let drawn = rollout.action.reals_of(row);
-                gaussian_loss(config, outputs, log_std, drawn, old, advantage, d, &mut b.d_log_std)
-            } else {
-                let (taken, mask) = (rollout.action.choices_of(row), rollout.mask_row(row));
-                policy_loss(config, groups, outputs, mask, taken, old, advantage, &mut b.log_probs, d)
-            };
-            sums.policy(&term);
-            for d in d {
-                *d *= scale;
-            }
-        }
-        if let Head::Gaussian { log_std } = head {
-            for d in &mut b.d_log_std {
-                *d *= scale;
-            }
-            if config.grad_clip > 0.0 {
-                clip_grad_norm(&mut b.d_log_std, config.grad_clip);
-            }
-            self.std_adam.step(log_std, &b.d_log_std).map_err(network)?;
-        }
-        descend(net, &b.d_logits, config.grad_clip, &mut self.actor_adam)?;
+        loss.over(rollout, rows, (outputs, head, space), &b.batch_advantages, sums, &mut b.gradient);
+        b.gradient.step_log_std(head, config.grad_clip, &mut self.std_adam)?;
+        descend(net, &b.gradient.outputs, config.grad_clip, &mut self.actor_adam)?;
 
         b.d_value.clear();
         let values = critic.forward(&b.obs, n).map_err(network)?;
         for (&row, &value) in rows.iter().zip(values) {
-            let (old, target) = (b.values[row as usize], b.returns[row as usize]);
+            let (old, target) = (b.estimate.values[row as usize], b.estimate.returns[row as usize]);
             let (loss, d) = value_loss(config.value_clip, value, old, target);
             sums.value_loss += f64::from(loss);
             b.d_value.push(d * scale);
@@ -347,7 +288,7 @@ impl PpoLearner {
             "policy loss"
         } else if !stats.value_loss.is_finite() {
             "value loss"
-        } else if !nets::finite([&self.actor.net, &self.critic]) {
+        } else if !nets::finite([self.actor.net.params(), self.critic.params()]) {
             "a weight"
         } else {
             return Ok(());
@@ -355,183 +296,3 @@ impl PpoLearner {
         Err(RlError::Diverged { what: bad, iteration: self.iteration })
     }
 }
-
-/// What [`policy_loss`] found for one transition.
-#[derive(Clone, Copy, Debug)]
-struct PolicyTerm {
-    surrogate: f32,
-    entropy: f32,
-    kl: f32,
-    clipped: bool,
-}
-
-/// The clipped surrogate `−min(ρA, clip(ρ, 1 ± ε)A)` with `ρ = exp(log_ratio)`, and its derivative by `log π(a)`: where
-/// the minimum takes the clipped, constant branch there is none.
-#[inline]
-fn surrogate(clip: f32, log_ratio: f32, advantage: f32) -> (PolicyTerm, f32) {
-    let ratio = log_ratio.exp();
-    let free = ratio * advantage;
-    let held = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage;
-    let term = PolicyTerm {
-        surrogate: -free.min(held),
-        entropy: 0.0,
-        kl: ratio - 1.0 - log_ratio,
-        clipped: (ratio - 1.0).abs() > clip,
-    };
-    (term, if free <= held { -free } else { 0.0 })
-}
-
-/// Loss of a policy over choices on one transition, surrogate − c·H, and its gradient by the logits. `groups` says how
-/// many choices each decision has; log-probabilities and entropies of decisions add up.
-///
-/// With `∂log π(a)/∂z_j = [j = a] − p_j` and `∂H/∂z_j = −p_j (log p_j + H)`, within each decision; what is masked has
-/// neither probability nor gradient.
-#[allow(clippy::too_many_arguments)]
-#[inline]
-fn policy_loss(
-    config: &PpoConfig,
-    groups: &[u32],
-    logits: &[f32],
-    mask: &[bool],
-    taken: &[u32],
-    old_log_prob: f32,
-    advantage: f32,
-    log_probs: &mut [f32],
-    d_logits: &mut [f32],
-) -> PolicyTerm {
-    let (mut at, mut log_prob) = (0, 0.0);
-    for (&n, &action) in groups.iter().zip(taken) {
-        let group = at..at + n as usize;
-        at = group.end;
-        let mask = if mask.is_empty() { mask } else { &mask[group.clone()] };
-        categorical::masked_log_softmax(&logits[group.clone()], mask, &mut log_probs[group.clone()]);
-        log_prob += log_probs[group.start + action as usize];
-    }
-    let (mut term, d_log_prob) = surrogate(config.clip, log_prob - old_log_prob, advantage);
-    let mut at = 0;
-    for (&n, &action) in groups.iter().zip(taken) {
-        let group = at..at + n as usize;
-        at = group.end;
-        let log_probs = &log_probs[group.clone()];
-        let entropy = categorical::entropy(log_probs);
-        term.entropy += entropy;
-        for (j, (d, &log_p)) in d_logits[group].iter_mut().zip(log_probs).enumerate() {
-            let p = log_p.exp();
-            let chosen = if j == action as usize { 1.0 } else { 0.0 };
-            *d = d_log_prob * (chosen - p);
-            if p > 0.0 {
-                *d += config.entropy * p * (log_p + entropy);
-            }
-        }
-    }
-    term
-}
-
-/// Loss of a policy of normal distributions on one transition, surrogate − c·H, and its gradient by the means; that by
-/// the log deviations is added to `d_log_std`.
-///
-/// With `z = (a − μ)/σ`: `∂log π(a)/∂μ = z/σ`, `∂log π(a)/∂log σ = z² − 1`, `∂H/∂log σ = 1`.
-#[allow(clippy::too_many_arguments)]
-fn gaussian_loss(
-    config: &PpoConfig,
-    mean: &[f32],
-    log_std: &[f32],
-    drawn: &[f32],
-    old_log_prob: f32,
-    advantage: f32,
-    d_mean: &mut [f32],
-    d_log_std: &mut [f32],
-) -> PolicyTerm {
-    let log_ratio = gaussian::log_prob(drawn, mean, log_std) - old_log_prob;
-    let (mut term, d_log_prob) = surrogate(config.clip, log_ratio, advantage);
-    term.entropy = gaussian::entropy(log_std);
-    let gradients = d_mean.iter_mut().zip(d_log_std);
-    for (((&a, &mean), &log_std), (d_mean, d_log_std)) in drawn.iter().zip(mean).zip(log_std).zip(gradients) {
-        let inverse = (-log_std).exp();
-        let z = (a - mean) * inverse;
-        *d_mean = d_log_prob * z * inverse;
-        *d_log_std += d_log_prob * (z * z - 1.0) - config.entropy;
-    }
-    term
-}
-
-/// Loss of the value on one transition, `½(v − target)²`, and its derivative; with a clip, the larger of that and the
-/// same for `v` held within `old ± clip`.
-fn value_loss(clip: Option<f32>, value: f32, old: f32, target: f32) -> (f32, f32) {
-    let error = value - target;
-    let free = 0.5 * error * error;
-    let Some(clip) = clip else { return (free, error) };
-    let held_error = value.clamp(old - clip, old + clip) - target;
-    let held = 0.5 * held_error * held_error;
-    // Inside the range both are the same; outside, the held one is constant.
-    if held > free { (held, 0.0) } else { (free, error) }
-}
-
-/// To mean 0 and deviation 1.
-fn normalize(values: &mut [f32]) {
-    let n = values.len() as f32;
-    let mean = values.iter().sum::<f32>() / n;
-    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / n;
-    let scale = 1.0 / (variance.sqrt() + 1e-8);
-    for v in values {
-        *v = (*v - mean) * scale;
-    }
-}
-
-/// Fisher–Yates; `pick(n)` draws below n.
-fn shuffle(order: &mut [u32], mut pick: impl FnMut(usize) -> usize) {
-    for i in (1..order.len()).rev() {
-        order.swap(i, pick(i + 1));
-    }
-}
-
-/// 1 − Var(returns − values) / Var(returns); 0 where the returns do not vary.
-fn explained_variance(values: &[f32], returns: &[f32]) -> f32 {
-    let variance = |of: &dyn Fn(usize) -> f64| {
-        let n = returns.len() as f64;
-        let mean = (0..returns.len()).map(of).sum::<f64>() / n;
-        (0..returns.len()).map(|i| (of(i) - mean).powi(2)).sum::<f64>() / n
-    };
-    let of_returns = variance(&|i| f64::from(returns[i]));
-    let of_errors = variance(&|i| f64::from(returns[i]) - f64::from(values[i]));
-    if of_returns > 0.0 { (1.0 - of_errors / of_returns) as f32 } else { 0.0 }
-}
-
-/// Running sums over transitions, in f64.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    rows: f64,
-    surrogate: f64,
-    value_loss: f64,
-    entropy: f64,
-    kl: f64,
-    clipped: f64,
-}
-
-impl Sums {
-    #[inline]
-    fn policy(&mut self, term: &PolicyTerm) {
-        self.rows += 1.0;
-        self.surrogate += f64::from(term.surrogate);
-        self.entropy += f64::from(term.entropy);
-        self.kl += f64::from(term.kl);
-        self.clipped += f64::from(u8::from(term.clipped));
-    }
-
-    fn stats(&self, epochs: usize, explained_variance: f32) -> PpoStats {
-        let mean = |sum: f64| (sum / self.rows) as f32;
-        PpoStats {
-            policy_loss: mean(self.surrogate),
-            value_loss: mean(self.value_loss),
-            entropy: mean(self.entropy),
-            kl: mean(self.kl),
-            clip_fraction: mean(self.clipped),
-            explained_variance,
-            epochs,
-        }
-    }
-}
-
-#[cfg(test)]
-#[path = "ppo_tests.rs"]
-mod tests;

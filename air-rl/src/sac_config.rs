@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Check, Result};
 use crate::learner::Settings;
+use crate::off_policy::{ReplaySettings, Replaying};
+use crate::sampler::Sampling;
 
 /// Everything SAC can be told. The defaults learn Pendulum-v1; the preset of RLtools is in `presets/`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,5 +88,17 @@ impl Settings for SacConfig {
         Check::at("updates", self.updates > 0, "must be at least 1")?;
         Check::at("policy_delay", self.policy_delay > 0, "must be at least 1")?;
         Check::unit("tau", self.tau)
+    }
+}
+
+impl ReplaySettings for SacConfig {
+    fn sampling(&self) -> Sampling {
+        let &Self { envs, steps, runners, parallel, .. } = self;
+        Sampling { envs, steps, runners, parallel }
+    }
+
+    fn replaying(&self) -> Replaying {
+        let &Self { capacity, n_step, gamma, learning_starts, updates, batch, .. } = self;
+        Replaying { capacity, n_step, gamma, learning_starts, updates, batch }
     }
 }

@@ -5,6 +5,8 @@ use rand::RngExt as _;
 
 use super::*;
 use crate::learner::Settings as _;
+use crate::replay::Replay;
+use crate::rollout::Rollout;
 use crate::space::Space;
 use air_train::nn::Module as _;
 
@@ -14,35 +16,36 @@ fn task() -> Task {
 }
 
 /// A learner with a batch in its hands.
-fn at_work(config: SacConfig) -> SacLearner {
+fn at_work(config: SacConfig) -> (SacStep, Minibatch) {
     let config = SacConfig { envs: 2, steps: 20, hidden: vec![6], batch: 8, learning_starts: 1, ..config };
-    let mut learner = SacLearner::new(&config, &task(), Seed::new(1)).unwrap();
+    let learner = SacStep::new(&config, &task(), Seed::new(1)).unwrap();
     let mut rollout = Rollout::new(2, 20, &task());
     let mut rng = Seed::new(2).rng();
     let reals = rollout.obs.iter_mut().chain(&mut rollout.last_obs).chain(&mut rollout.action.reals);
     reals.for_each(|x| *x = rng.random::<f32>() * 2.0 - 1.0);
     rollout.reward.iter_mut().for_each(|x| *x = rng.random());
     rollout.terminated[7] = true;
-    learner.replay.absorb(&rollout, |_| {});
-    learner.replay.sample(8, &mut rng, &mut learner.buffers.batch);
-    learner
+    let (mut replay, mut batch) = (Replay::new(&task(), 100, 2, 1, 0.99), Minibatch::default());
+    replay.absorb(&rollout, |_| {});
+    replay.sample(8, &mut rng, &mut batch);
+    (learner, batch)
 }
 
 #[test]
 fn the_policys_step_is_down_the_gradient_of_its_objective() {
-    let learner = at_work(SacConfig { alpha: 0.3, ..SacConfig::default() });
+    let (learner, batch) = at_work(SacConfig { alpha: 0.3, ..SacConfig::default() });
     // mean (α log π(a|s) − min Q(s, a)), a drawn with fixed noise.
     let objective = |params: &[f32]| {
         let mut it = learner.clone();
         it.actor.net.params_mut().copy_from_slice(params);
-        let outputs = it.actor.net.forward(&it.buffers.batch.obs, 8).unwrap().to_vec();
+        let outputs = it.actor.net.forward(&batch.obs, 8).unwrap().to_vec();
         it.buffers.present.draw(&outputs, 2, &mut Seed::new(3).rng());
         let (b, mut unused) = (&it.buffers, Vec::new());
-        let q = it.critic.ascent(&b.batch.obs, &b.present.action, 8, true, &mut unused).unwrap();
+        let q = it.critic.ascent(&batch.obs, &b.present.action, 8, true, &mut unused).unwrap();
         0.3 * b.present.log_prob.iter().sum::<f32>() / 8.0 - q
     };
     let mut stepped = learner.clone();
-    stepped.improve(&mut Seed::new(3).rng()).unwrap();
+    stepped.improve(&batch, &mut Seed::new(3).rng()).unwrap();
     let params = learner.actor.net.params();
     let mut largest = 0.0_f32;
     for i in (0..params.len()).step_by(3) {
@@ -60,8 +63,8 @@ fn the_policys_step_is_down_the_gradient_of_its_objective() {
 
 #[test]
 fn the_critics_step_is_down_the_gradient_of_their_squared_error() {
-    let learner = at_work(SacConfig::default());
-    let b = &learner.buffers.batch;
+    let (learner, batch) = at_work(SacConfig::default());
+    let b = &batch;
     let targets = [0.5, -0.3, 1.0, 0.2, 0.0, 2.0, -1.0, 0.1];
     for which in [0, 1] {
         let loss = |params: &[f32]| {
@@ -86,13 +89,13 @@ fn the_critics_step_is_down_the_gradient_of_their_squared_error() {
 #[test]
 fn the_temperature_falls_while_the_policy_is_more_random_than_its_target() {
     for (target_entropy, falls) in [(-20.0, true), (20.0, false)] {
-        let mut learner =
+        let (mut learner, batch) =
             at_work(SacConfig { target_entropy: Some(target_entropy), alpha: 0.5, ..SacConfig::default() });
-        learner.learn(&mut Seed::new(4).rng(), &mut SacStats::default()).unwrap();
+        learner.learn(&batch, &mut Seed::new(4).rng()).unwrap();
         assert_eq!(learner.log_alpha[0].exp() < 0.5, falls, "{target_entropy}");
     }
-    let mut fixed = at_work(SacConfig { alpha_lr: 0.0, ..SacConfig::default() });
-    fixed.learn(&mut Seed::new(4).rng(), &mut SacStats::default()).unwrap();
+    let (mut fixed, batch) = at_work(SacConfig { alpha_lr: 0.0, ..SacConfig::default() });
+    fixed.learn(&batch, &mut Seed::new(4).rng()).unwrap();
     assert_eq!(fixed.log_alpha, [0.0]);
 }
 
@@ -109,7 +112,7 @@ fn settings_and_spaces_that_cannot_work_are_named() {
     assert!(bad(|c| c.batch = 0).is_err_and(|e| e.contains("batch")));
     let refused = |action_space| {
         let task = Task { action_space, ..task() };
-        SacLearner::new(&SacConfig::default(), &task, Seed::new(0)).map(|_| ()).unwrap_err().to_string()
+        SacStep::new(&SacConfig::default(), &task, Seed::new(0)).map(|_| ()).unwrap_err().to_string()
     };
     let infinite = refused(Space::bounded(&[f32::NEG_INFINITY], &[1.0]));
     assert_eq!(infinite, "action space Box(-inf, 1, [1]) has an infinite bound, which SAC cannot use");

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Check, Result};
 use crate::learner::Settings;
+use crate::off_policy::{ReplaySettings, Replaying};
+use crate::sampler::Sampling;
 
 /// Everything TD3 can be told. The defaults learn Pendulum-v1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,5 +89,17 @@ impl Settings for Td3Config {
         Check::at("explore_noise", noise(self.explore_noise), "must not be negative")?;
         Check::at("target_noise", noise(self.target_noise), "must not be negative")?;
         Check::at("target_noise_clip", noise(self.target_noise_clip), "must not be negative")
+    }
+}
+
+impl ReplaySettings for Td3Config {
+    fn sampling(&self) -> Sampling {
+        let &Self { envs, steps, runners, parallel, .. } = self;
+        Sampling { envs, steps, runners, parallel }
+    }
+
+    fn replaying(&self) -> Replaying {
+        let &Self { capacity, n_step, gamma, learning_starts, updates, batch, .. } = self;
+        Replaying { capacity, n_step, gamma, learning_starts, updates, batch }
     }
 }

@@ -5,6 +5,8 @@ use rand::RngExt as _;
 
 use super::*;
 use crate::learner::Settings as _;
+use crate::replay::Replay;
+use crate::rollout::Rollout;
 use crate::space::Space;
 
 fn task() -> Task {
@@ -12,29 +14,30 @@ fn task() -> Task {
     Task { observation_space, action_space: Space::bounded(&[-2.0, 0.0], &[2.0, 3.0]), masked: false }
 }
 
-fn at_work(config: Td3Config) -> Td3Learner {
+fn at_work(config: Td3Config) -> (Td3Step, Minibatch) {
     let config = Td3Config { envs: 2, steps: 20, hidden: vec![6], batch: 8, learning_starts: 1, ..config };
-    let mut learner = Td3Learner::new(&config, &task(), Seed::new(1)).unwrap();
+    let learner = Td3Step::new(&config, &task(), Seed::new(1)).unwrap();
     let mut rollout = Rollout::new(2, 20, &task());
     let mut rng = Seed::new(2).rng();
     let reals = rollout.obs.iter_mut().chain(&mut rollout.last_obs).chain(&mut rollout.action.reals);
     reals.for_each(|x| *x = rng.random::<f32>() * 2.0 - 1.0);
-    learner.replay.absorb(&rollout, |_| {});
-    learner.replay.sample(8, &mut rng, &mut learner.buffers.batch);
-    learner
+    let (mut replay, mut batch) = (Replay::new(&task(), 100, 2, 1, 0.99), Minibatch::default());
+    replay.absorb(&rollout, |_| {});
+    replay.sample(8, &mut rng, &mut batch);
+    (learner, batch)
 }
 
 #[test]
 fn the_policys_step_is_up_the_gradient_of_the_first_critic() {
-    let learner = at_work(Td3Config::default());
+    let (learner, batch) = at_work(Td3Config::default());
     let value = |params: &[f32]| {
         let mut it = learner.clone();
         it.actor.net.params_mut().copy_from_slice(params);
-        let actions = it.actor.net.forward(&it.buffers.batch.obs, 8).unwrap().to_vec();
-        it.critic.ascent(&it.buffers.batch.obs, &actions, 8, false, &mut Vec::new()).unwrap()
+        let actions = it.actor.net.forward(&batch.obs, 8).unwrap().to_vec();
+        it.critic.ascent(&batch.obs, &actions, 8, false, &mut Vec::new()).unwrap()
     };
     let mut stepped = learner.clone();
-    stepped.improve().unwrap();
+    stepped.improve(&batch).unwrap();
     let params = learner.actor.net.params();
     let mut largest = 0.0_f32;
     for i in (0..params.len()).step_by(2) {
@@ -51,15 +54,15 @@ fn the_policys_step_is_up_the_gradient_of_the_first_critic() {
 
 #[test]
 fn policy_and_targets_move_only_when_it_is_their_turn() {
-    let mut learner = at_work(Td3Config { policy_delay: 3, ..Td3Config::default() });
-    let weights = |l: &Td3Learner| (l.actor.net.params().to_vec(), l.target.params().to_vec());
+    let (mut learner, batch) = at_work(Td3Config { policy_delay: 3, ..Td3Config::default() });
+    let weights = |l: &Td3Step| (l.actor.net.params().to_vec(), l.target.params().to_vec());
     let before = weights(&learner);
     let mut rng = Seed::new(4).rng();
     for _ in 0..2 {
-        learner.learn(&mut rng, &mut Td3Stats::default()).unwrap();
+        learner.learn(&batch, &mut rng).unwrap();
         assert!(weights(&learner) == before);
     }
-    learner.learn(&mut rng, &mut Td3Stats::default()).unwrap();
+    learner.learn(&batch, &mut rng).unwrap();
     let after = weights(&learner);
     assert!(after.0 != before.0 && after.1 != before.1 && after.0 != after.1);
 }
@@ -73,6 +76,6 @@ fn settings_and_spaces_that_cannot_work_are_named() {
     );
     assert!(Td3Config { policy_delay: 0, ..Td3Config::default() }.validate().is_err());
     let task = Task { action_space: Space::multi_discrete(&[2, 2]), ..task() };
-    let error = Td3Learner::new(&Td3Config::default(), &task, Seed::new(0)).map(|_| ()).unwrap_err();
+    let error = Td3Step::new(&Td3Config::default(), &task, Seed::new(0)).map(|_| ()).unwrap_err();
     assert_eq!(error.to_string(), "action space MultiDiscrete([2, 2]) is not continuous, which TD3 needs");
 }

@@ -2,7 +2,7 @@
 //! ([Fujimoto et al. 2018](https://arxiv.org/abs/1802.09477)).
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Scratch};
+use air_train::nn::{Adam, Mlp, Module as _, Scratch};
 
 use crate::checkpoint::State;
 use crate::error::Result;
@@ -22,10 +22,7 @@ pub(crate) struct TwinCritic {
 
 impl TwinCritic {
     pub(crate) fn new(obs_len: usize, actions: usize, hidden: &[usize], lr: f32, seed: Seed) -> Result<Self> {
-        let net = |i| {
-            let (relu, none) = (Activation::Relu, Activation::Identity);
-            nets::mlp(obs_len + actions, hidden, 1, relu, none, Init::KaimingUniform, seed.child("critic", i))
-        };
+        let net = |i| nets::relu(obs_len + actions, hidden, 1, seed.child("critic", i));
         let online = [net(0)?, net(1)?];
         Ok(Self {
             target: online.clone(),

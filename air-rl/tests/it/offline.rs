@@ -138,6 +138,14 @@ fn repeats_and_comes_back<L: OfflineLearner>(config: L::Config) {
         let obs = [0.0, 0.0, (i as f32).sin() * 0.1, (i as f32).cos()];
         assert_eq!(trained.act(&obs).unwrap(), loaded.act(&obs).unwrap());
     }
+    // Gone on with, it learns what it would have without a break.
+    let mut resumed = OfflineTrainer::<L>::load(location, cartpole(), &episodes).unwrap();
+    let go_on = |trainer: &mut OfflineTrainer<L>| {
+        let last = trainer.train_until(&Stop::after_iterations(2)).unwrap().last;
+        assert_eq!(last.iteration, 4);
+        format!("{} {:?} {}", last.steps, last.mean_return, serde_json::to_string(&last.learner).unwrap())
+    };
+    assert_eq!(go_on(&mut trainer), go_on(&mut resumed), "{}", L::NAME);
 }
 
 #[test]

@@ -4,11 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::learner::Settings as _;
+use crate::ppo::PpoConfig;
+
+fn policy(config: &PpoConfig) -> PolicyLoss {
+    PolicyLoss { clip: config.clip, entropy: config.entropy }
+}
 
 fn loss(config: &PpoConfig, logits: &[f32], action: usize, old: f32, advantage: f32) -> (f64, Vec<f32>) {
     let (mut scratch, mut d) = (vec![0.0; logits.len()], vec![0.0; logits.len()]);
     let (groups, taken) = ([logits.len() as u32], [action as u32]);
-    let t = policy_loss(config, &groups, logits, &[], &taken, old, advantage, &mut scratch, &mut d);
+    let t = policy(config).categorical(&groups, logits, &[], &taken, old, advantage, &mut scratch, &mut d);
     (f64::from(t.surrogate) - f64::from(config.entropy) * f64::from(t.entropy), d)
 }
 
@@ -82,7 +87,7 @@ proptest! {
         let wide: Vec<f64> = logits.iter().map(|&l| f64::from(l)).collect();
         let old = at(&wide, 0.0).0 - f64::from(moved);
         let (mut log_probs, mut d) = ([0.0; 5], [0.0; 5]);
-        policy_loss(&config, &groups, &logits, &mask, &taken, old as f32, advantage, &mut log_probs, &mut d);
+        policy(&config).categorical(&groups, &logits, &mask, &taken, old as f32, advantage, &mut log_probs, &mut d);
         for j in 0..5 {
             let (mut up, mut down) = (wide.clone(), wide.clone());
             up[j] += 1e-5;
@@ -121,7 +126,7 @@ proptest! {
             -(ratio * a).min(ratio.clamp(1.0 - c, 1.0 + c) * a) - f64::from(entropy) * h
         };
         let (mut d_mean, mut d_log_std) = ([0.0; 2], [0.0; 2]);
-        gaussian_loss(&config, &mean, &log_std, &drawn, old as f32, advantage, &mut d_mean, &mut d_log_std);
+        policy(&config).gaussian(&mean, &log_std, &drawn, old as f32, advantage, &mut d_mean, &mut d_log_std);
         for (j, d) in d_mean.iter().chain(&d_log_std).enumerate() {
             let (mut up, mut down) = (wide.clone(), wide.clone());
             up[j] += 1e-5;
