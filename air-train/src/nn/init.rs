@@ -49,7 +49,7 @@ impl Init {
     }
 }
 
-fn uniform(rng: &mut Pcg64, bound: f32, values: &mut [f32]) {
+pub(super) fn uniform(rng: &mut Pcg64, bound: f32, values: &mut [f32]) {
     for value in values {
         *value = (2.0 * rng.random::<f32>() - 1.0) * bound;
     }

@@ -25,6 +25,9 @@ pub struct MlpConfig {
     pub hidden: Activation,
     /// Follows the last layer.
     pub output: Activation,
+    /// Brings the units of every layer but the last to mean 0 and deviation 1, then takes them times learned gains plus learned
+    /// offsets, before `hidden` ([Ba et al. 2016](https://arxiv.org/abs/1607.06450)).
+    pub layer_norm: bool,
     /// How the first weights are drawn.
     pub init: Init,
     /// Threads one step may use; layers too small to share stay on one. Results depend on this number, never on timing.
@@ -37,6 +40,7 @@ impl Default for MlpConfig {
             sizes: vec![1, 64, 64, 1],
             hidden: Activation::Relu,
             output: Activation::Identity,
+            layer_norm: false,
             init: Init::default(),
             threads: 1,
         }
@@ -53,7 +57,7 @@ impl MlpConfig {
         let params = self
             .sizes
             .windows(2)
-            .try_fold(0_usize, |sum, pair| pair[0].checked_add(1)?.checked_mul(pair[1])?.checked_add(sum));
+            .try_fold(0_usize, |sum, pair| pair[0].checked_add(3)?.checked_mul(pair[1])?.checked_add(sum));
         if params.is_none_or(|params| params > MAX_PARAMS) {
             let problem = format!("{:?} has more than {MAX_PARAMS} parameters", self.sizes);
             return Err(TrainError::config("sizes", problem));
@@ -69,8 +73,10 @@ pub struct LayerShape {
     pub inputs: usize,
     /// Values out.
     pub outputs: usize,
-    /// What follows the affine map.
+    /// What follows the affine map, and the normalisation if there is one.
     pub activation: Activation,
+    /// Are the outputs of the affine map normalised?
+    pub normalized: bool,
     start: usize,
 }
 
@@ -84,6 +90,18 @@ impl LayerShape {
     pub fn bias(&self) -> Range<usize> {
         let start = self.weights().end;
         start..start + self.outputs
+    }
+
+    /// The `outputs` gains of the normalisation in the flat buffers; none if there is none.
+    pub fn gain(&self) -> Range<usize> {
+        let start = self.bias().end;
+        start..start + if self.normalized { self.outputs } else { 0 }
+    }
+
+    /// The `outputs` offsets of the normalisation in the flat buffers; none if there is none.
+    pub fn offset(&self) -> Range<usize> {
+        let gain = self.gain();
+        gain.end..gain.end + gain.len()
     }
 }
 
@@ -119,8 +137,9 @@ impl Mlp {
         for (i, pair) in config.sizes.windows(2).enumerate() {
             let last = i + 2 == config.sizes.len();
             let activation = if last { config.output } else { config.hidden };
-            let layer = LayerShape { inputs: pair[0], outputs: pair[1], activation, start };
-            start = layer.bias().end;
+            let normalized = config.layer_norm && !last;
+            let layer = LayerShape { inputs: pair[0], outputs: pair[1], activation, normalized, start };
+            start = layer.offset().end;
             layers.push(layer);
         }
         let mut params = vec![0.0; start];
@@ -128,6 +147,7 @@ impl Mlp {
             let (weights, bias) = params[layer.start..layer.bias().end].split_at_mut(layer.weights().len());
             let mut rng = seed.child("layer", i as u64).rng();
             config.init.fill(&mut rng, layer.inputs, layer.outputs, i + 1 == layers.len(), weights, bias);
+            params[layer.gain()].fill(1.0);
         }
         Ok(Self {
             config: config.clone(),
@@ -262,12 +282,13 @@ impl Mlp {
     }
 }
 
-/// The gradient of some rows of a layer's weights, and perhaps of its bias.
+/// The gradient of some rows of a layer's weights, and perhaps of all else it has.
 struct Piece<'a> {
     layer: usize,
     first_row: usize,
     weights: &'a mut [f32],
-    bias: Option<&'a mut [f32]>,
+    /// With the first piece of a layer: its bias, its gains and offsets.
+    rest: Option<[&'a mut [f32]; 2]>,
 }
 
 impl<'a> Piece<'a> {
@@ -276,26 +297,29 @@ impl<'a> Piece<'a> {
         layers.iter().enumerate().flat_map(move |(number, layer)| {
             let (weights, rest) = std::mem::take(&mut grads).split_at_mut(layer.weights().len());
             let (bias, rest) = rest.split_at_mut(layer.outputs);
+            let (affine, rest) = rest.split_at_mut(2 * layer.gain().len());
             grads = rest;
             let rows = layer.inputs.div_ceil(count);
-            let mut bias = Some(bias);
+            let mut rest = Some([bias, affine]);
             weights.chunks_mut(rows * layer.outputs).enumerate().map(move |(i, weights)| Self {
                 layer: number,
                 first_row: i * rows,
                 weights,
-                bias: bias.take(),
+                rest: rest.take(),
             })
         })
     }
 
     /// Sums over the rows of the batch.
     fn sum(self, layers: &[LayerShape], shares: &[Rows], mut start: Start<'_>, panel: &mut Vec<f32>) {
-        if let Some(bias) = self.bias {
+        if let Some([bias, affine]) = self.rest {
             if matches!(start, Start::Zero) {
                 bias.fill(0.0);
+                affine.fill(0.0);
             }
             for share in shares {
                 share.add_bias_gradient(self.layer, bias);
+                share.add_affine_gradient(self.layer, affine);
             }
         }
         for share in shares {

@@ -22,15 +22,19 @@
 //! # Ok::<(), air_train::TrainError>(())
 //! ```
 //!
-//! All matrices are row-major `f32`. A layer's weights are `[inputs, outputs]`, followed by its `outputs` biases; layers
-//! follow one another. On one machine, one seed and one thread count give the same bits.
+//! All matrices are row-major `f32`. A layer's weights are `[inputs, outputs]`, followed by its `outputs` biases and,
+//! where it is normalised, as many gains and offsets; layers follow one another. On one machine, one seed and one thread count give the same bits.
 
 // What a dispatched kernel calls must be inlined into it, or it loses the instructions it was dispatched for.
 #[allow(clippy::inline_always, clippy::needless_for_each)]
 mod activation;
 #[allow(clippy::inline_always)]
 mod gemm;
+#[allow(clippy::inline_always)]
+mod gru;
 mod init;
+#[allow(clippy::inline_always, clippy::needless_for_each)]
+mod layer_norm;
 #[allow(clippy::inline_always, clippy::needless_for_each)]
 mod loss;
 #[allow(clippy::inline_always)]
@@ -44,6 +48,7 @@ mod schedule;
 mod share;
 
 pub use activation::Activation;
+pub use gru::{Gru, GruScratch};
 pub use init::Init;
 pub use loss::{accuracy, mse, softmax, softmax_cross_entropy};
 pub use mlp::{LayerShape, Mlp, MlpConfig, Scratch};

@@ -2,6 +2,7 @@
 //! rows through all layers without waiting for anyone.
 
 use super::gemm::{Operand, Product, Start};
+use super::layer_norm::{self, Normed};
 use super::mlp::LayerShape;
 
 /// Some rows of the last batch, and what forward and backward left of them.
@@ -13,7 +14,9 @@ pub(super) struct Rows {
     input: Vec<f32>,
     /// `[count, outputs]` of each layer.
     outputs: Vec<Vec<f32>>,
-    /// The gradient of what each layer puts out, before its activation: `[count, outputs]`.
+    /// What normalisation left at each layer; nothing where there is none.
+    normed: Vec<Normed>,
+    /// The gradient of each layer's affine map: `[count, outputs]`.
     deltas: Vec<Vec<f32>>,
     /// The gradient of the network's inputs.
     input_delta: Vec<f32>,
@@ -27,11 +30,12 @@ impl Rows {
         self.input.clear();
         self.input.extend_from_slice(x);
         self.outputs.resize_with(layers.len(), Vec::new);
+        self.normed.resize_with(layers.len(), Normed::default);
         for (i, layer) in layers.iter().enumerate() {
             let (before, after) = self.outputs.split_at_mut(i);
             let x = before.last().unwrap_or(&self.input);
             after[0].resize(self.count * layer.outputs, 0.0);
-            affine(layer, params, x, &mut after[0], &mut self.panel);
+            through(layer, params, x, &mut after[0], &mut self.panel, Some(&mut self.normed[i]));
         }
     }
 
@@ -50,6 +54,9 @@ impl Rows {
             let (before, after) = self.deltas.split_at_mut(i);
             let delta = &mut after[0];
             layer.activation.backward(&self.outputs[i], delta);
+            if layer.normalized {
+                self.normed[i].backward(&params[layer.gain()], delta);
+            }
             match before.last_mut() {
                 Some(next) => input_gradient(layer, delta, params, next, &mut self.panel),
                 None if of_input => {
@@ -87,6 +94,13 @@ impl Rows {
         .write(weights, panel);
     }
 
+    /// Adds the gradients of layer `i`'s gains and offsets to `affine`, which is empty if it has none.
+    pub(super) fn add_affine_gradient(&self, i: usize, affine: &mut [f32]) {
+        for (sum, d) in affine.iter_mut().zip(&self.normed[i].d_affine) {
+            *sum += d;
+        }
+    }
+
     /// Adds the gradient of layer `i`'s bias to `bias`.
     pub(super) fn add_bias_gradient(&self, i: usize, bias: &mut [f32]) {
         pulp::Arch::new().dispatch(
@@ -121,7 +135,7 @@ impl Passing {
             if to.len() < self.len {
                 to.resize(self.len, 0.0);
             }
-            affine(layer, params, x, &mut to[..self.len], &mut self.panel);
+            through(layer, params, x, &mut to[..self.len], &mut self.panel, None);
             std::mem::swap(from, to);
         }
     }
@@ -132,8 +146,15 @@ impl Passing {
     }
 }
 
-/// `y = f(x·W + b)` for the rows that `y` holds.
-fn affine(layer: &LayerShape, params: &[f32], x: &[f32], y: &mut [f32], panel: &mut Vec<f32>) {
+/// `y = f(norm(x·W + b))` for the rows that `y` holds, without `norm` where there is none; `keep` for the way back.
+fn through(
+    layer: &LayerShape,
+    params: &[f32],
+    x: &[f32],
+    y: &mut [f32],
+    panel: &mut Vec<f32>,
+    keep: Option<&mut Normed>,
+) {
     Product {
         m: y.len() / layer.outputs,
         n: layer.outputs,
@@ -144,6 +165,9 @@ fn affine(layer: &LayerShape, params: &[f32], x: &[f32], y: &mut [f32], panel: &
         start: Start::Bias(&params[layer.bias()]),
     }
     .write(y, panel);
+    if layer.normalized {
+        layer_norm::forward(&params[layer.gain()], &params[layer.offset()], y, keep);
+    }
     layer.activation.apply(y);
 }
 

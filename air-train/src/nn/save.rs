@@ -1,6 +1,6 @@
 //! Networks as safetensors files, laid out so that PyTorch loads them.
 //!
-//! A dense layer is stored as `nn.Sequential` names it (`0.weight`, `0.bias`, `2.weight`, …: activations count), weights
+//! A dense layer is stored as `nn.Sequential` names it (`0.weight`, `0.bias`, `2.weight`, …: normalisations and activations count), weights
 //! `[outputs, inputs]`. The configuration travels in the header under `air.mlp`.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use air_core::seed::Seed;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
-use super::{Mlp, MlpConfig, Module};
+use super::{Gru, LayerShape, Mlp, MlpConfig, Module};
 use crate::{Result, TrainError};
 
 const CONFIG_KEY: &str = "air.mlp";
@@ -17,11 +17,17 @@ const CONFIG_KEY: &str = "air.mlp";
 /// The network as the bytes of a safetensors file.
 pub fn save_safetensors(mlp: &Mlp) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
-    for (i, layer) in mlp.layers().iter().enumerate() {
+    for (layer, [dense, norm]) in named(mlp) {
         let weights = transpose(&mlp.params()[layer.weights()], layer.inputs, layer.outputs);
-        tensors.push((format!("{}.weight", 2 * i), Flat::new(vec![layer.outputs, layer.inputs], &weights)));
-        tensors
-            .push((format!("{}.bias", 2 * i), Flat::new(vec![layer.outputs], &mlp.params()[layer.bias()])));
+        tensors.push((format!("{dense}.weight"), Flat::new(vec![layer.outputs, layer.inputs], &weights)));
+        let mut vectors = vec![(format!("{dense}.bias"), layer.bias())];
+        if layer.normalized {
+            vectors
+                .extend([(format!("{norm}.weight"), layer.gain()), (format!("{norm}.bias"), layer.offset())]);
+        }
+        for (name, part) in vectors {
+            tensors.push((name, Flat::new(vec![layer.outputs], &mlp.params()[part])));
+        }
     }
     let config = serde_json::to_string(mlp.config()).map_err(|e| TrainError::weights(e.to_string()))?;
     let header = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
@@ -31,18 +37,34 @@ pub fn save_safetensors(mlp: &Mlp) -> Result<Vec<u8>> {
 /// Replaces the parameters of `mlp` by those in the bytes of a safetensors file, which must have its shape.
 pub fn load_safetensors(mlp: &mut Mlp, bytes: &[u8]) -> Result<()> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| TrainError::weights(e.to_string()))?;
-    let mut params = mlp.params().to_vec();
-    for (i, layer) in mlp.layers().iter().enumerate() {
-        let weights = read(&file, &format!("{}.weight", 2 * i), &[layer.outputs, layer.inputs])?;
+    let (mut params, mut tensors) = (mlp.params().to_vec(), 0);
+    for (layer, [dense, norm]) in named(mlp) {
+        let weights = read(&file, &format!("{dense}.weight"), &[layer.outputs, layer.inputs])?;
         params[layer.weights()].copy_from_slice(&transpose(&weights, layer.outputs, layer.inputs));
-        params[layer.bias()].copy_from_slice(&read(&file, &format!("{}.bias", 2 * i), &[layer.outputs])?);
+        params[layer.bias()].copy_from_slice(&read(&file, &format!("{dense}.bias"), &[layer.outputs])?);
+        tensors += 2;
+        if layer.normalized {
+            params[layer.gain()].copy_from_slice(&read(&file, &format!("{norm}.weight"), &[layer.outputs])?);
+            params[layer.offset()].copy_from_slice(&read(&file, &format!("{norm}.bias"), &[layer.outputs])?);
+            tensors += 2;
+        }
     }
-    if file.len() > 2 * mlp.layers().len() {
-        let problem = format!("holds {} tensors, the network has {}", file.len(), 2 * mlp.layers().len());
+    if file.len() > tensors {
+        let problem = format!("holds {} tensors, the network has {tensors}", file.len());
         return Err(TrainError::weights(problem));
     }
     mlp.params_mut().copy_from_slice(&params);
     Ok(())
+}
+
+/// The layers with their places in an `nn.Sequential`: of the dense part, and of the normalisation if there is one.
+fn named(mlp: &Mlp) -> impl Iterator<Item = (LayerShape, [usize; 2])> {
+    let mut place = 0;
+    mlp.layers().iter().map(move |layer| {
+        let at = [place, place + 1];
+        place += 2 + usize::from(layer.normalized);
+        (*layer, at)
+    })
 }
 
 impl Mlp {
@@ -60,6 +82,47 @@ impl Mlp {
         let mut mlp = Self::new(&config, Seed::new(0))?;
         load_safetensors(&mut mlp, bytes)?;
         Ok(mlp)
+    }
+}
+
+/// Names of a [`Gru`]'s parts in PyTorch's `GRU`.
+const GRU_PARTS: [&str; 4] = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"];
+
+impl Gru {
+    /// The unit as the bytes of a safetensors file, as PyTorch's `GRU` names and lays out its parts.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        let width = 3 * self.units();
+        let tensors = GRU_PARTS.iter().zip(self.parts()).map(|(name, part)| {
+            let values = &self.params()[part];
+            let rows = values.len() / width;
+            let tensor = if name.starts_with("bias") {
+                Flat::new(vec![width], values)
+            } else {
+                Flat::new(vec![width, rows], &transpose(values, rows, width))
+            };
+            ((*name).to_owned(), tensor)
+        });
+        safetensors::serialize(tensors, None).map_err(|e| TrainError::weights(e.to_string()))
+    }
+
+    /// The unit in the bytes of such a file.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| TrainError::weights(e.to_string()))?;
+        let first = file.tensor(GRU_PARTS[0]).map_err(|e| TrainError::weights(e.to_string()))?;
+        let &[width, inputs] = first.shape() else {
+            return Err(TrainError::weights(format!("{}: expected two axes", GRU_PARTS[0])));
+        };
+        let mut gru = Self::new(inputs, width / 3, Seed::new(0))?;
+        for (name, part) in GRU_PARTS.iter().zip(gru.parts()) {
+            let rows = part.len() / (3 * gru.units());
+            let values = if name.starts_with("bias") {
+                read(&file, name, &[3 * gru.units()])?
+            } else {
+                transpose(&read(&file, name, &[3 * gru.units(), rows])?, 3 * gru.units(), rows)
+            };
+            gru.params_mut()[part].copy_from_slice(&values);
+        }
+        Ok(gru)
     }
 }
 

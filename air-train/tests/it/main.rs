@@ -5,5 +5,6 @@ mod networks;
 #[cfg(unix)]
 mod process;
 mod quickstart;
+mod recurrent;
 mod tabular;
 mod trainer;

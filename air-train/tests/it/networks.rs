@@ -23,50 +23,64 @@ fn every_gradient_matches_finite_differences() {
     for (hidden, output) in
         [(Tanh, Identity), (Relu, Identity), (Sigmoid, Tanh), (Tanh, Sigmoid), (Identity, Relu)]
     {
-        let (batch, mut net) = (5, net(&[3, 7, 6, 2], hidden, output));
-        let (mut x, target) = (values(1, batch * 3), values(2, batch * 2));
-        let mut d = vec![0.0; batch * 2];
-        let loss = |net: &mut Mlp, x: &[f32], d: &mut [f32]| {
-            mse(net.forward(x, batch).unwrap(), &target, d).unwrap()
-        };
-        loss(&mut net, &x, &mut d);
-        let d_input = net.backward_input(&d).unwrap().to_vec();
-        let grads = net.grads().to_vec();
-        let mut unused = d.clone();
-        let mut at_a_corner = 0;
-        for (i, grad) in grads.iter().enumerate() {
-            let at = net.params()[i];
-            let mut slope = |eps: f32| {
-                net.params_mut()[i] = at + eps;
-                let high = loss(&mut net, &x, &mut unused);
-                net.params_mut()[i] = at - eps;
-                let low = loss(&mut net, &x, &mut unused);
-                net.params_mut()[i] = at;
-                (high - low) / (2.0 * eps)
-            };
-            let (near, far) = (slope(5e-3), slope(1e-2));
-            // Where a ReLU turns within the step the two slopes differ, and neither is the derivative.
-            if (near - far).abs() > 5e-4 {
-                at_a_corner += 1;
-            } else {
-                assert!((grad - near).abs() < 1e-3, "{hidden:?} {output:?} {i}: {grad} {near}");
-            }
+        gradients_match(net(&[3, 7, 6, 2], hidden, output));
+    }
+    for (hidden, threads) in [(Tanh, 1), (Relu, 1), (Tanh, 2)] {
+        let (sizes, layer_norm) = (vec![3, 7, 6, 2], true);
+        let config = MlpConfig { sizes, hidden, layer_norm, threads, ..MlpConfig::default() };
+        let mut net = Mlp::new(&config, Seed::new(3)).unwrap();
+        for layer in net.layers().to_vec() {
+            net.params_mut()[layer.gain()].iter_mut().zip(values(5, 7)).for_each(|(p, x)| *p = 1.0 + 0.5 * x);
+            net.params_mut()[layer.offset()].iter_mut().zip(values(6, 7)).for_each(|(p, x)| *p = 0.5 * x);
         }
-        assert!(at_a_corner <= 8, "{hidden:?} {output:?}: {at_a_corner}");
-        for i in 0..x.len() {
-            let at = x[i];
-            let mut slope = |eps: f32| {
-                x[i] = at + eps;
-                let high = loss(&mut net, &x, &mut unused);
-                x[i] = at - eps;
-                let low = loss(&mut net, &x, &mut unused);
-                x[i] = at;
-                (high - low) / (2.0 * eps)
-            };
-            let (near, far) = (slope(5e-3), slope(1e-2));
-            if (near - far).abs() <= 5e-4 {
-                assert!((d_input[i] - near).abs() < 1e-3, "input {i}: {} {near}", d_input[i]);
-            }
+        gradients_match(net);
+    }
+}
+
+fn gradients_match(mut net: Mlp) {
+    let (hidden, output) = (net.config().hidden, net.config().output);
+    let batch = 5;
+    let (mut x, target) = (values(1, batch * 3), values(2, batch * 2));
+    let mut d = vec![0.0; batch * 2];
+    let loss =
+        |net: &mut Mlp, x: &[f32], d: &mut [f32]| mse(net.forward(x, batch).unwrap(), &target, d).unwrap();
+    loss(&mut net, &x, &mut d);
+    let d_input = net.backward_input(&d).unwrap().to_vec();
+    let grads = net.grads().to_vec();
+    let mut unused = d.clone();
+    let mut at_a_corner = 0;
+    for (i, grad) in grads.iter().enumerate() {
+        let at = net.params()[i];
+        let mut slope = |eps: f32| {
+            net.params_mut()[i] = at + eps;
+            let high = loss(&mut net, &x, &mut unused);
+            net.params_mut()[i] = at - eps;
+            let low = loss(&mut net, &x, &mut unused);
+            net.params_mut()[i] = at;
+            (high - low) / (2.0 * eps)
+        };
+        let (near, far) = (slope(5e-3), slope(1e-2));
+        // Where a ReLU turns within the step the two slopes differ, and neither is the derivative.
+        if (near - far).abs() > 5e-4 {
+            at_a_corner += 1;
+        } else {
+            assert!((grad - near).abs() < 1e-3, "{hidden:?} {output:?} {i}: {grad} {near}");
+        }
+    }
+    assert!(at_a_corner <= 8, "{hidden:?} {output:?}: {at_a_corner}");
+    for i in 0..x.len() {
+        let at = x[i];
+        let mut slope = |eps: f32| {
+            x[i] = at + eps;
+            let high = loss(&mut net, &x, &mut unused);
+            x[i] = at - eps;
+            let low = loss(&mut net, &x, &mut unused);
+            x[i] = at;
+            (high - low) / (2.0 * eps)
+        };
+        let (near, far) = (slope(5e-3), slope(1e-2));
+        if (near - far).abs() <= 5e-4 {
+            assert!((d_input[i] - near).abs() < 1e-3, "input {i}: {} {near}", d_input[i]);
         }
     }
 }
@@ -182,6 +196,39 @@ fn an_empty_batch_is_harmless() {
     assert_eq!(net.forward(&[], 0).unwrap(), &[] as &[f32]);
     net.backward(&[]).unwrap();
     assert!(net.grads().iter().all(|g| *g == 0.0));
+}
+
+#[test]
+fn normalised_layers_have_mean_0_and_deviation_1_before_gain_and_offset() {
+    let config = MlpConfig {
+        sizes: vec![3, 8, 8],
+        hidden: Activation::Identity,
+        layer_norm: true,
+        ..MlpConfig::default()
+    };
+    let mut net = Mlp::new(&config, Seed::new(1)).unwrap();
+    let [first, last] = net.layers() else { panic!("two layers") };
+    assert!(first.normalized && !last.normalized && last.gain().is_empty());
+    assert_eq!(net.params().len(), 3 * 8 + 8 + 2 * 8 + 8 * 8 + 8);
+    // The last layer passes on what it gets, so the outputs are those of the first.
+    let (first, last) = (*first, *last);
+    net.params_mut()[last.weights()].fill(0.0);
+    net.params_mut()[last.bias()].fill(0.0);
+    for i in 0..8 {
+        net.params_mut()[last.weights()][9 * i] = 1.0;
+    }
+    net.params_mut()[first.gain()].fill(2.0);
+    net.params_mut()[first.offset()].fill(0.5);
+    let x = values(3, 6);
+    let y = net.forward(&x, 2).unwrap().to_vec();
+    for row in y.chunks(8) {
+        let mean = row.iter().sum::<f32>() / 8.0;
+        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 8.0;
+        assert!((mean - 0.5).abs() < 1e-5 && (variance.sqrt() - 2.0).abs() < 1e-2, "{mean} {variance}");
+    }
+    assert_eq!(net.infer(&x, 2, &mut Scratch::default()).unwrap(), y);
+    let back = Mlp::from_safetensors(&save_safetensors(&net).unwrap()).unwrap();
+    assert_eq!((back.config(), back.params()), (net.config(), net.params()));
 }
 
 #[test]
