@@ -34,6 +34,7 @@
 //! | [`categorical`], [`gaussian`], [`values`] | distributions over actions; how outputs hold their values |
 //! | [`normalize`] | running means and deviations of observations and returns |
 //! | [`ppo`], `policy_loss` | PPO, top to bottom; its losses with their gradients |
+//! | [`pqn`] | Q-learning without a replay buffer, top to bottom |
 //! | [`dqn`] | deep Q-learning with Rainbow's parts, top to bottom |
 //! | [`sac`], [`td3`], `twin`, `squashed` | the gradient steps of actor-critics of continuous actions; what they share |
 //! | `off_policy` | [`ReplayLearner`]: keeps what was played, and has such a step learn from batches of it |
@@ -84,6 +85,8 @@ mod policy;
 mod policy_loss;
 pub mod ppo;
 mod ppo_config;
+pub mod pqn;
+mod pqn_config;
 pub mod presets;
 pub mod replay;
 pub mod rng;
@@ -125,6 +128,7 @@ pub use offline::{Drawing, OfflineLearner, OfflineSettings, OfflineTrainer};
 pub use offline_data::{Dataset, RecordedEpisode, record};
 pub use policy::{Played, Policy};
 pub use ppo::{PpoConfig, PpoLearner, PpoStats};
+pub use pqn::{PqnConfig, PqnLearner, PqnStats};
 pub use sac::{SacConfig, SacLearner, SacStats};
 pub use sampler::Sampling;
 pub use space::Space;
@@ -135,6 +139,9 @@ pub use vec_env::{Actions, Batch, VecEnv, Vectorized};
 
 /// PPO on an environment.
 pub type Ppo = Trainer<PpoLearner>;
+
+/// PQN on an environment.
+pub type Pqn = Trainer<PqnLearner>;
 
 /// DQN on an environment.
 pub type Dqn = Trainer<DqnLearner>;

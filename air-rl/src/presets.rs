@@ -40,6 +40,7 @@ macro_rules! presets {
 presets! {
     ("dqn", "CartPole-v1"),
     ("ppo", "CartPole-v1"),
+    ("pqn", "CartPole-v1"),
     ("sac", "Pendulum-v1"),
     ("td3", "Pendulum-v1"),
 }

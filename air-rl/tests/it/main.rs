@@ -9,6 +9,8 @@ mod gymnasium_envs;
 mod learning;
 mod off_policy;
 mod offline;
+mod pqn;
+mod promises;
 mod repeat;
 mod vec_env;
 mod wrap;

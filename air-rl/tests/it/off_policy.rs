@@ -1,32 +1,12 @@
 //! DQN, SAC and TD3: they learn, repeat, and come back from checkpoints.
 
-use air_core::checkpoint::{CheckpointStore, Retention};
-use air_core::storage::Storage;
-use air_rl::envs::{Registry, SimpleCorridor};
+use air_rl::envs::SimpleCorridor;
 use air_rl::{
-    Algorithm as _, DqnConfig, DqnLearner, EnvSpec, Learner, Policy, Reason, SacConfig, SacLearner, Stop,
-    Td3Config, Td3Learner, Trainer, presets,
+    Algorithm as _, DqnConfig, DqnLearner, EnvSpec, SacConfig, SacLearner, Stop, Td3Config, Td3Learner,
+    Trainer, presets,
 };
 
-fn spec(env: &str) -> EnvSpec {
-    Registry::default().spec(env).unwrap()
-}
-
-/// The preset of an algorithm on an environment reaches its goal on three seeds.
-fn reaches_its_goal<L: Learner>(env: &str) {
-    let (config, goal) = presets::load::<L::Config>(L::NAME, env).unwrap();
-    for seed in 1..=3 {
-        let mut trainer = Trainer::<L>::new(config.clone(), spec(env), seed).unwrap();
-        let stop = Stop::at_return(goal.mean_return).or_steps(goal.steps);
-        let outcome = trainer.train_until(&stop).unwrap();
-        assert_eq!(outcome.reason, Reason::MeanReturn, "seed {seed}: {:?}", outcome.last.mean_return);
-        let played = trainer.policy().evaluate(&spec(env), 20, seed, 1000).unwrap();
-        let mean = played.iter().map(|p| p.total).sum::<f64>() / 20.0;
-        // What it does without exploring is no worse, but for the luck of 20 first states.
-        let slack = 0.1 * goal.mean_return.abs();
-        assert!(mean >= goal.mean_return - slack, "seed {seed}: the policy without exploration has {mean}");
-    }
-}
+use crate::promises::{allocates_nothing, comes_back, does_not_depend_on_runners, reaches_its_goal, spec};
 
 #[test]
 fn dqn_reaches_475_on_cartpole_on_three_seeds() {
@@ -93,26 +73,6 @@ fn small_td3() -> Td3Config {
     Td3Config { envs: 6, learning_starts: 50, hidden: vec![16], batch: 32, ..Td3Config::default() }
 }
 
-/// What a run says of itself but the times.
-fn told<L: Learner>(trainer: &mut Trainer<L>, iterations: u64) -> String {
-    let last = trainer.train_until(&Stop::after_iterations(iterations)).unwrap().last;
-    format!(
-        "{} {} {:?} {}",
-        last.steps,
-        last.episodes,
-        last.mean_return,
-        serde_json::to_string(&last.learner).unwrap()
-    )
-}
-
-fn does_not_depend_on_runners<L: Learner>(env: &str, configs: [L::Config; 3]) {
-    let [one, three, threads] =
-        configs.map(|config| told(&mut Trainer::<L>::new(config, spec(env), 5).unwrap(), 60));
-    assert_eq!(one, three);
-    assert_eq!(one, threads);
-    assert!(!one.contains("null") || env == "Pendulum-v1", "{one}");
-}
-
 #[test]
 fn results_do_not_depend_on_the_number_of_runners_or_threads() {
     let c = small_dqn();
@@ -138,22 +98,6 @@ fn results_do_not_depend_on_the_number_of_runners_or_threads() {
     does_not_depend_on_runners::<Td3Learner>("Pendulum-v1", configs);
 }
 
-fn comes_back<L: Learner>(env: &str, config: L::Config, observations: &[Vec<f32>]) {
-    let dir = tempfile::tempdir().unwrap();
-    let location = dir.path().to_str().unwrap();
-    let mut trainer = Trainer::<L>::new(config, spec(env), 3).unwrap();
-    told(&mut trainer, 40);
-    let store = CheckpointStore::open(Storage::open(location).unwrap(), Retention::default()).unwrap();
-    trainer.save(&store).unwrap();
-    let (trained, loaded) = (trainer.policy(), Policy::load(location).unwrap());
-    for obs in observations {
-        assert_eq!(trained.act(obs).unwrap(), loaded.act(obs).unwrap());
-        assert_eq!(trained.head(), loaded.head());
-    }
-    let resume = || told(&mut Trainer::<L>::load(location, spec(env)).unwrap(), 40);
-    assert_eq!(resume(), resume());
-}
-
 #[test]
 fn policies_come_back_from_checkpoints_and_runs_go_on() {
     let rows = |d: usize| {
@@ -162,16 +106,6 @@ fn policies_come_back_from_checkpoints_and_runs_go_on() {
     comes_back::<DqnLearner>("CartPole-v1", small_dqn(), &rows(4));
     comes_back::<SacLearner>("Pendulum-v1", small_sac(), &rows(3));
     comes_back::<Td3Learner>("Pendulum-v1", small_td3(), &rows(3));
-}
-
-/// From the first update on; before it, buffers grow into what they need.
-fn allocates_nothing<L: Learner>(env: &str, config: L::Config) {
-    let mut trainer = Trainer::<L>::new(config, spec(env), 1).unwrap();
-    trainer.train_until(&Stop::after_iterations(1200)).unwrap();
-    let counted = allocation_counter::measure(|| {
-        trainer.train_until(&Stop::after_iterations(100)).unwrap();
-    });
-    assert_eq!(counted.count_total, 0, "{}", L::NAME);
 }
 
 #[test]
@@ -190,6 +124,7 @@ fn every_preset_is_one_of_its_algorithms_settings() {
             "dqn" => presets::load::<DqnConfig>(algorithm, env).map(|_| ()),
             "sac" => presets::load::<SacConfig>(algorithm, env).map(|_| ()),
             "td3" => presets::load::<Td3Config>(algorithm, env).map(|_| ()),
+            "pqn" => presets::load::<air_rl::PqnConfig>(algorithm, env).map(|_| ()),
             other => panic!("a preset of {other}"),
         };
         loaded.unwrap();
