@@ -1,6 +1,6 @@
 //! What plays: a network, and how a row of its outputs becomes an action.
 
-use air_train::nn::{Mlp, Module as _, Scratch};
+use air_train::nn::{Gru, GruScratch, Mlp, Module as _, Scratch};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,9 @@ pub(crate) const LOG_STD: (f32, f32) = (-20.0, 2.0);
 /// A network, its head, and the ways it explores.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// Observation → a row that the head reads.
+    /// What observations pass before `net`, if the policy remembers: observation and state → state, which `net` sees.
+    pub memory: Option<Gru>,
+    /// Observation, or state of the memory → a row that the head reads.
     pub net: Mlp,
     /// How it is read.
     pub head: Head,
@@ -62,7 +64,7 @@ pub struct Actor {
     pub explore: Explore,
     /// What observations pass before the network sees them.
     pub normalizer: Option<Normalizer>,
-    space: Space,
+    pub(crate) space: Space,
 }
 
 /// Working memory of [`Actor::act`]: the actions of the last call, and the way to them.
@@ -74,9 +76,12 @@ pub struct Acted {
     played: Vec<f32>,
     /// Log-probability or log-density of what was taken, `[rows]`; 0 where it was not drawn from a distribution.
     pub log_prob: Vec<f32>,
+    /// What the memory holds of each row, `[rows, units]`; empty without one, and before the first action.
+    pub(crate) state: Vec<f32>,
     row: Vec<f32>,
     normalized: Vec<f32>,
     scratch: Scratch,
+    gru: GruScratch,
 }
 
 impl Acted {
@@ -88,9 +93,24 @@ impl Acted {
             row: vec![0.0; space.choices().max(space.row_len())],
             taken,
             log_prob: vec![0.0; rows],
+            state: Vec::new(),
             normalized: Vec::new(),
             scratch: Scratch::default(),
+            gru: GruScratch::default(),
         }
+    }
+
+    /// Room for what `actor` remembers.
+    pub(crate) fn prepare(&mut self, actor: &Actor) {
+        let units = actor.memory.as_ref().map_or(0, Gru::units);
+        self.state.resize(self.log_prob.len() * units, 0.0);
+    }
+
+    /// Forgets what the memory holds of one row: its episode is over.
+    #[inline]
+    pub(crate) fn forget(&mut self, row: usize) {
+        let units = self.state.len() / self.log_prob.len();
+        self.state[row * units..(row + 1) * units].fill(0.0);
     }
 
     /// The action to take in environment `row`.
@@ -129,7 +149,7 @@ impl Actor {
             let why = format!("cannot be acted in by the head {head:?}");
             return Err(RlError::Space { what: "action space", space: space.to_string(), why });
         }
-        Ok(Self { net, head, explore, normalizer: None, space })
+        Ok(Self { memory: None, net, head, explore, normalizer: None, space })
     }
 
     /// The actions it takes.
@@ -150,6 +170,9 @@ impl Actor {
     /// Takes over weights and everything else that learning changes, in place.
     pub(crate) fn copy_from(&mut self, other: &Self) {
         self.net.params_mut().copy_from_slice(other.net.params());
+        if let (Some(to), Some(from)) = (&mut self.memory, &other.memory) {
+            to.params_mut().copy_from_slice(from.params());
+        }
         self.explore = other.explore;
         match (&mut self.head, &other.head) {
             (Head::Gaussian { log_std: to }, Head::Gaussian { log_std: from }) => to.clone_from(from),
@@ -160,10 +183,12 @@ impl Actor {
     }
 
     /// An action for each row of `obs[rows, inputs]`, within `mask[rows, choices]` if that is not empty, into `acted`.
-    /// Row i draws from the i-th of `draws`; who never explores needs none.
+    /// Row i draws from the i-th of `draws`; who never explores needs none. A memory goes on from where the last call with
+    /// `acted` left it.
     pub fn act(&self, obs: &[f32], mask: &[bool], draws: &mut [Pcg64], acted: &mut Acted) -> Result<()> {
         let rows = acted.log_prob.len();
-        let Acted { taken, played, log_prob, row, normalized, scratch } = acted;
+        acted.prepare(self);
+        let Acted { taken, played, log_prob, state, row, normalized, scratch, gru } = acted;
         let obs = match &self.normalizer {
             Some(normalizer) => {
                 normalized.clear();
@@ -179,7 +204,14 @@ impl Actor {
             }
             return Ok(());
         }
-        let outputs = self.net.infer(obs, rows, scratch).map_err(|e| RlError::Network(e.into()))?;
+        let seen = match &self.memory {
+            Some(memory) => {
+                memory.step(obs, state, gru).map_err(|e| RlError::Network(e.into()))?;
+                state
+            }
+            None => obs,
+        };
+        let outputs = self.net.infer(seen, rows, scratch).map_err(|e| RlError::Network(e.into()))?;
         let width = self.net.outputs();
         let outputs = outputs.chunks_exact(width).enumerate();
         match &self.head {

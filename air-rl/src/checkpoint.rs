@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run.json` | [`Run`]: environment, spaces, how the network is read, normaliser, seed, counters, configuration |
 //! | `actor.safetensors` | the policy's network, as PyTorch would load it |
+//! | `actor_memory.safetensors` | what observations pass before it, if the policy remembers: a `GRU` of PyTorch |
 //! | others | what the learner names ([`Learner::state`](crate::Learner::state)): its networks, optimisers, counters |
 //!
 //! Random streams need no file: each follows from the seed, a name and the iteration.
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 
 use air_core::checkpoint::{Checkpoint, CheckpointStore};
 use air_core::wire;
-use air_train::nn::{Mlp, load_safetensors, save_safetensors};
+use air_train::nn::{Gru, Mlp, Module as _, load_safetensors, save_safetensors};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,6 +26,7 @@ use crate::task::Task;
 
 const RUN: &str = "run.json";
 const ACTOR: &str = "actor.safetensors";
+const MEMORY: &str = "actor_memory.safetensors";
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +46,9 @@ pub struct Run {
     pub head: Head,
     /// What observations pass before the network sees them.
     pub normalizer: Option<Normalizer>,
+    /// Does the policy remember?
+    #[serde(default)]
+    pub remembers: bool,
     /// Seed of the run.
     pub seed: u64,
     /// Updates done.
@@ -61,31 +66,65 @@ impl Run {
 /// A checkpoint being written or read: a learner walks over its parts, whichever it is.
 pub enum State<'a> {
     /// Collects the files of a checkpoint.
-    Save(Vec<(String, Vec<u8>)>),
+    Save {
+        /// Names and contents.
+        files: Vec<(String, Vec<u8>)>,
+        /// What the names of the next ones begin with.
+        prefix: String,
+    },
     /// Replaces each part by what the checkpoint holds.
-    Load(&'a Checkpoint),
+    Load {
+        /// Where from.
+        checkpoint: &'a Checkpoint,
+        /// What the names begin with.
+        prefix: String,
+    },
 }
 
 impl State<'_> {
+    fn file(&self, name: &str, kind: &str) -> String {
+        let (Self::Save { prefix, .. } | Self::Load { prefix, .. }) = self;
+        format!("{prefix}{name}.{kind}")
+    }
+
     /// A network, in `NAME.safetensors`.
     pub fn network(&mut self, name: &str, net: &mut Mlp) -> Result<()> {
-        let file = format!("{name}.safetensors");
-        let network = |e: air_train::TrainError| RlError::Network(e.into());
+        let file = self.file(name, "safetensors");
         match self {
             // A policy's network may be one of the learner's, too.
-            Self::Save(files) if files.iter().any(|(saved, _)| *saved == file) => {}
-            Self::Save(files) => files.push((file, save_safetensors(net).map_err(network)?)),
-            Self::Load(checkpoint) => load_safetensors(net, &checkpoint.read(&file)?).map_err(network)?,
+            Self::Save { files, .. } if files.iter().any(|(saved, _)| *saved == file) => {}
+            Self::Save { files, .. } => files.push((file, save_safetensors(net).map_err(network)?)),
+            Self::Load { checkpoint, .. } => {
+                load_safetensors(net, &checkpoint.read(&file)?).map_err(network)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A memory, in `NAME.safetensors`.
+    pub fn memory(&mut self, name: &str, memory: &mut Gru) -> Result<()> {
+        let file = self.file(name, "safetensors");
+        match self {
+            Self::Save { files, .. } if files.iter().any(|(saved, _)| *saved == file) => {}
+            Self::Save { files, .. } => files.push((file, memory.to_safetensors().map_err(network)?)),
+            Self::Load { checkpoint, .. } => {
+                let saved = Gru::from_safetensors(&checkpoint.read(&file)?).map_err(network)?;
+                if (saved.inputs(), saved.units()) != (memory.inputs(), memory.units()) {
+                    let why = format!("{file} has {} inputs and {} units", saved.inputs(), saved.units());
+                    return Err(unusable(&checkpoint.location(), &why));
+                }
+                memory.params_mut().copy_from_slice(saved.params());
+            }
         }
         Ok(())
     }
 
     /// Any value, in `NAME.bin`.
     pub fn value<T: Serialize + DeserializeOwned>(&mut self, name: &str, value: &mut T) -> Result<()> {
-        let file = format!("{name}.bin");
+        let file = self.file(name, "bin");
         match self {
-            Self::Save(files) => files.push((file, wire::encode(value)?)),
-            Self::Load(checkpoint) => {
+            Self::Save { files, .. } => files.push((file, wire::encode(value)?)),
+            Self::Load { checkpoint, .. } => {
                 let bytes = checkpoint.read(&file)?;
                 *value =
                     wire::decode(&bytes, bytes.len()).map_err(|e| unusable(&checkpoint.location(), &e))?;
@@ -115,10 +154,16 @@ pub(crate) fn save(
     mean_return: Option<f64>,
 ) -> Result<Checkpoint> {
     let text = serde_json::to_vec_pretty(run).map_err(|e| unusable("(not yet saved)", &e))?;
-    let actor = save_safetensors(&policy.net).map_err(|e| RlError::Network(e.into()))?;
-    let mut state = State::Save(vec![(RUN.into(), text), (ACTOR.into(), actor)]);
+    let actor = save_safetensors(&policy.net).map_err(network)?;
+    let mut files = vec![(RUN.into(), text), (ACTOR.into(), actor)];
+    if let Some(memory) = &policy.memory {
+        files.push((MEMORY.into(), memory.to_safetensors().map_err(network)?));
+    }
+    let mut state = State::Save { files, prefix: String::new() };
     parts(&mut state)?;
-    let State::Save(files) = state else { return Err(unusable("(not yet saved)", &"it was not written")) };
+    let State::Save { files, .. } = state else {
+        return Err(unusable("(not yet saved)", &"it was not written"));
+    };
     let (names, contents): (Vec<String>, Vec<Vec<u8>>) = files.into_iter().unzip();
     let files: Vec<_> = names.iter().map(String::as_str).zip(contents.into_iter().map(Into::into)).collect();
     let metrics: BTreeMap<String, f64> =
@@ -155,15 +200,22 @@ impl Saved {
     /// The policy in it.
     pub fn policy(&self) -> Result<Policy> {
         let Run { task, head, normalizer, .. } = &self.run;
-        let net =
-            Mlp::from_safetensors(&self.checkpoint.read(ACTOR)?).map_err(|e| RlError::Network(e.into()))?;
-        let (inputs, outputs) = (net.inputs(), net.outputs());
+        let net = Mlp::from_safetensors(&self.checkpoint.read(ACTOR)?).map_err(network)?;
+        let memory = match self.run.remembers {
+            true => Some(Gru::from_safetensors(&self.checkpoint.read(MEMORY)?).map_err(network)?),
+            false => None,
+        };
+        if memory.as_ref().is_some_and(|memory| memory.units() != net.inputs()) {
+            return Err(self.unusable(&"its memory does not fit its network"));
+        }
+        let (inputs, outputs) = (memory.as_ref().map_or(net.inputs(), Gru::inputs), net.outputs());
         let normalized = normalizer.as_ref().is_none_or(|normalizer| normalizer.len() == task.inputs());
         if inputs != task.inputs() || outputs != head.outputs(&task.action_space) || !normalized {
             return Err(self.unusable(&format!("its network ({inputs} → {outputs}) does not fit its spaces")));
         }
         let mut actor = Actor::new(net, head.clone(), task.action_space.clone(), Explore::Never)?;
         actor.normalizer.clone_from(normalizer);
+        actor.memory = memory;
         Ok(Policy::new(actor, task.clone()))
     }
 
@@ -185,6 +237,10 @@ impl Policy {
     pub fn load(location: &str) -> Result<Self> {
         Saved::read(location)?.policy()
     }
+}
+
+fn network(error: air_train::TrainError) -> RlError {
+    RlError::Network(error.into())
 }
 
 fn unusable(location: &str, why: &dyn std::fmt::Display) -> RlError {

@@ -18,8 +18,8 @@ use crate::learner::{Learner, Settings};
 use crate::rng::NumpyRng;
 use crate::{
     BcLearner, CqlLearner, DqnLearner, IqlLearner, MarwilLearner, OfflineLearner, OfflineSettings as _,
-    OfflineTrainer, OwnedAction, PpoLearner, PqnLearner, SacLearner, Space, Td3Learner, Trainer,
-    offline_data, presets,
+    OfflineTrainer, OwnedAction, PpoLearner, PqnLearner, RecurrentPpoLearner, SacLearner, Space, Td3Learner,
+    Trainer, offline_data, presets,
 };
 
 /// Trains one kind of learner.
@@ -28,6 +28,7 @@ type Run = fn(&Train) -> Result<(), CliError>;
 /// Every algorithm there is.
 const ALGORITHMS: &[(&str, Run)] = &[
     (PpoLearner::NAME, train::<PpoLearner>),
+    (RecurrentPpoLearner::NAME, train::<RecurrentPpoLearner>),
     (PqnLearner::NAME, train::<PqnLearner>),
     (DqnLearner::NAME, train::<DqnLearner>),
     (SacLearner::NAME, train::<SacLearner>),

@@ -75,7 +75,7 @@ impl<L: Learner> Trainer<L> {
         let mut trainer = Self::begin(config, env, saved.run.seed, saved.run.iteration)?;
         let Task { observation_space, action_space, .. } = &trainer.task;
         saved.policy()?.fits(observation_space, action_space)?;
-        trainer.learner.state(&mut State::Load(saved.checkpoint()))?;
+        trainer.learner.state(&mut State::Load { checkpoint: saved.checkpoint(), prefix: String::new() })?;
         trainer.steps = saved.run.steps;
         Ok(trainer)
     }
@@ -128,6 +128,7 @@ impl<L: Learner> Algorithm for Trainer<L> {
             task: self.task.clone(),
             head: policy.head.clone(),
             normalizer: policy.normalizer.clone(),
+            remembers: policy.memory.is_some(),
             seed: self.seed,
             iteration: self.learner.iteration(),
             steps: self.steps,

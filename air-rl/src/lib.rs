@@ -34,6 +34,7 @@
 //! | [`categorical`], [`gaussian`], [`values`] | distributions over actions; how outputs hold their values |
 //! | [`normalize`] | running means and deviations of observations and returns |
 //! | [`ppo`], `policy_loss` | PPO, top to bottom; its losses with their gradients |
+//! | [`recurrent_ppo`] | PPO with a memory, top to bottom |
 //! | [`pqn`] | Q-learning without a replay buffer, top to bottom |
 //! | [`dqn`] | deep Q-learning with Rainbow's parts, top to bottom |
 //! | [`sac`], [`td3`], `twin`, `squashed` | the gradient steps of actor-critics of continuous actions; what they share |
@@ -88,6 +89,8 @@ mod ppo_config;
 pub mod pqn;
 mod pqn_config;
 pub mod presets;
+pub mod recurrent_ppo;
+mod recurrent_ppo_config;
 pub mod replay;
 pub mod rng;
 pub mod rollout;
@@ -129,6 +132,7 @@ pub use offline_data::{Dataset, RecordedEpisode, record};
 pub use policy::{Played, Policy};
 pub use ppo::{PpoConfig, PpoLearner, PpoStats};
 pub use pqn::{PqnConfig, PqnLearner, PqnStats};
+pub use recurrent_ppo::{RecurrentPpoConfig, RecurrentPpoLearner};
 pub use sac::{SacConfig, SacLearner, SacStats};
 pub use sampler::Sampling;
 pub use space::Space;
@@ -139,6 +143,9 @@ pub use vec_env::{Actions, Batch, VecEnv, Vectorized};
 
 /// PPO on an environment.
 pub type Ppo = Trainer<PpoLearner>;
+
+/// PPO with a memory on an environment.
+pub type RecurrentPpo = Trainer<RecurrentPpoLearner>;
 
 /// PQN on an environment.
 pub type Pqn = Trainer<PqnLearner>;

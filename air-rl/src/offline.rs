@@ -116,7 +116,7 @@ impl<L: OfflineLearner> OfflineTrainer<L> {
         let mut trainer = Self::new(config, env, episodes, saved.run.seed)?;
         let Task { observation_space, action_space, .. } = trainer.data.task();
         saved.policy()?.fits(observation_space, action_space)?;
-        trainer.learner.state(&mut State::Load(saved.checkpoint()))?;
+        trainer.learner.state(&mut State::Load { checkpoint: saved.checkpoint(), prefix: String::new() })?;
         (trainer.iteration, trainer.steps) = (saved.run.iteration, saved.run.steps);
         Ok(trainer)
     }
@@ -192,6 +192,7 @@ impl<L: OfflineLearner> Algorithm for OfflineTrainer<L> {
             task: self.data.task().clone(),
             head: policy.head.clone(),
             normalizer: None,
+            remembers: false,
             seed: self.seed,
             iteration: self.iteration,
             steps: self.steps,

@@ -13,7 +13,7 @@ use crate::task::{self, Task};
 use crate::vec_env::{VecEnv, Vectorized};
 
 /// A network that chooses actions. It acts without exploring: the likeliest or most valuable action, always the same for
-/// the same observation, exactly as the network in training would rank it.
+/// the same observation (the same observations, if it [remembers](Self::remembers)), as the network in training would rank it.
 #[derive(Debug)]
 pub struct Policy {
     actor: Actor,
@@ -62,6 +62,17 @@ impl Policy {
         &self.actor.head
     }
 
+    /// Does it remember what it was shown? Then actions depend on all observations since [`begin`](Self::begin): use one policy
+    /// (a clone) for each episode that is played at the same time.
+    pub fn remembers(&self) -> bool {
+        self.actor.memory.is_some()
+    }
+
+    /// Forgets what it was shown: to be called before an episode, if it [remembers](Self::remembers).
+    pub fn begin(&self) {
+        self.memory.lock().acted.state.fill(0.0);
+    }
+
     /// The action for one observation, as the environment shows it.
     pub fn act(&self, obs: &[f32]) -> Result<OwnedAction> {
         self.act_masked(obs, &[])
@@ -107,6 +118,7 @@ impl Policy {
     fn episode(&self, envs: &mut dyn VecEnv, seed: u64, max_steps: u64) -> Result<Played> {
         self.fits(envs.observation_space(), envs.action_space())?;
         envs.reset(&[seed])?;
+        self.begin();
         let mut memory = self.memory.lock();
         let mut played = Played { total: 0.0, length: 0 };
         while played.length < max_steps {

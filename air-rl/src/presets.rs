@@ -41,6 +41,7 @@ presets! {
     ("dqn", "CartPole-v1"),
     ("ppo", "CartPole-v1"),
     ("pqn", "CartPole-v1"),
+    ("recurrent-ppo", "Recall"),
     ("sac", "Pendulum-v1"),
     ("td3", "Pendulum-v1"),
 }

@@ -44,6 +44,10 @@ pub struct Rollout {
     pub cut_rows: Vec<usize>,
     /// Final observations of those rows, `[cut_rows.len(), obs_len]`.
     pub cut_obs: Vec<f32>,
+    /// The step is the first of its episode, `[envs, steps]`.
+    pub begins: Vec<bool>,
+    /// What the policy remembered before the first step, `[envs, units]`; empty if it has no memory.
+    pub state: Vec<f32>,
     /// Episodes that ended, in the order they did (by step, then environment).
     pub episodes: Vec<Episode>,
     envs: usize,
@@ -68,6 +72,8 @@ impl Rollout {
             last_mask: vec![true; envs * mask_len],
             cut_rows: Vec::with_capacity(envs),
             cut_obs: Vec::with_capacity(envs * obs_len),
+            begins: vec![false; rows],
+            state: Vec::new(),
             episodes: Vec::with_capacity(rows),
             envs,
             steps,
@@ -112,6 +118,7 @@ impl Rollout {
     pub(crate) fn clear(&mut self) {
         self.cut_rows.clear();
         self.cut_obs.clear();
+        self.state.clear();
         self.episodes.clear();
     }
 
@@ -127,7 +134,9 @@ impl Rollout {
         self.log_prob[rows.clone()].copy_from_slice(&part.log_prob);
         self.reward[rows.clone()].copy_from_slice(&part.reward);
         self.terminated[rows.clone()].copy_from_slice(&part.terminated);
-        self.truncated[rows].copy_from_slice(&part.truncated);
+        self.truncated[rows.clone()].copy_from_slice(&part.truncated);
+        self.begins[rows].copy_from_slice(&part.begins);
+        self.state.extend_from_slice(&part.state);
         self.last_obs[first_env * d..(first_env + part.envs) * d].copy_from_slice(&part.last_obs);
         self.cut_rows.extend(part.cut_rows.iter().map(|row| row + shift));
         self.cut_obs.extend_from_slice(&part.cut_obs);

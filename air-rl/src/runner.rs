@@ -61,6 +61,11 @@ impl EnvRunner {
             let env = (self.first_env + i) as u64;
             self.seed.child("action", env).child("iteration", iteration).rng()
         }));
+        self.acted.prepare(actor);
+        for (i, _) in self.lengths.iter().enumerate().filter(|(_, length)| **length == 0) {
+            self.acted.forget(i);
+        }
+        rollout.state.extend_from_slice(&self.acted.state);
         for t in 0..steps {
             self.act(actor, t, rollout)?;
             self.envs.step(self.acted.actions()).map_err(|e| in_run(e, self.first_env))?;
@@ -84,6 +89,7 @@ impl EnvRunner {
             let (obs, row) = (batch.obs_row(i), i * steps + t);
             self.finite("observation", i, obs)?;
             rollout.obs[row * d..(row + 1) * d].copy_from_slice(obs);
+            rollout.begins[row] = self.lengths[i] == 0;
         }
         actor.act(&batch.obs, &batch.mask, &mut self.draws, &mut self.acted)?;
         for i in 0..n {
@@ -124,6 +130,7 @@ impl EnvRunner {
             rollout.episodes.push(Episode { env, at: t, total, length });
             self.totals[i] = 0.0;
             self.lengths[i] = 0;
+            self.acted.forget(i);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod frozen_lake;
 mod grid;
 mod mountain_car;
 mod pendulum;
+mod recall;
 mod square;
 mod taxi;
 
@@ -26,6 +27,7 @@ pub use corridor::{CorridorOptions, SimpleCorridor};
 pub use frozen_lake::{FrozenLake, FrozenLakeOptions};
 pub use mountain_car::{MountainCar, MountainCarContinuous};
 pub use pendulum::{Pendulum, PendulumOptions};
+pub use recall::{Recall, RecallOptions};
 pub use taxi::{Taxi, TaxiOptions, TaxiV3Options};
 
 use crate::env::Env;
@@ -128,6 +130,7 @@ impl Default for Registry {
         });
         registry
             .register_with("Taxi-v4", |options: &TaxiOptions| Ok(TimeLimit::new(Taxi::new(options)?, 200)));
+        registry.register_with("Recall", |options: &RecallOptions| Ok(Recall::new(options)));
         registry.register_with("SimpleCorridor", |options: &CorridorOptions| {
             if options.length == 0 {
                 return Err("length must be at least 1".into());

@@ -11,6 +11,7 @@ mod off_policy;
 mod offline;
 mod pqn;
 mod promises;
+mod recurrent;
 mod repeat;
 mod vec_env;
 mod wrap;

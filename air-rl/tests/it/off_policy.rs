@@ -125,6 +125,7 @@ fn every_preset_is_one_of_its_algorithms_settings() {
             "sac" => presets::load::<SacConfig>(algorithm, env).map(|_| ()),
             "td3" => presets::load::<Td3Config>(algorithm, env).map(|_| ()),
             "pqn" => presets::load::<air_rl::PqnConfig>(algorithm, env).map(|_| ()),
+            "recurrent-ppo" => presets::load::<air_rl::RecurrentPpoConfig>(algorithm, env).map(|_| ()),
             other => panic!("a preset of {other}"),
         };
         loaded.unwrap();
