@@ -17,9 +17,9 @@ use crate::error::RlError;
 use crate::learner::{Learner, Settings};
 use crate::rng::NumpyRng;
 use crate::{
-    BcLearner, CqlLearner, DqnLearner, IqlLearner, MarwilLearner, OfflineLearner, OfflineSettings as _,
-    OfflineTrainer, OwnedAction, PpoLearner, PqnLearner, RecurrentPpoLearner, SacLearner, Space, Td3Learner,
-    Trainer, offline_data, presets,
+    AppoLearner, BcLearner, CqlLearner, DqnLearner, ImpalaLearner, IqlLearner, MarwilLearner, OfflineLearner,
+    OfflineSettings as _, OfflineTrainer, OwnedAction, PpoLearner, PqnLearner, RecurrentPpoLearner,
+    SacLearner, Space, Td3Learner, Trainer, offline_data, presets,
 };
 
 /// Trains one kind of learner.
@@ -29,6 +29,8 @@ type Run = fn(&Train) -> Result<(), CliError>;
 const ALGORITHMS: &[(&str, Run)] = &[
     (PpoLearner::NAME, train::<PpoLearner>),
     (RecurrentPpoLearner::NAME, train::<RecurrentPpoLearner>),
+    (ImpalaLearner::NAME, train::<ImpalaLearner>),
+    (AppoLearner::NAME, train::<AppoLearner>),
     (PqnLearner::NAME, train::<PqnLearner>),
     (DqnLearner::NAME, train::<DqnLearner>),
     (SacLearner::NAME, train::<SacLearner>),

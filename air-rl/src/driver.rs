@@ -52,7 +52,8 @@ impl<L: Learner> Trainer<L> {
         let root = Seed::new(seed);
         let learner = L::new(&config, &task, root.child("learner", 0))?;
         let seeds = root.child("runners", 0);
-        let sampler = Sampler::new(&env, &task, L::sampling(&config), seeds, epoch, learner.actor())?;
+        let sampler =
+            Sampler::new(&env, &task, L::sampling(&config), seeds, epoch, learner.actor(), L::ASYNCHRONOUS)?;
         Ok(Self {
             learner,
             spec: env,

@@ -1,5 +1,9 @@
 //! Generalised advantage estimation ([Schulman et al. 2016](https://arxiv.org/abs/1506.02438)).
 
+use air_train::nn::{Mlp, Scratch};
+
+use crate::error::Result;
+use crate::nets::network;
 use crate::rollout::Rollout;
 
 /// How one row (one environment's consecutive steps) ends or goes on at each step, in values:
@@ -67,6 +71,19 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
+    /// The critic's values of everything seen.
+    pub(crate) fn values(&mut self, rollout: &Rollout, critic: &Mlp, scratch: &mut Scratch) -> Result<()> {
+        for (obs, rows, to) in [
+            (&rollout.obs, rollout.rows(), &mut self.values),
+            (&rollout.last_obs, rollout.envs(), &mut self.last_values),
+            (&rollout.cut_obs, rollout.cut_rows.len(), &mut self.cut_values),
+        ] {
+            to.clear();
+            to.extend_from_slice(critic.infer(obs, rows, scratch).map_err(network)?);
+        }
+        Ok(())
+    }
+
     /// Values of what followed every step, from the three kinds of values, environment by environment.
     pub(crate) fn follow(&mut self, rollout: &Rollout) {
         let Self { values, cut_values, last_values, next_values: next, .. } = self;

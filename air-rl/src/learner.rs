@@ -47,6 +47,9 @@ pub trait Learner: Sized {
     /// The algorithm's name on the command line.
     const NAME: &'static str;
 
+    /// With runners on threads of their own: do they play on while the learner learns?
+    const ASYNCHRONOUS: bool = false;
+
     /// Fresh networks for a task, which must have spaces that the algorithm can use; weights follow from `seed`.
     fn new(config: &Self::Config, task: &Task, seed: Seed) -> Result<Self>;
 

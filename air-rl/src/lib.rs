@@ -29,12 +29,13 @@
 //! | [`rng`] | NumPy's random streams, for environments equal with Gymnasium's |
 //! | [`actor`] | what plays: a network, how its outputs become an action, how it explores |
 //! | [`runner`], [`rollout`] | environments played with an actor into preallocated buffers |
-//! | `sampler`, `workers` | runners on the calling thread, or on supervised threads of their own |
+//! | `sampler`, `workers`, `async_workers` | runners on the calling thread, on supervised threads of their own, or playing on there while the learner learns |
 //! | [`gae`] | advantage estimation |
 //! | [`categorical`], [`gaussian`], [`values`] | distributions over actions; how outputs hold their values |
 //! | [`normalize`] | running means and deviations of observations and returns |
 //! | [`ppo`], `policy_loss` | PPO, top to bottom; its losses with their gradients |
 //! | [`recurrent_ppo`] | PPO with a memory, top to bottom |
+//! | [`impala`], [`vtrace`] | IMPALA and APPO, top to bottom; how what an older policy played is weighed |
 //! | [`pqn`] | Q-learning without a replay buffer, top to bottom |
 //! | [`dqn`] | deep Q-learning with Rainbow's parts, top to bottom |
 //! | [`sac`], [`td3`], `twin`, `squashed` | the gradient steps of actor-critics of continuous actions; what they share |
@@ -50,7 +51,8 @@
 //! Invariants:
 //!
 //! 1. A learner is pure: a rollout in, weights and figures out; no clock, thread or file (`ppo`).
-//! 2. One seed gives one result to the bit, whatever the number of runners or threads (`tests/it/repeat.rs`, `off_policy.rs`).
+//! 2. One seed gives one result to the bit, whatever the number of runners or threads; only asynchronous algorithms with
+//!    runners on threads depend on timing (`tests/it/repeat.rs`, `off_policy.rs`).
 //! 3. `terminated` and `truncated` are kept apart from the environment to the advantage (`tests/it/vec_env.rs`, `gae`).
 //! 4. A step of an environment, and a warm iteration of any algorithm on the calling thread, allocate nothing (`tests/it/guards.rs`, `off_policy.rs`).
 //! 5. Environments of Gymnasium's names equal Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`, `gymnasium_envs.rs`).
@@ -59,6 +61,7 @@
 mod actions;
 pub mod actor;
 mod algorithm;
+mod async_workers;
 pub mod bc;
 pub mod categorical;
 mod check;
@@ -74,6 +77,8 @@ mod error;
 pub mod gae;
 pub mod gaussian;
 mod imitate;
+pub mod impala;
+mod impala_config;
 pub mod iql;
 mod learner;
 pub mod marwil;
@@ -108,6 +113,7 @@ mod time_limit;
 mod twin;
 pub mod values;
 mod vec_env;
+pub mod vtrace;
 mod workers;
 pub mod wrap;
 
@@ -123,6 +129,7 @@ pub use driver::Trainer;
 pub use env::{Action, Env, OwnedAction, Step};
 pub use envs::{EnvSpec, Registry};
 pub use error::{Result, RlError};
+pub use impala::{AppoConfig, AppoLearner, ImpalaConfig, ImpalaLearner, Traced, TracedLearner, TracedStats};
 pub use iql::{IqlConfig, IqlLearner};
 pub use learner::{Figures, Learner, Settings};
 pub use marwil::{MarwilConfig, MarwilLearner};
@@ -146,6 +153,12 @@ pub type Ppo = Trainer<PpoLearner>;
 
 /// PPO with a memory on an environment.
 pub type RecurrentPpo = Trainer<RecurrentPpoLearner>;
+
+/// IMPALA on an environment.
+pub type Impala = Trainer<ImpalaLearner>;
+
+/// APPO on an environment.
+pub type Appo = Trainer<AppoLearner>;
 
 /// PQN on an environment.
 pub type Pqn = Trainer<PqnLearner>;

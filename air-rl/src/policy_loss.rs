@@ -10,11 +10,19 @@ use crate::rollout::Rollout;
 use crate::space::Space;
 use crate::{categorical, gaussian};
 
-/// The clipped surrogate with an entropy bonus.
+/// What a policy minimises, by the ratio ρ of an action's probability to what it was when it was taken, and its advantage A.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Objective {
+    /// `−min(ρ A, clip(ρ, 1 ± ε) A)`, with this ε: PPO's surrogate.
+    Clipped(f32),
+    /// `−min(ρ, ρ̄) A log π(a)`, with this ρ̄ and the weight held fixed: IMPALA's policy gradient.
+    Weighted(f32),
+}
+
+/// An objective with an entropy bonus.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PolicyLoss {
-    /// The probability ratio may gain within 1 ± this.
-    pub clip: f32,
+    pub objective: Objective,
     /// Weight of the entropy bonus.
     pub entropy: f32,
 }
@@ -78,7 +86,7 @@ impl PolicyLoss {
         }
     }
 
-    /// Loss of a policy over choices on one transition, surrogate − c·H, and its gradient by the logits. `groups` says how
+    /// Loss of a policy over choices on one transition, objective − c·H, and its gradient by the logits. `groups` says how
     /// many choices each decision has; log-probabilities and entropies of decisions add up.
     ///
     /// With `∂log π(a)/∂z_j = [j = a] − p_j` and `∂H/∂z_j = −p_j (log p_j + H)`, within each decision; what is masked has
@@ -96,15 +104,8 @@ impl PolicyLoss {
         log_probs: &mut [f32],
         d_logits: &mut [f32],
     ) -> PolicyTerm {
-        let (mut at, mut log_prob) = (0, 0.0);
-        for (&n, &action) in groups.iter().zip(taken) {
-            let group = at..at + n as usize;
-            at = group.end;
-            let mask = if mask.is_empty() { mask } else { &mask[group.clone()] };
-            categorical::masked_log_softmax(&logits[group.clone()], mask, &mut log_probs[group.clone()]);
-            log_prob += log_probs[group.start + action as usize];
-        }
-        let (mut term, d_log_prob) = surrogate(self.clip, log_prob - old_log_prob, advantage);
+        let log_prob = of_choices(groups, logits, mask, taken, log_probs);
+        let (mut term, d_log_prob) = self.objective.term(log_prob, old_log_prob, advantage);
         let mut at = 0;
         for (&n, &action) in groups.iter().zip(taken) {
             let group = at..at + n as usize;
@@ -124,7 +125,7 @@ impl PolicyLoss {
         term
     }
 
-    /// Loss of a policy of normal distributions on one transition, surrogate − c·H, and its gradient by the means; that by
+    /// Loss of a policy of normal distributions on one transition, objective − c·H, and its gradient by the means; that by
     /// the log deviations is added to `d_log_std`.
     ///
     /// With `z = (a − μ)/σ`: `∂log π(a)/∂μ = z/σ`, `∂log π(a)/∂log σ = z² − 1`, `∂H/∂log σ = 1`.
@@ -139,8 +140,8 @@ impl PolicyLoss {
         d_mean: &mut [f32],
         d_log_std: &mut [f32],
     ) -> PolicyTerm {
-        let log_ratio = gaussian::log_prob(drawn, mean, log_std) - old_log_prob;
-        let (mut term, d_log_prob) = surrogate(self.clip, log_ratio, advantage);
+        let log_prob = gaussian::log_prob(drawn, mean, log_std);
+        let (mut term, d_log_prob) = self.objective.term(log_prob, old_log_prob, advantage);
         term.entropy = gaussian::entropy(log_std);
         let gradients = d_mean.iter_mut().zip(d_log_std);
         for (((&a, &mean), &log_std), (d_mean, d_log_std)) in
@@ -164,20 +165,59 @@ pub(crate) struct PolicyTerm {
     pub clipped: bool,
 }
 
-/// The clipped surrogate `−min(ρA, clip(ρ, 1 ± ε)A)` with `ρ = exp(log_ratio)`, and its derivative by `log π(a)`: where
-/// the minimum takes the clipped, constant branch there is none.
+impl Objective {
+    /// The objective of one action, and its derivative by `log π(a)`: where the clipped minimum takes the constant branch
+    /// there is none.
+    #[inline]
+    fn term(self, log_prob: f32, old_log_prob: f32, advantage: f32) -> (PolicyTerm, f32) {
+        let log_ratio = log_prob - old_log_prob;
+        let ratio = log_ratio.exp();
+        let kl = ratio - 1.0 - log_ratio;
+        match self {
+            Self::Clipped(clip) => {
+                let free = ratio * advantage;
+                let held = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage;
+                let clipped = (ratio - 1.0).abs() > clip;
+                let term = PolicyTerm { surrogate: -free.min(held), entropy: 0.0, kl, clipped };
+                (term, if free <= held { -free } else { 0.0 })
+            }
+            Self::Weighted(rho_bar) => {
+                let d = -ratio.min(rho_bar) * advantage;
+                (PolicyTerm { surrogate: d * log_prob, entropy: 0.0, kl, clipped: ratio > rho_bar }, d)
+            }
+        }
+    }
+}
+
+/// The log-probability that `outputs` give to the action of a row; `log_probs` is working memory, as long as they.
+pub(crate) fn log_prob(
+    rollout: &Rollout,
+    row: usize,
+    outputs: &[f32],
+    head: &Head,
+    space: &Space,
+    log_probs: &mut [f32],
+) -> f32 {
+    if let Head::Gaussian { log_std } = head {
+        gaussian::log_prob(rollout.action.reals_of(row), outputs, log_std)
+    } else {
+        let (taken, mask) = (rollout.action.choices_of(row), rollout.mask_row(row));
+        of_choices(space.groups(), outputs, mask, taken, log_probs)
+    }
+}
+
+/// The log-probability of choices, one for each of `groups`, which add up; those of all choices into `log_probs`.
 #[inline]
-pub(crate) fn surrogate(clip: f32, log_ratio: f32, advantage: f32) -> (PolicyTerm, f32) {
-    let ratio = log_ratio.exp();
-    let free = ratio * advantage;
-    let held = ratio.clamp(1.0 - clip, 1.0 + clip) * advantage;
-    let term = PolicyTerm {
-        surrogate: -free.min(held),
-        entropy: 0.0,
-        kl: ratio - 1.0 - log_ratio,
-        clipped: (ratio - 1.0).abs() > clip,
-    };
-    (term, if free <= held { -free } else { 0.0 })
+fn of_choices(groups: &[u32], logits: &[f32], mask: &[bool], taken: &[u32], log_probs: &mut [f32]) -> f32 {
+    let (mut at, mut log_prob) = (0, 0.0);
+    for (&n, &action) in groups.iter().zip(taken) {
+        let group = at..at + n as usize;
+        at = group.end;
+        let mask = if mask.is_empty() { mask } else { &mask[group.clone()] };
+        categorical::masked_log_softmax(&logits[group.clone()], mask, &mut log_probs[group.clone()]);
+        log_prob += log_probs[group.start + action as usize];
+    }
+    log_prob
 }
 
 /// Loss of the value on one transition, `½(v − target)²`, and its derivative; with a clip, the larger of that and the

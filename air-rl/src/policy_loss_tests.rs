@@ -7,7 +7,7 @@ use crate::learner::Settings as _;
 use crate::ppo::PpoConfig;
 
 fn policy(config: &PpoConfig) -> PolicyLoss {
-    PolicyLoss { clip: config.clip, entropy: config.entropy }
+    PolicyLoss { objective: Objective::Clipped(config.clip), entropy: config.entropy }
 }
 
 fn loss(config: &PpoConfig, logits: &[f32], action: usize, old: f32, advantage: f32) -> (f64, Vec<f32>) {

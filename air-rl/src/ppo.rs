@@ -28,7 +28,7 @@ use crate::learner::Learner;
 use crate::nets::{self, descend, network};
 use crate::normalize::{Normalizer, RewardScaler};
 use crate::policy_loss::{
-    PolicyGradient, PolicyLoss, Sums, explained_variance, normalize, shuffle, value_loss,
+    Objective, PolicyGradient, PolicyLoss, Sums, explained_variance, normalize, shuffle, value_loss,
 };
 pub use crate::ppo_config::PpoConfig;
 use crate::rollout::Rollout;
@@ -153,7 +153,9 @@ impl Learner for PpoLearner {
         self.steps += rollout.rows() as u64;
         self.set_lr();
         self.normalize(rollout);
-        self.estimate(rollout)?;
+        let Buffers { estimate, scratch, .. } = &mut self.buffers;
+        estimate.values(rollout, &self.critic, scratch)?;
+        estimate.advantages(rollout, self.config.gamma, self.config.lambda);
         let stats = self.epochs(rollout)?;
         if let Some(normalizer) = &mut self.actor.normalizer {
             normalizer.refresh();
@@ -223,22 +225,6 @@ impl PpoLearner {
             .stats(epochs, explained_variance(&self.buffers.estimate.values, &self.buffers.estimate.returns)))
     }
 
-    /// Values of everything seen, then advantages and returns.
-    fn estimate(&mut self, rollout: &Rollout) -> Result<()> {
-        let Self { critic, buffers: b, .. } = self;
-        let scratch = &mut b.scratch;
-        let mut value = |obs: &[f32], rows, out: &mut Vec<f32>| {
-            out.clear();
-            out.extend_from_slice(critic.infer(obs, rows, scratch).map_err(network)?);
-            Ok::<(), RlError>(())
-        };
-        value(&rollout.obs, rollout.rows(), &mut b.estimate.values)?;
-        value(&rollout.last_obs, rollout.envs(), &mut b.estimate.last_values)?;
-        value(&rollout.cut_obs, rollout.cut_rows.len(), &mut b.estimate.cut_values)?;
-        b.estimate.advantages(rollout, self.config.gamma, self.config.lambda);
-        Ok(())
-    }
-
     /// One gradient step of both networks on some rows.
     fn minibatch(&mut self, rollout: &Rollout, rows: &[u32], sums: &mut Sums) -> Result<()> {
         let Self { config, actor, critic, buffers: b, .. } = self;
@@ -254,7 +240,7 @@ impl PpoLearner {
         }
 
         let (net, head, space) = actor.parts();
-        let loss = PolicyLoss { clip: config.clip, entropy: config.entropy };
+        let loss = PolicyLoss { objective: Objective::Clipped(config.clip), entropy: config.entropy };
         let outputs = net.forward(&b.obs, n).map_err(network)?;
         loss.over(rollout, rows, (outputs, head, space), &b.batch_advantages, sums, &mut b.gradient);
         b.gradient.step_log_std(head, config.grad_clip, &mut self.std_adam)?;

@@ -38,7 +38,9 @@ macro_rules! presets {
 }
 
 presets! {
+    ("appo", "CartPole-v1"),
     ("dqn", "CartPole-v1"),
+    ("impala", "CartPole-v1"),
     ("ppo", "CartPole-v1"),
     ("pqn", "CartPole-v1"),
     ("recurrent-ppo", "Recall"),

@@ -23,7 +23,7 @@ use crate::gae::Estimate;
 use crate::learner::Learner;
 use crate::nets::{self, network};
 use crate::policy_loss::{
-    PolicyGradient, PolicyLoss, Sums, explained_variance, normalize, shuffle, value_loss,
+    Objective, PolicyGradient, PolicyLoss, Sums, explained_variance, normalize, shuffle, value_loss,
 };
 use crate::ppo::PpoStats;
 pub use crate::recurrent_ppo_config::RecurrentPpoConfig;
@@ -254,7 +254,7 @@ impl RecurrentPpoLearner {
 
         b.sequences.remember(&rollout.state, envs, config.units);
         let Actor { net, head, memory: Some(memory), space, .. } = actor else { return Ok(()) };
-        let loss = PolicyLoss { clip: config.clip, entropy: config.entropy };
+        let loss = PolicyLoss { objective: Objective::Clipped(config.clip), entropy: config.entropy };
         let outputs = b.sequences.forward(memory, net)?;
         loss.over(rollout, &b.sequences.rows, (outputs, head, space), &b.advantages, sums, &mut b.gradient);
         b.gradient.step_log_std(head, config.grad_clip, &mut self.std_adam)?;

@@ -48,6 +48,8 @@ pub struct Rollout {
     pub begins: Vec<bool>,
     /// What the policy remembered before the first step, `[envs, units]`; empty if it has no memory.
     pub state: Vec<f32>,
+    /// Version of the weights it was played with: updates of the learner before.
+    pub version: u64,
     /// Episodes that ended, in the order they did (by step, then environment).
     pub episodes: Vec<Episode>,
     envs: usize,
@@ -74,6 +76,7 @@ impl Rollout {
             cut_obs: Vec::with_capacity(envs * obs_len),
             begins: vec![false; rows],
             state: Vec::new(),
+            version: 0,
             episodes: Vec::with_capacity(rows),
             envs,
             steps,

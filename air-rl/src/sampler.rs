@@ -3,6 +3,7 @@
 use air_core::seed::Seed;
 
 use crate::actor::Actor;
+use crate::async_workers::AsyncWorkers;
 use crate::envs::EnvSpec;
 use crate::error::Result;
 use crate::rollout::Rollout;
@@ -41,9 +42,11 @@ impl Inline {
     pub(crate) fn collect(&mut self, actor: &Actor, iteration: u64) -> Result<&mut Rollout> {
         if let [runner] = &mut self.runners[..] {
             runner.collect(actor, iteration, &mut self.whole)?;
+            self.whole.version = iteration;
             return Ok(&mut self.whole);
         }
         self.whole.clear();
+        self.whole.version = iteration;
         for (runner, part) in self.runners.iter_mut().zip(&mut self.parts) {
             runner.collect(actor, iteration, part)?;
             self.whole.join(runner.first_env(), part);
@@ -57,10 +60,12 @@ impl Inline {
 pub(crate) enum Sampler {
     Inline(Inline),
     Workers(Workers),
+    Async(AsyncWorkers),
 }
 
 impl Sampler {
-    /// Runners with environments of their own; `epoch` tells those of a resumed run from those it had before.
+    /// Runners with environments of their own; `epoch` tells those of a resumed run from those it had before. With
+    /// `asynchronous`, runners on threads play on while the learner learns, and a rollout is what one of them has played.
     pub(crate) fn new(
         spec: &EnvSpec,
         task: &Task,
@@ -68,19 +73,24 @@ impl Sampler {
         seed: Seed,
         epoch: u64,
         actor: &Actor,
+        asynchronous: bool,
     ) -> Result<Self> {
-        Ok(if shape.parallel {
+        Ok(if shape.parallel && asynchronous {
+            Self::Async(AsyncWorkers::new(spec, task, shape, seed, epoch, actor)?)
+        } else if shape.parallel {
             Self::Workers(Workers::new(spec, task, shape, seed, epoch, actor)?)
         } else {
             Self::Inline(Inline::new(spec, task, shape, seed, epoch)?)
         })
     }
 
-    /// Plays one rollout with `actor`; its random numbers follow from the iteration.
+    /// Plays one rollout with `actor`; its random numbers follow from the iteration. One that was played on meanwhile is of an
+    /// older actor, see [`Rollout::version`].
     pub(crate) fn collect(&mut self, actor: &Actor, iteration: u64) -> Result<&mut Rollout> {
         match self {
             Self::Inline(runners) => runners.collect(actor, iteration),
             Self::Workers(runners) => runners.collect(actor, iteration),
+            Self::Async(runners) => runners.collect(actor, iteration),
         }
     }
 }

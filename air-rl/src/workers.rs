@@ -25,9 +25,9 @@ use crate::task::Task;
 const TRIES: usize = 3;
 
 /// The policy as of one iteration.
-struct Weights {
-    version: u64,
-    actor: Actor,
+pub(crate) struct Weights {
+    pub version: u64,
+    pub actor: Actor,
 }
 
 /// Fill this slot with these weights.
@@ -103,6 +103,7 @@ impl Workers {
         // All are awaited before any is judged, so that no slot is still being filled when this returns.
         let answers: Vec<_> = asked.into_iter().map(Pending::wait).collect();
         self.whole.clear();
+        self.whole.version = iteration;
         for (slot, mut answer) in answers.into_iter().enumerate() {
             let mut tries = 1;
             while let Err(error) = answer {
@@ -139,13 +140,13 @@ impl Workers {
 }
 
 /// What a runner returned is ours, through a box.
-fn from_runner(error: BoxError) -> RlError {
+pub(crate) fn from_runner(error: BoxError) -> RlError {
     match error.downcast::<RlError>() {
         Ok(error) => *error,
         Err(other) => CoreError::Worker(other).into(),
     }
 }
 
-fn given_up(error: AskError<Collect>) -> RlError {
+pub(crate) fn given_up<M: Message>(error: AskError<M>) -> RlError {
     CoreError::from(error).into()
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod actions;
+mod asynchronous;
 mod cli;
 mod guards;
 mod gymnasium;

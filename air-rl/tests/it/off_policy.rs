@@ -126,6 +126,8 @@ fn every_preset_is_one_of_its_algorithms_settings() {
             "td3" => presets::load::<Td3Config>(algorithm, env).map(|_| ()),
             "pqn" => presets::load::<air_rl::PqnConfig>(algorithm, env).map(|_| ()),
             "recurrent-ppo" => presets::load::<air_rl::RecurrentPpoConfig>(algorithm, env).map(|_| ()),
+            "appo" => presets::load::<air_rl::AppoConfig>(algorithm, env).map(|_| ()),
+            "impala" => presets::load::<air_rl::ImpalaConfig>(algorithm, env).map(|_| ()),
             other => panic!("a preset of {other}"),
         };
         loaded.unwrap();
