@@ -6,7 +6,7 @@ use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
 use crate::actions::ActionRows;
-use crate::env::OwnedAction;
+use crate::env::{Action, OwnedAction};
 use crate::error::{Result, RlError};
 use crate::normalize::Normalizer;
 use crate::space::Space;
@@ -119,6 +119,14 @@ impl Acted {
             OwnedAction::Continuous(x) => {
                 OwnedAction::Continuous(self.played[row * x.len()..(row + 1) * x.len()].to_vec())
             }
+            choices => choices,
+        }
+    }
+
+    /// The action to take in environment `row`, where it lies.
+    pub(crate) fn borrowed(&self, row: usize) -> Action<'_> {
+        match self.taken.get(row) {
+            Action::Continuous(x) => Action::Continuous(&self.played[row * x.len()..(row + 1) * x.len()]),
             choices => choices,
         }
     }

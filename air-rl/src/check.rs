@@ -85,7 +85,7 @@ fn observe<T>(
     Ok((obs.iter().map(|x| x.to_bits()).collect(), out))
 }
 
-fn as_action<'a>(space: &Space, row: &'a [f32], choices: &'a [u32]) -> Action<'a> {
+pub(crate) fn as_action<'a>(space: &Space, row: &'a [f32], choices: &'a [u32]) -> Action<'a> {
     match space {
         Space::Discrete { .. } => Action::Discrete(choices[0]),
         Space::MultiDiscrete { .. } => Action::MultiDiscrete(choices),

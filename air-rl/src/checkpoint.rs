@@ -82,6 +82,12 @@ pub enum State<'a> {
 }
 
 impl State<'_> {
+    /// What the names of the files of the next parts begin with, where several learners share a checkpoint.
+    pub(crate) fn begin(&mut self, with: String) {
+        let (Self::Save { prefix, .. } | Self::Load { prefix, .. }) = self;
+        *prefix = with;
+    }
+
     fn file(&self, name: &str, kind: &str) -> String {
         let (Self::Save { prefix, .. } | Self::Load { prefix, .. }) = self;
         format!("{prefix}{name}.{kind}")

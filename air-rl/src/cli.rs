@@ -12,14 +12,14 @@ use serde_json::{Map, Value, json};
 
 use crate::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
 use crate::checkpoint::Saved;
-use crate::envs::Registry;
+use crate::envs::{MULTI_ENVS, Registry, multi_env};
 use crate::error::RlError;
 use crate::learner::{Learner, Settings};
 use crate::rng::NumpyRng;
 use crate::{
-    AppoLearner, BcLearner, CqlLearner, DqnLearner, ImpalaLearner, IqlLearner, MarwilLearner, OfflineLearner,
-    OfflineSettings as _, OfflineTrainer, OwnedAction, PpoLearner, PqnLearner, RecurrentPpoLearner,
-    SacLearner, Space, Td3Learner, Trainer, offline_data, presets,
+    AppoLearner, BcLearner, CqlLearner, DqnLearner, ImpalaLearner, IqlLearner, MarwilLearner, MultiPpo,
+    OfflineLearner, OfflineSettings as _, OfflineTrainer, OwnedAction, PpoLearner, PqnLearner,
+    RecurrentPpoLearner, SacLearner, Space, Td3Learner, Trainer, offline_data, presets,
 };
 
 /// Trains one kind of learner.
@@ -35,6 +35,7 @@ const ALGORITHMS: &[(&str, Run)] = &[
     (DqnLearner::NAME, train::<DqnLearner>),
     (SacLearner::NAME, train::<SacLearner>),
     (Td3Learner::NAME, train::<Td3Learner>),
+    (MultiPpo::NAME, train_multi),
     (BcLearner::NAME, train_offline::<BcLearner>),
     (MarwilLearner::NAME, train_offline::<MarwilLearner>),
     (CqlLearner::NAME, train_offline::<CqlLearner>),
@@ -203,6 +204,15 @@ fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
     run_to_end(args, trainer, window)
 }
 
+fn train_multi(args: &Train) -> Result<(), CliError> {
+    if args.data.is_some() || !args.env_set.is_empty() {
+        return Err(CliError::usage("--data and --env-set do not apply to environments of several agents"));
+    }
+    let env = multi_env(&args.env).map_err(usage)?;
+    let trainer = MultiPpo::new(settings(args)?, env, args.seed).map_err(usage)?;
+    run_to_end(args, trainer, WINDOW as u64)
+}
+
 /// Trains until a rule holds, saves, and says how it went.
 fn run_to_end<A: Algorithm>(args: &Train, mut algorithm: A, window: u64) -> Result<(), CliError> {
     let store = args.out.as_deref().map(open_store).transpose()?;
@@ -342,13 +352,17 @@ fn list(as_json: bool) -> Result<(), CliError> {
             .collect();
         let presets: Vec<Value> =
             presets::names().map(|(algorithm, env)| json!({"algorithm": algorithm, "env": env})).collect();
-        return outln!("{}", json!({"algorithms": algorithms(), "environments": envs, "presets": presets}));
+        return outln!(
+            "{}",
+            json!({"algorithms": algorithms(), "environments": envs, "multi_environments": MULTI_ENVS, "presets": presets})
+        );
     }
     outln!("algorithms: {}", algorithms().join(", "))?;
     outln!("environments:")?;
     for (name, observations, actions) in envs {
         outln!("  {name:<16} observes {observations}, acts in {actions}")?;
     }
+    outln!("environments of several agents, for {}: {}", MultiPpo::NAME, MULTI_ENVS.join(", "))?;
     outln!("presets:")?;
     for (algorithm, env) in presets::names() {
         outln!("  {algorithm:<8} {env}")?;
@@ -370,7 +384,7 @@ fn settings<C: Settings>(args: &Train) -> Result<C, CliError> {
     }
     for setting in &args.set {
         let (key, value) = pair(setting)?;
-        table.insert(key.into(), toml_value(value));
+        set(&mut table, key, toml_value(value))?;
     }
     presets::settings(table).map_err(usage)
 }
@@ -386,6 +400,22 @@ fn options(pairs: &[String]) -> Result<Map<String, Value>, CliError> {
 
 fn pair(text: &str) -> Result<(&str, &str), CliError> {
     text.split_once('=').ok_or_else(|| CliError::usage(format!("`{text}` is not KEY=VALUE")))
+}
+
+/// Sets one key, which may lie in tables: `ppo.lr`.
+fn set(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<(), CliError> {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.into(), value);
+            Ok(())
+        }
+        Some((first, rest)) => {
+            let inner = table.entry(first).or_insert_with(|| toml::Table::new().into());
+            let inner =
+                inner.as_table_mut().ok_or_else(|| CliError::usage(format!("`{first}` is not a table")))?;
+            set(inner, rest, value)
+        }
+    }
 }
 
 /// A TOML value; what is none is taken as text.

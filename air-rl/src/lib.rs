@@ -46,6 +46,7 @@
 //! | `learner` | what tells one algorithm from another: [`Learner`], [`Settings`] |
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
 //! | [`presets`] | settings known to reach a goal |
+//! | [`MultiEnv`], `multi_runner`, `multi_agent` | several agents: environments, who plays which seat, [`MultiPpo`] |
 //! | [`Policy`], [`checkpoint`] | using the result, saving it, going on from it |
 //!
 //! Invariants:
@@ -54,7 +55,7 @@
 //! 2. One seed gives one result to the bit, whatever the number of runners or threads; only asynchronous algorithms with
 //!    runners on threads depend on timing (`tests/it/repeat.rs`, `off_policy.rs`).
 //! 3. `terminated` and `truncated` are kept apart from the environment to the advantage (`tests/it/vec_env.rs`, `gae`).
-//! 4. A step of an environment, and a warm iteration of any algorithm on the calling thread, allocate nothing (`tests/it/guards.rs`, `off_policy.rs`).
+//! 4. A step of an environment, and a warm iteration of any algorithm for one agent on the calling thread, allocate nothing (`tests/it/guards.rs`, `off_policy.rs`).
 //! 5. Environments of Gymnasium's names equal Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`, `gymnasium_envs.rs`).
 //! 6. What is not a number stops the run with a name; it never reaches the weights unseen (`tests/it/guards.rs`).
 
@@ -82,6 +83,9 @@ mod impala_config;
 pub mod iql;
 mod learner;
 pub mod marwil;
+mod multi_agent;
+mod multi_env;
+mod multi_runner;
 mod nets;
 pub mod normalize;
 mod off_policy;
@@ -133,6 +137,9 @@ pub use impala::{AppoConfig, AppoLearner, ImpalaConfig, ImpalaLearner, Traced, T
 pub use iql::{IqlConfig, IqlLearner};
 pub use learner::{Figures, Learner, Settings};
 pub use marwil::{MarwilConfig, MarwilLearner};
+pub use multi_agent::{MultiPpo, MultiPpoConfig, MultiStats, Policies, PolicyStats};
+pub use multi_env::{MultiEnv, check_multi_env};
+pub use multi_runner::MultiEnvSpec;
 pub use off_policy::{ReplayLearner, ReplaySettings, ReplayStep, Replayed, Replaying};
 pub use offline::{Drawing, OfflineLearner, OfflineSettings, OfflineTrainer};
 pub use offline_data::{Dataset, RecordedEpisode, record};

@@ -75,6 +75,18 @@ pub(crate) fn one_hot(groups: &[u32], obs: &[f32], out: &mut [f32]) {
     }
 }
 
+/// Writes one observation as networks see it: choices one-hot, a box as it is.
+pub(crate) fn write_inputs(space: &Space, obs: &[f32], out: &mut [f32]) -> Result<()> {
+    if let Space::Box { .. } = space {
+        out.copy_from_slice(obs);
+    } else if space.contains(obs) {
+        one_hot(space.groups(), obs, out);
+    } else {
+        return Err(RlError::Contract { why: format!("observation {obs:?} is outside {space}") });
+    }
+    Ok(())
+}
+
 /// The environments as networks see them: observations that are choices become one-hot, others stay.
 pub(crate) fn encoded(envs: Box<dyn VecEnv>) -> Box<dyn VecEnv> {
     if let Space::Box { .. } = envs.observation_space() {

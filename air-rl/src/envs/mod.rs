@@ -7,8 +7,11 @@ mod corridor;
 mod frozen_lake;
 mod grid;
 mod mountain_car;
+mod multi;
+mod multi_cartpole;
 mod pendulum;
 mod recall;
+mod rock_paper_scissors;
 mod square;
 mod taxi;
 
@@ -26,8 +29,11 @@ pub use cliff_walking::{CliffWalking, CliffWalkingOptions};
 pub use corridor::{CorridorOptions, SimpleCorridor};
 pub use frozen_lake::{FrozenLake, FrozenLakeOptions};
 pub use mountain_car::{MountainCar, MountainCarContinuous};
+pub use multi::{MULTI_ENVS, multi_env};
+pub use multi_cartpole::MultiCartPole;
 pub use pendulum::{Pendulum, PendulumOptions};
 pub use recall::{Recall, RecallOptions};
+pub use rock_paper_scissors::RockPaperScissors;
 pub use taxi::{Taxi, TaxiOptions, TaxiV3Options};
 
 use crate::env::Env;

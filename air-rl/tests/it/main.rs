@@ -8,6 +8,7 @@ mod guards;
 mod gymnasium;
 mod gymnasium_envs;
 mod learning;
+mod multi_agent;
 mod off_policy;
 mod offline;
 mod pqn;
