@@ -1,11 +1,13 @@
 //! Actions in rows, as runners, rollouts and replay buffers keep them.
 
+use serde::{Deserialize, Serialize};
+
 use crate::env::{Action, OwnedAction};
 use crate::space::Space;
 use crate::vec_env::Actions;
 
 /// Rows of actions of one space, in one of two flat buffers; the other stays empty.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ActionRows {
     /// Choices, `[rows, row_len]`; none for a box.
     pub choices: Vec<u32>,
@@ -15,7 +17,7 @@ pub struct ActionRows {
     row_len: usize,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Discrete,
     MultiDiscrete,

@@ -107,6 +107,17 @@ impl State<'_> {
         Ok(())
     }
 
+    /// An error unless what was restored under a name `fits`.
+    pub(crate) fn expect(&self, name: &str, fits: bool) -> Result<()> {
+        match self {
+            Self::Load { checkpoint, .. } if !fits => Err(unusable(
+                &checkpoint.location(),
+                &format!("its {name} is not of the size that its settings say"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// A memory, in `NAME.safetensors`.
     pub fn memory(&mut self, name: &str, memory: &mut Gru) -> Result<()> {
         let file = self.file(name, "safetensors");

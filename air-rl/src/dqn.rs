@@ -88,7 +88,7 @@ struct Noise {
     factors: Vec<f32>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Priorities {
     tree: SumTree,
     /// What a new transition gets: the highest met, so that it is drawn soon.
@@ -212,8 +212,16 @@ impl Learner for DqnLearner {
         Ok(stats)
     }
 
-    /// The replay buffer is not saved: a run that goes on fills it anew before it learns.
+    /// Without `save_replay`, a run that goes on fills its buffer anew before it learns.
     fn state(&mut self, state: &mut State<'_>) -> Result<()> {
+        if self.config.save_replay {
+            self.replay.state(state)?;
+            if let Some(priorities) = &mut self.priorities {
+                let rows = priorities.tree.rows();
+                state.value("priorities", priorities)?;
+                state.expect("priorities", priorities.tree.rows() == rows)?;
+            }
+        }
         state.network("values", &mut self.actor.net)?;
         state.network("target", &mut self.target)?;
         let noise = self.noise.take();

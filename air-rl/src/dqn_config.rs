@@ -33,6 +33,8 @@ pub struct DqnConfig {
     pub updates: usize,
     /// Transitions kept for replay; the oldest make room.
     pub capacity: usize,
+    /// Save them in checkpoints, too, so that a run that goes on learns at once instead of filling a buffer anew.
+    pub save_replay: bool,
     /// Transitions before the first update.
     pub learning_starts: usize,
     /// How far the target network follows after each gradient step (Polyak averaging).
@@ -87,6 +89,7 @@ impl Default for DqnConfig {
             batch: 128,
             updates: 8,
             capacity: 100_000,
+            save_replay: false,
             learning_starts: 1_000,
             tau: 0.01,
             epsilon_start: 1.0,

@@ -28,6 +28,8 @@ pub trait ReplaySettings: Settings {
 pub struct Replaying {
     /// Transitions kept; the oldest make room.
     pub capacity: usize,
+    /// Are they saved in checkpoints?
+    pub save_replay: bool,
     /// Steps of reward in a transition.
     pub n_step: usize,
     /// Discount γ.
@@ -143,9 +145,12 @@ impl<S: ReplayStep> Learner for ReplayLearner<S> {
         Ok(Replayed { steps: means, replay: self.replay.len() })
     }
 
-    /// The replay buffer is not saved: a run that goes on fills it anew before it learns.
+    /// Without `save_replay`, a run that goes on fills its buffer anew before it learns.
     fn state(&mut self, state: &mut State<'_>) -> Result<()> {
         self.step.state(state)?;
+        if self.config().replaying().save_replay {
+            self.replay.state(state)?;
+        }
         state.value("rounds", &mut self.iteration)
     }
 }

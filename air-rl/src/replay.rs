@@ -2,8 +2,11 @@
 
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
+use serde::{Deserialize, Serialize};
 
 use crate::actions::ActionRows;
+use crate::checkpoint::State;
+use crate::error::Result;
 use crate::rollout::Rollout;
 use crate::task::Task;
 
@@ -11,7 +14,7 @@ use crate::task::Task;
 ///
 /// A transition spans up to n steps: `reward = Σ γⁱ rᵢ`, and `discount` is what the value of `next_obs` counts: γᵏ after
 /// k steps, 0 where the task ended. They are folded when they come in, so sampling is a copy of rows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Replay {
     /// Observations acted on, `[capacity, obs_len]`.
     pub obs: Vec<f32>,
@@ -38,7 +41,7 @@ pub struct Replay {
 }
 
 /// The last steps of one environment's episode, oldest first.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Window {
     obs: Vec<f32>,
     action: ActionRows,
@@ -87,6 +90,19 @@ impl Replay {
             n_step,
             gamma,
         }
+    }
+
+    /// Saves or restores all of it; a restored one goes on with fresh episodes.
+    pub(crate) fn state(&mut self, state: &mut State<'_>) -> Result<()> {
+        let (capacity, items) = (self.capacity, self.obs.len());
+        state.value("replay", self)?;
+        // A checkpoint's own settings say how large it is; the rows are drawn from without asking again.
+        state
+            .expect("replay", self.capacity == capacity && self.obs.len() == items && self.len <= capacity)?;
+        for window in &mut self.windows {
+            window.len = 0;
+        }
+        Ok(())
     }
 
     /// Transitions held.

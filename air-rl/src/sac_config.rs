@@ -41,6 +41,8 @@ pub struct SacConfig {
     pub policy_delay: usize,
     /// Transitions kept for replay; the oldest make room.
     pub capacity: usize,
+    /// Save them in checkpoints, too, so that a run that goes on learns at once instead of filling a buffer anew.
+    pub save_replay: bool,
     /// Transitions before the first update; until then actions are drawn evenly.
     pub learning_starts: usize,
     /// Steps of reward before the next state's value.
@@ -67,6 +69,7 @@ impl Default for SacConfig {
             updates: 1,
             policy_delay: 1,
             capacity: 100_000,
+            save_replay: false,
             learning_starts: 200,
             n_step: 1,
             tau: 0.005,
@@ -98,7 +101,7 @@ impl ReplaySettings for SacConfig {
     }
 
     fn replaying(&self) -> Replaying {
-        let &Self { capacity, n_step, gamma, learning_starts, updates, batch, .. } = self;
-        Replaying { capacity, n_step, gamma, learning_starts, updates, batch }
+        let &Self { capacity, save_replay, n_step, gamma, learning_starts, updates, batch, .. } = self;
+        Replaying { capacity, save_replay, n_step, gamma, learning_starts, updates, batch }
     }
 }

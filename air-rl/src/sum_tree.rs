@@ -1,8 +1,10 @@
 //! Priorities that can be drawn from: a binary tree of sums ([Schaul et al. 2016](https://arxiv.org/abs/1511.05952)).
 
+use serde::{Deserialize, Serialize};
+
 /// One priority for each row; drawing and changing one take log₂ n steps. Sums are `f64`, always those of their two halves,
 /// so that no error gathers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SumTree {
     /// Node 1 is the root, node i has children 2i and 2i + 1; leaves are the last half.
     nodes: Vec<f64>,
@@ -14,6 +16,11 @@ impl SumTree {
     pub fn new(rows: usize) -> Self {
         let leaves = rows.max(1).next_power_of_two();
         Self { nodes: vec![0.0; 2 * leaves], leaves }
+    }
+
+    /// How many rows there is room for.
+    pub(crate) fn rows(&self) -> usize {
+        self.leaves.min(self.nodes.len() / 2)
     }
 
     /// The sum of all priorities.

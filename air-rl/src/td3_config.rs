@@ -35,6 +35,8 @@ pub struct Td3Config {
     pub policy_delay: usize,
     /// Transitions kept for replay; the oldest make room.
     pub capacity: usize,
+    /// Save them in checkpoints, too, so that a run that goes on learns at once instead of filling a buffer anew.
+    pub save_replay: bool,
     /// Transitions before the first update; until then actions are drawn evenly.
     pub learning_starts: usize,
     /// Steps of reward before the next state's value.
@@ -64,6 +66,7 @@ impl Default for Td3Config {
             updates: 1,
             policy_delay: 2,
             capacity: 100_000,
+            save_replay: false,
             learning_starts: 200,
             n_step: 1,
             tau: 0.01,
@@ -99,7 +102,7 @@ impl ReplaySettings for Td3Config {
     }
 
     fn replaying(&self) -> Replaying {
-        let &Self { capacity, n_step, gamma, learning_starts, updates, batch, .. } = self;
-        Replaying { capacity, n_step, gamma, learning_starts, updates, batch }
+        let &Self { capacity, save_replay, n_step, gamma, learning_starts, updates, batch, .. } = self;
+        Replaying { capacity, save_replay, n_step, gamma, learning_starts, updates, batch }
     }
 }

@@ -1,9 +1,11 @@
 //! DQN, SAC and TD3: they learn, repeat, and come back from checkpoints.
 
+use air_core::checkpoint::{CheckpointStore, Retention};
+use air_core::storage::Storage;
 use air_rl::envs::SimpleCorridor;
 use air_rl::{
-    Algorithm as _, DqnConfig, DqnLearner, EnvSpec, SacConfig, SacLearner, Stop, Td3Config, Td3Learner,
-    Trainer, presets,
+    Algorithm as _, DqnConfig, DqnLearner, EnvSpec, Learner, SacConfig, SacLearner, Stop, Td3Config,
+    Td3Learner, Trainer, presets,
 };
 
 use crate::promises::{allocates_nothing, comes_back, does_not_depend_on_runners, reaches_its_goal, spec};
@@ -108,6 +110,40 @@ fn policies_come_back_from_checkpoints_and_runs_go_on() {
     comes_back::<Td3Learner>("Pendulum-v1", small_td3(), &rows(3));
 }
 
+/// What a resumed run says of its first iteration: transitions held, and whether it learned from them.
+fn resumes<L: Learner>(env: &str, config: L::Config) -> (u64, bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let location = dir.path().to_str().unwrap();
+    let mut trainer = Trainer::<L>::new(config, spec(env), 3).unwrap();
+    trainer.train_until(&Stop::after_iterations(60)).unwrap();
+    let store = CheckpointStore::open(Storage::open(location).unwrap(), Retention::default()).unwrap();
+    trainer.save(&store).unwrap();
+    let resume = || {
+        let mut trainer = Trainer::<L>::load(location, spec(env)).unwrap();
+        let stats = serde_json::to_value(trainer.train().unwrap().learner).unwrap();
+        (told(&mut trainer, 40), stats)
+    };
+    let (first, stats) = resume();
+    assert_eq!(first, resume().0);
+    (stats["replay"].as_u64().unwrap(), stats["value"] != 0.0)
+}
+
+#[test]
+fn replay_buffers_come_back_where_they_are_saved() {
+    // 60 iterations of 6 steps, or of 48, and one more; three steps of each of 6 environments are not yet a transition.
+    let dqn = |save_replay| DqnConfig { envs: 6, steps: 8, save_replay, ..small_dqn() };
+    let (held, learned) = resumes::<DqnLearner>("CartPole-v1", dqn(true));
+    assert!(learned && held > 60 * 48, "{held}");
+    let (held, learned) = resumes::<DqnLearner>("CartPole-v1", dqn(false));
+    assert!(!learned && held <= 48, "{held}");
+    let sac = |save_replay| SacConfig { save_replay, ..small_sac() };
+    assert_eq!(resumes::<SacLearner>("Pendulum-v1", sac(true)), (61 * 6, true));
+    assert_eq!(resumes::<SacLearner>("Pendulum-v1", sac(false)), (6, false));
+    let td3 = |save_replay| Td3Config { save_replay, ..small_td3() };
+    assert_eq!(resumes::<Td3Learner>("Pendulum-v1", td3(true)), (61 * 6, true));
+    assert_eq!(resumes::<Td3Learner>("Pendulum-v1", td3(false)), (6, false));
+}
+
 #[test]
 fn a_warm_iteration_allocates_nothing() {
     allocates_nothing::<DqnLearner>("CartPole-v1", small_dqn());
@@ -124,10 +160,10 @@ fn every_preset_is_one_of_its_algorithms_settings() {
             "dqn" => presets::load::<DqnConfig>(algorithm, env).map(|_| ()),
             "sac" => presets::load::<SacConfig>(algorithm, env).map(|_| ()),
             "td3" => presets::load::<Td3Config>(algorithm, env).map(|_| ()),
-            "pqn" => presets::load::<air_rl::PqnConfig>(algorithm, env).map(|_| ()),
-            "recurrent-ppo" => presets::load::<air_rl::RecurrentPpoConfig>(algorithm, env).map(|_| ()),
             "appo" => presets::load::<air_rl::AppoConfig>(algorithm, env).map(|_| ()),
             "impala" => presets::load::<air_rl::ImpalaConfig>(algorithm, env).map(|_| ()),
+            "pqn" => presets::load::<air_rl::PqnConfig>(algorithm, env).map(|_| ()),
+            "recurrent-ppo" => presets::load::<air_rl::RecurrentPpoConfig>(algorithm, env).map(|_| ()),
             other => panic!("a preset of {other}"),
         };
         loaded.unwrap();
