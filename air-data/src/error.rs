@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use air_core::BoxError;
+use air_core::device::Device;
 use datafusion::common::{DataFusionError, SchemaError};
 use serde::{Deserialize, Serialize};
 
@@ -255,6 +256,15 @@ pub enum DataError {
         field: &'static str,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A device that tensors were to lie on cannot be had.
+    #[error("no tensors on {device}: {source}")]
+    Device {
+        /// The device asked for.
+        device: Device,
+        /// What is missing.
+        #[source]
+        source: BoxError,
     },
     /// The query engine refused the plan or failed while running it.
     #[error("{0}")]

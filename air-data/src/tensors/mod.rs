@@ -30,6 +30,7 @@
 mod column;
 mod create;
 mod extension;
+mod placed;
 mod ragged;
 mod source;
 

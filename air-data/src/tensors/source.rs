@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use air_core::BoxError;
 use air_core::data::{Batch, BatchSource};
+use air_core::device::Device;
 use air_core::seed::Seed;
 use air_core::tensor::Tensor;
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -12,6 +13,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float32Type, Int64Type, SchemaRef};
 
 use super::column::read;
+use super::placed::Placed;
 use crate::dataset::{BatchOptions, Batches, Dataset, LocalShuffle};
 use crate::error::{DataError, Result};
 use crate::split::DataShard;
@@ -33,6 +35,8 @@ pub struct TensorSpec {
     pub shuffle: Option<u64>,
     /// Rows that are held and mixed at once when shuffling.
     pub shuffle_rows: usize,
+    /// Where the tensors lie. On a GPU each batch is sent, through page-locked memory, while the one before it is in use.
+    pub device: Device,
 }
 
 impl TensorSpec {
@@ -46,6 +50,7 @@ impl TensorSpec {
             drop_last: false,
             shuffle: None,
             shuffle_rows: 65_536,
+            device: Device::Cpu,
         }
     }
 
@@ -76,6 +81,12 @@ impl TensorSpec {
     /// Sets [`shuffle`](Self::shuffle).
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.shuffle = Some(seed);
+        self
+    }
+
+    /// Sets [`device`](Self::device).
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
         self
     }
 
@@ -114,8 +125,8 @@ impl Dataset {
     /// [`Dataset::materialize`] below it where that costs more than the memory.
     ///
     /// # Errors
-    /// [`DataError::Config`] for a spec out of range, [`DataError::UnknownColumn`] for a column that does not exist; the first
-    /// mistake made in describing the dataset.
+    /// [`DataError::Config`] for a spec out of range, [`DataError::UnknownColumn`] for a column that does not exist, [`DataError::Device`] for
+    /// a device that is not there; the first mistake made in describing the dataset.
     pub fn batch_source(&self, spec: TensorSpec) -> Result<TensorBatches> {
         let schema = self.schema()?;
         spec.validate()?;
@@ -156,6 +167,7 @@ pub struct TensorBatches {
     maker: Maker,
     epoch: u64,
     running: Option<Batches>,
+    placed: Option<Placed>,
 }
 
 impl TensorBatches {
@@ -166,7 +178,11 @@ impl TensorBatches {
         let classes =
             spec.classes.iter().enumerate().map(|(index, class)| (class.clone(), index as u32)).collect();
         let maker = Maker { features, label, classes };
-        Ok(Self { origin, spec, maker, epoch: 0, running: None })
+        let placed = match spec.device {
+            Device::Cpu => None,
+            device => Some(Placed::on(device)?),
+        };
+        Ok(Self { origin, spec, maker, epoch: 0, running: None, placed })
     }
 
     fn start(&mut self) -> Result<Batches> {
@@ -189,15 +205,22 @@ impl BatchSource for TensorBatches {
             self.running = Some(self.start()?);
         }
         let Some(running) = &mut self.running else { return Ok(None) };
-        match running.next().transpose()? {
+        let mut next = || match running.next().transpose()? {
             Some(batch) => self.maker.make(&batch).map(Some),
             None => Ok(None),
+        };
+        match &mut self.placed {
+            Some(placed) => placed.next_batch(next),
+            None => next(),
         }
     }
 
     fn restart(&mut self, epoch: u64) -> std::result::Result<(), BoxError> {
         self.epoch = epoch;
         self.running = None;
+        if let Some(placed) = &mut self.placed {
+            placed.restart();
+        }
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Datasets as batches of tensors.
 
 use air_core::data::BatchSource;
-use air_data::{TensorSpec, col, lit};
+use air_core::device::Device;
+use air_data::{DataError, TensorSpec, col, lit};
 
 use super::{iris, session, told};
 
@@ -96,4 +97,27 @@ fn columns_that_are_neither_features_nor_label_are_not_computed() {
     assert_eq!(batch.column("y").unwrap().to_vec::<u32>().unwrap(), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
     assert_eq!(ds.stats().unwrap().rows, 10, "its run is the dataset's");
     assert!(ds.batch_source(TensorSpec::new(10)).unwrap().next_batch().is_err(), "with it, it fails");
+}
+
+#[test]
+fn batches_on_a_device_are_the_same_and_one_that_is_missing_is_named() {
+    let ds = session().range(10).unwrap();
+    let spec = |device| TensorSpec::new(4).features(["id"]).device(device);
+    let Ok(device) = Device::cuda(0) else {
+        let error = ds.batch_source(spec(Device::Cuda(0))).unwrap_err();
+        assert!(matches!(error, DataError::Device { device: Device::Cuda(0), .. }), "{error}");
+        assert!(error.to_string().starts_with("no tensors on cuda:0: "), "{error}");
+        return;
+    };
+    let mut source = ds.batch_source(spec(device)).unwrap();
+    for epoch in 0..2 {
+        source.restart(epoch).unwrap();
+        let mut all = Vec::new();
+        while let Some(batch) = source.next_batch().unwrap() {
+            let x = batch.column("x").unwrap();
+            assert_eq!(x.device(), device);
+            all.push(x.to_device(Device::Cpu).unwrap().to_vec::<f32>().unwrap());
+        }
+        assert_eq!(all, [vec![0.0, 1.0, 2.0, 3.0], vec![4.0, 5.0, 6.0, 7.0], vec![8.0, 9.0]]);
+    }
 }
