@@ -78,6 +78,17 @@ pub enum DataError {
         /// What the sink says.
         source: BoxError,
     },
+    /// A stream over Arrow's C interface failed, or breaks the interface.
+    #[error("reading a C stream")]
+    CStream {
+        /// What the stream says.
+        source: BoxError,
+    },
+    /// A stream over Arrow's C interface is read a second time.
+    #[error(
+        "a C stream can be read once, and this one was: keep its rows with materialize() before the first use"
+    )]
+    CStreamSpent,
     /// A file has two columns of one name.
     #[error("column '{column}' appears more than once in {path}")]
     DuplicateColumn {

@@ -37,7 +37,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `dataset` | [`Dataset`]: making one, transforming it (`transform` rows, `columns`, `order`, `combine`, `join`, `group`, `split`), looking into it, running it, writing it |
+//! | `dataset` | [`Dataset`]: making one, transforming it (`transform` rows, `columns`, `order`, `combine`, `join`, `group`, `split`), looking into it, running it, writing it; [`CStream`]s in and out |
 //! | [`expr`], [`agg`] | expressions over columns and sort keys; aggregates |
 //! | [`preprocess`] | what is learnt from a dataset and done to others: scalers, encoders, imputers |
 //! | `session` | [`Session`]: the engine as a value; threads, memory, settings |
@@ -98,8 +98,8 @@ pub mod testing;
 
 pub use agg::Aggregate;
 pub use dataset::{
-    BatchOptions, Batches, ColumnSummary, Dataset, GroupBy, IntoJoinKey, Join, JoinKind, LocalShuffle, Rows,
-    Summary,
+    BatchOptions, Batches, CStream, ColumnSummary, Dataset, GroupBy, IntoJoinKey, Join, JoinKind,
+    LocalShuffle, Rows, Summary,
 };
 pub use error::{DataError, Place, Result};
 pub use expr::{Expr, IntoExpr, SortKey, asc, col, desc, lit};

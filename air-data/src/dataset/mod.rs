@@ -1,6 +1,7 @@
 //! [`Dataset`]: a lazy table. Transforms describe, terminals run.
 
 mod batches;
+mod c_stream;
 mod columns;
 mod combine;
 mod create;
@@ -19,6 +20,7 @@ mod transform;
 mod write;
 
 pub use batches::{BatchOptions, Batches, LocalShuffle};
+pub use c_stream::CStream;
 pub(crate) use cutter::Cutter;
 pub use group::GroupBy;
 pub use join::{IntoJoinKey, Join, JoinKind};

@@ -209,7 +209,7 @@ pub(super) fn plain(error: DataFusionError) -> BoxError {
     }
 }
 
-fn unique(schema: &Schema, path: &str) -> Result<()> {
+pub(super) fn unique(schema: &Schema, path: &str) -> Result<()> {
     let mut seen = HashSet::new();
     match schema.fields().iter().find(|field| !seen.insert(field.name())) {
         Some(twice) => {

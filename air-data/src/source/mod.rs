@@ -2,6 +2,7 @@
 
 mod contract;
 mod files;
+mod foreign;
 mod hive;
 mod json_lines;
 mod layout;
@@ -19,6 +20,7 @@ mod table;
 
 pub use contract::{ReadRequest, Source, SourceBatches, SourcePart};
 pub(crate) use files::{Files, open};
+pub(crate) use foreign::Foreign;
 pub(crate) use hive::NULL;
 pub(crate) use layout::{Layout, Piece};
 pub(crate) use list::FileList;

@@ -3,6 +3,7 @@
 
 mod answers;
 mod budget;
+mod c_stream;
 mod cli;
 mod columns;
 mod engine;
