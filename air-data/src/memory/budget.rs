@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Waker};
 
 use arrow::array::RecordBatch;
 use datafusion::execution::TaskContext;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{Ledger, QueueId, Waited};
 use super::machine;
 use super::parcel::Parcel;
 use super::pool::BudgetPool;
+use super::sync::Mutex;
 
 /// The bytes that datasets may take: queued batches, kept ones, and what sorts, joins and aggregations hold.
 ///

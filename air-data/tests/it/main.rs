@@ -8,6 +8,7 @@ mod cli;
 mod columns;
 mod engine;
 mod errors;
+mod exchange_loom;
 mod features;
 mod files;
 mod formats;
@@ -15,6 +16,8 @@ mod fuzz;
 mod groups;
 mod http;
 mod joins;
+#[path = "../../../air-core/tests/it/loom_mutex.rs"]
+mod loom_mutex;
 mod order;
 mod own;
 mod pools;
