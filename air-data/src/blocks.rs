@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::FileWriter;
 use datafusion::common::{DataFusionError, Result, internal_datafusion_err};
-use datafusion::execution::{SpillFile, TaskContext};
+use datafusion::execution::{SpillFile, SpillWriter, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{Stream, StreamExt};
 
@@ -141,7 +141,7 @@ pub(crate) struct BlocksBuilder {
 struct Spill {
     keep: Arc<dyn SpillFile>,
     path: Arc<std::path::PathBuf>,
-    writer: FileWriter<File>,
+    writer: FileWriter<Box<dyn SpillWriter>>,
     batches: usize,
 }
 
@@ -186,7 +186,7 @@ impl BlocksBuilder {
                     .path()
                     .ok_or_else(|| internal_datafusion_err!("spill files must be local"))?
                     .to_path_buf();
-                let writer = FileWriter::try_new(File::create(&path)?, &self.schema)?;
+                let writer = FileWriter::try_new(file.open_writer()?, &self.schema)?;
                 none.insert(Spill { keep: file, path: Arc::new(path), writer, batches: 0 })
             }
         };

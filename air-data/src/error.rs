@@ -9,6 +9,9 @@ use air_core::device::Device;
 use datafusion::common::{DataFusionError, SchemaError};
 use serde::{Deserialize, Serialize};
 
+use crate::source::{explain, status};
+use crate::stats::Bytes;
+
 /// The result of a verb of this crate.
 pub type Result<T> = std::result::Result<T, DataError>;
 
@@ -45,6 +48,35 @@ pub enum DataError {
         path: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A store could not be asked for its files.
+    #[error("cannot {verb} {path}")]
+    Storage {
+        /// What was tried.
+        verb: &'static str,
+        /// The path, URL or pattern as it was given.
+        path: String,
+        /// The status of the store's answer, where there was one.
+        status: Option<u16>,
+        /// What the store said, and what to do about it.
+        source: BoxError,
+    },
+    /// What does not fit into memory does not fit on the disk either.
+    #[error(
+        "cannot spill to {path} with {} of this file written and {} on disk in all; free space there, set spill_dir to a larger disk, or raise \
+         memory_limit_bytes",
+        Bytes(*file_bytes),
+        Bytes(*spilled_bytes)
+    )]
+    Spill {
+        /// The file, or where it was to be.
+        path: String,
+        /// Bytes of it that were written.
+        file_bytes: u64,
+        /// Bytes of all files of the session that were spilled then.
+        spilled_bytes: u64,
+        /// What the system said.
+        source: BoxError,
     },
     /// A file could be opened but not read to its end.
     #[error("reading {path}")]
@@ -316,6 +348,22 @@ impl DataError {
         Self::UnknownColumn { column: column.to_owned(), known, nearest }
     }
 
+    /// A file could not be read; of an error of its store with what to do about it.
+    pub(crate) fn file(path: &str, source: BoxError) -> Self {
+        Self::File { path: path.to_owned(), source: explain(path, source) }
+    }
+
+    /// A store could not be asked for what is at a path.
+    pub(crate) fn storage(verb: &'static str, path: &str, source: object_store::Error) -> Self {
+        let source = explain(path, source.into());
+        Self::Storage { verb, path: path.to_owned(), status: status(&source), source }
+    }
+
+    /// As an error of the system, for those who write for the engine.
+    pub(crate) fn into_io(self) -> std::io::Error {
+        std::io::Error::other(Carried(self.shared()))
+    }
+
     /// The same error behind a handle that can be given out more than once.
     pub(crate) fn shared(self) -> Arc<Self> {
         match self {
@@ -383,12 +431,14 @@ impl From<arrow::error::ArrowError> for DataError {
 fn carried(error: &DataFusionError) -> Option<Arc<DataError>> {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = next {
-        if let Some(found) = current.downcast_ref::<Carried>() {
-            return Some(found.0.clone());
-        }
-        if let Some(DataFusionError::External(inner)) = current.downcast_ref::<DataFusionError>()
-            && let Some(found) = inner.downcast_ref::<Carried>()
-        {
+        // Some name what is inside of them as their source, and some only its source.
+        let inside =
+            match (current.downcast_ref::<DataFusionError>(), current.downcast_ref::<std::io::Error>()) {
+                (Some(DataFusionError::External(inner)), _) => inner.downcast_ref::<Carried>(),
+                (_, Some(system)) => system.get_ref().and_then(|inner| inner.downcast_ref::<Carried>()),
+                _ => current.downcast_ref::<Carried>(),
+            };
+        if let Some(found) = inside {
             return Some(found.0.clone());
         }
         next = current.source();
@@ -474,6 +524,27 @@ mod tests {
         let engine = DataFusionError::Shared(Arc::new(engine));
         let back = DataError::from(engine);
         assert!(matches!(back.root(), DataError::NotFound { path } if path == "x.csv"), "{back:?}");
+    }
+
+    #[test]
+    fn our_error_survives_the_way_through_a_writer_of_the_system_s_kind() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
+        let spill = DataError::Spill {
+            path: "/t/x".to_owned(),
+            file_bytes: 5 << 20,
+            spilled_bytes: 1 << 30,
+            source: full,
+        };
+        let system = spill.into_io();
+        let arrow = arrow::error::ArrowError::IoError(system.to_string(), system);
+        let back = DataError::from(DataFusionError::from(arrow));
+        assert!(matches!(back.root(), DataError::Spill { path, .. } if path == "/t/x"), "{back:?}");
+        assert!(
+            back.to_string().starts_with(
+                "cannot spill to /t/x with 5.0 MiB of this file written and 1.0 GiB on disk in all; "
+            ),
+            "{back}"
+        );
     }
 
     #[test]

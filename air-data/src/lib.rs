@@ -64,11 +64,11 @@
 //!    terminal keep the order of rows, whatever the number of threads, blocks and batches; `sort` and `map_groups` make one; joins, groups and
 //!    `distinct` promise none (`tests/it/random_plans.rs`, `random_verbs.rs`).
 //! 3. A stream never holds more than its bound in bytes ahead of its consumer, all of them together no more than their share of the
-//!    budget, and a limit stops what feeds them (`tests/it/engine.rs`, `tests/it/budget.rs`).
+//!    budget, and a limit stops what feeds them (`tests/it/engine.rs`, `tests/it/budget.rs`; every interleaving of the queues: `exchange_loom`).
 //! 4. An error or a panic of a user function ends the dataset's run with an error that names the function and the rows; it
 //!    ends nothing else. In a pool the batch is tried again first, in a fresh life of the worker (`tests/it/pools.rs`).
-//! 5. A file that is being written is not visible before all files of the write are complete; a new local directory appears with all of them
-//!    (`tests/it/files.rs`, `sources.rs`).
+//! 5. A file that is being written is not visible before all files of the write are complete; a new local directory appears with all of them;
+//!    of a write that fails nothing stays (`tests/it/files.rs`, `sources.rs`, `disk_full.rs`, `s3/`).
 //! 6. What is random depends on its seed and the order of rows alone (`tests/it/order.rs`).
 //! 7. Blocking verbs may be called anywhere, also inside a tokio runtime; dropping the last handle on a session ends its threads.
 
@@ -114,6 +114,7 @@ pub use session::{Session, SessionConfig};
 pub use sink::{ParquetCompression, Sink, SinkPart, SinkWrite, WriteMode, WriteOptions};
 pub use source::{
     FileErrors, IntoPaths, ReadOptions, ReadRequest, SkippedFile, Source, SourceBatches, SourcePart,
+    StorageConfig,
 };
 pub use split::{DataShard, SplitOptions};
 #[cfg(feature = "sqlite")]

@@ -21,10 +21,10 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
-use crate::memory::{Budget, BudgetPool, keep_freed};
+use crate::memory::{Budget, BudgetPool, SpillFiles, keep_freed};
 use crate::plan::{Merges, Planner, ReadInPieces, logical_rules, rules};
 use crate::pool::Workers;
-use crate::source::Stores;
+use crate::source::{StorageConfig, Stores};
 
 /// The stack of a thread: the engine follows nested plans and expressions with nested calls. What is not used takes no memory.
 const STACK_BYTES: usize = 32 << 20;
@@ -46,6 +46,8 @@ pub struct SessionConfig {
     pub memory_limit_bytes: u64,
     /// Where to spill; the system's temporary directory when absent.
     pub spill_dir: Option<PathBuf>,
+    /// How object stores are reached: credentials, endpoints, how often requests are tried again.
+    pub storage: StorageConfig,
     /// Rows in one batch inside the engine.
     pub batch_rows: usize,
     /// Bytes that may wait, already computed, ahead of a consumer that takes blocks in order.
@@ -63,6 +65,7 @@ impl Default for SessionConfig {
             io_threads: 2,
             memory_limit_bytes: 0,
             spill_dir: None,
+            storage: StorageConfig::default(),
             batch_rows: 8192,
             prefetch_bytes: 64 << 20,
             thread_name: "air-data".to_owned(),
@@ -83,7 +86,8 @@ impl SessionConfig {
         check(self.parallelism <= 4096, "parallelism", "at most 4096")?;
         check((1..=256).contains(&self.io_threads), "io_threads", "between 1 and 256")?;
         check((1..=1 << 24).contains(&self.batch_rows), "batch_rows", "between 1 and 16777216")?;
-        check(self.prefetch_bytes > 0, "prefetch_bytes", "at least 1")
+        check(self.prefetch_bytes > 0, "prefetch_bytes", "at least 1")?;
+        self.storage.validate()
     }
 
     /// The threads to compute with, the cores counted when the field is 0.
@@ -152,12 +156,10 @@ impl Session {
         };
         let compute = threads(parallelism, &config.thread_name)?;
         let io = threads(config.io_threads, &format!("{}-io", config.thread_name))?;
-        let stores = Arc::new(Stores::new(io.handle().clone()));
+        let stores = Arc::new(Stores::new(io.handle().clone(), config.storage.clone()));
 
-        let mut disk = DiskManagerBuilder::default();
-        if let Some(dir) = &config.spill_dir {
-            disk = disk.with_mode(DiskManagerMode::Directories(vec![dir.clone()]));
-        }
+        let spill = SpillFiles::new(config.spill_dir.as_ref()).map_err(DataError::from)?;
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(spill)));
         let budget = match config.memory_limit_bytes {
             0 => Budget::shared(),
             bytes => Budget::new(bytes),
@@ -337,6 +339,7 @@ fn engine_settings(
     parallelism: usize,
     budget: &Budget,
 ) -> datafusion::prelude::SessionConfig {
+    let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
     let mut settings = datafusion::prelude::SessionConfig::new()
         .with_target_partitions(parallelism)
         .with_batch_size(config.batch_rows)
@@ -351,7 +354,6 @@ fn engine_settings(
     options.sql_parser.map_string_types_to_utf8view = false;
     // In one process all cores can look into one table: a side of up to this is built once, and the rows of the other need not be dealt
     // by their keys, which copies each of them.
-    let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
     options.optimizer.hash_join_single_partition_threshold = HELD_BYTES.min(limit / 16);
     options.optimizer.hash_join_single_partition_threshold_rows = HELD_ROWS;
     // A sort sets this much aside in each partition for its merge, which a small budget has not got.

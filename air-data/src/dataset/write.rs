@@ -1,14 +1,13 @@
 //! The verbs that write files.
 
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::physical_plan::ExecutionPlanProperties;
 use object_store::path::Path;
-use url::Url;
 
 use super::Dataset;
 use crate::error::{DataError, Result};
 use crate::format::{CsvOptions, FileFormat};
 use crate::sink::{FileSink, Sink, Target, WriteOptions, write};
+use crate::source::destination;
 
 impl Dataset {
     /// Writes Parquet: one file for each block into the directory `path`, or one file if `path` ends in `.parquet`.
@@ -137,9 +136,9 @@ impl Dataset {
         options: WriteOptions,
     ) -> Result<Vec<String>> {
         let single = FileFormat::of_path(path).is_ok();
-        let (url, root) = destination(path)?;
         let bad = |reason: String| DataError::BadPath { path: path.to_owned(), reason };
-        let store = self.session.stores().get(&url).map_err(|e| bad(e.to_string()))?;
+        let (url, root) = destination(path).map_err(bad)?;
+        let store = self.session.stores().get(&url).map_err(bad)?;
         let location = Path::from_url_path(url.path()).map_err(|e| bad(e.to_string()))?;
         let local = if url.scheme() == "file" { url.to_file_path().ok() } else { None };
         let target = Target { store, root, path: location, single, local };
@@ -154,20 +153,4 @@ impl Dataset {
         run.ended(written.as_ref().err());
         written
     }
-}
-
-/// The URL of a file or directory that need not exist, and what messages put before a path of its store.
-fn destination(path: &str) -> Result<(Url, String)> {
-    let bad = |reason: String| DataError::BadPath { path: path.to_owned(), reason };
-    if path.contains("://") {
-        let url = ListingTableUrl::parse(path).map_err(|e| bad(e.to_string()))?;
-        let root = match url.get_url().scheme() {
-            "file" => "/".to_owned(),
-            _ => url.object_store().as_str().to_owned(),
-        };
-        return Ok((url.get_url().clone(), root));
-    }
-    let absolute = std::path::absolute(path).map_err(|e| bad(e.to_string()))?;
-    let url = Url::from_file_path(absolute).map_err(|()| bad("not an absolute path".to_owned()))?;
-    Ok((url, "/".to_owned()))
 }

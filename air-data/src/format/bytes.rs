@@ -43,7 +43,8 @@ impl FileBytes {
         self.range(0..self.size()).await
     }
 
-    async fn range(&self, range: Range<u64>) -> Result<Bytes, BoxError> {
+    /// These bytes, which the file must have.
+    pub(super) async fn range(&self, range: Range<u64>) -> Result<Bytes, BoxError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }

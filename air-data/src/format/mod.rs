@@ -11,6 +11,8 @@
 //! | `avro` | Avro's container files, with the feature `avro` |
 //! | `images` | PNG and JPEG, with the feature `images` |
 //! | `tfrecord`, `webdataset` | records of examples; samples in tar archives |
+//! | `ipc` | the columns of Arrow's files, which the engine reads |
+//! | `signature` | what a file is by its first bytes, where it is not what it was read as |
 
 #[cfg(feature = "avro")]
 pub(crate) mod avro;
@@ -19,10 +21,12 @@ mod bytes;
 pub(crate) mod cells;
 #[cfg(feature = "images")]
 mod images;
+pub(crate) mod ipc;
 mod json_array;
 mod kind;
 pub(crate) mod npy;
 mod scan;
+pub(crate) mod signature;
 mod text;
 pub(crate) mod tfrecord;
 pub(crate) mod webdataset;

@@ -6,6 +6,7 @@
 //! | `budget` | the same for threads and futures: accounts of queues, charges, what is kept |
 //! | `parcel` | what a batch weighs, and which allocations it keeps alive |
 //! | `pool` | the budget as DataFusion's memory pool |
+//! | `spill` | files for what does not fit |
 //! | `machine` | how much memory there is |
 //! | `allocator` | that freed memory is kept for the next batch |
 //!
@@ -27,6 +28,7 @@ mod parcel;
 #[cfg(test)]
 mod parcel_tests;
 mod pool;
+mod spill;
 /// What `budget.rs` stands on. The loom model of the exchange compiles it against loom's in their place.
 mod sync {
     pub(super) use parking_lot::Mutex;
@@ -37,3 +39,4 @@ pub(crate) use budget::{Account, Charge, Entering, Kept, Watch};
 pub use budget::{Budget, BudgetUse};
 pub(crate) use parcel::{Parcel, batch_bytes};
 pub(crate) use pool::BudgetPool;
+pub(crate) use spill::SpillFiles;

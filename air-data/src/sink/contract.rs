@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 ///
 /// A write is all or nothing. It [begins](Self::begin), opens a [part](SinkWrite::open) for each block of the dataset, several at once, gives each its batches in
 /// order, and finishes it; once all parts are finished it [commits](SinkWrite::commit). Before that nobody who reads from the place may see anything of it. When
-/// anything fails, every part is aborted, and then the write. [`testing::sink`](crate::testing::sink) checks that a sink holds to this.
+/// anything fails, every part is aborted, those under way at their next batch, and then the write. [`testing::sink`](crate::testing::sink) checks that a sink holds to this.
 ///
 /// The functions may wait and may compute; they run on the session's threads. An implementation writes them as `async fn`.
 ///

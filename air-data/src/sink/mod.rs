@@ -33,7 +33,6 @@ pub(crate) async fn write<S: Sink>(
     let begun = sink.begin(&plan.schema(), parts).await.map_err(|error| whole("the beginning", error))?;
     let begun = Arc::new(begun);
     let width = context.session_config().target_partitions();
-    // Where one part has failed, others need not begin.
     let over = Arc::new(AtomicBool::new(false));
     let written = futures::stream::iter(0..parts)
         .map(|part| {
@@ -43,18 +42,16 @@ pub(crate) async fn write<S: Sink>(
                 plan: plan.clone(),
                 context: context.clone(),
                 progress: progress.clone(),
+                over: over.clone(),
             };
             let over = over.clone();
             async move {
-                if over.load(Ordering::Relaxed) {
-                    return None;
-                }
                 let mut task = AbortOnDrop(tokio::spawn(writing.part(part)));
                 let done = (&mut task.0).await.unwrap_or_else(|error| {
                     Err(DataError::Engine(Box::new(DataFusionError::ExecutionJoin(Box::new(error)))))
                 });
                 over.fetch_or(done.is_err(), Ordering::Relaxed);
-                Some(done)
+                done
             }
         })
         .buffered(width.max(1))
@@ -62,9 +59,9 @@ pub(crate) async fn write<S: Sink>(
         .await;
     let mut finished = Vec::with_capacity(written.len());
     let mut failure = None;
-    for part in written.into_iter().flatten() {
+    for part in written {
         match part {
-            Ok(part) => finished.push(part),
+            Ok(part) => finished.extend(part),
             // The first error is the one to tell.
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -83,21 +80,28 @@ struct Writing<W> {
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
     progress: Progress,
+    /// Set once a part has failed: the others need not go on.
+    over: Arc<AtomicBool>,
 }
 
 impl<W: SinkWrite> Writing<W> {
-    async fn part(self, number: usize) -> Result<<W::Part as SinkPart>::Finished> {
+    /// Writes a part; nothing comes of one that another's failure has made useless.
+    async fn part(self, number: usize) -> Result<Option<<W::Part as SinkPart>::Finished>> {
+        if self.over.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let said = |row, error| failed(&self.name, &format!("part {number}"), row, error);
         let mut part = self.begun.open(number).await.map_err(|error| said(0, error))?;
         let mut row = 0;
         match self.fill(number, &mut part, &mut row).await {
-            Ok(()) => part.finish().await.map_err(|error| said(row, error)),
-            Err(error) => {
+            Ok(()) => part.finish().await.map(Some).map_err(|error| said(row, error)),
+            Err(trouble) => {
                 part.abort().await;
-                Err(match error {
-                    Trouble::Rows(error) => error,
-                    Trouble::Sink(error) => said(row, error),
-                })
+                match trouble {
+                    Trouble::Rows(error) => Err(error),
+                    Trouble::Sink(error) => Err(said(row, error)),
+                    Trouble::Over => Ok(None),
+                }
             }
         }
     }
@@ -111,6 +115,9 @@ impl<W: SinkWrite> Writing<W> {
         let rows = |error: DataFusionError| Trouble::Rows(error.into());
         let mut batches = self.plan.execute(number, self.context.clone()).map_err(rows)?;
         while let Some(batch) = batches.next().await.transpose().map_err(rows)? {
+            if self.over.load(Ordering::Relaxed) {
+                return Err(Trouble::Over);
+            }
             if batch.num_rows() > 0 {
                 part.write(&batch).await.map_err(Trouble::Sink)?;
                 *row += batch.num_rows() as u64;
@@ -121,10 +128,11 @@ impl<W: SinkWrite> Writing<W> {
     }
 }
 
-/// Why a part is not written: no more rows come, or the sink does not take them.
+/// Why a part is not written: no more rows come, the sink does not take them, or another part has failed.
 enum Trouble {
     Rows(DataError),
     Sink(BoxError),
+    Over,
 }
 
 /// What a sink says, with the place; our own sinks say it all themselves.

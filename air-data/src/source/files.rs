@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Result as EngineResult, Statistics, internal_err, project_schema};
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -29,7 +30,7 @@ use super::named::Named;
 use super::options::{FileErrors, ReadOptions};
 use super::paths::find;
 use crate::error::{DataError, Result};
-use crate::format::{FileBytes, FileFormat, FormatSource, Reader, sniffed};
+use crate::format::{FileBytes, FileFormat, FormatSource, Reader, ipc, signature, sniffed};
 use crate::session;
 use crate::tensors::{is_mark, mark};
 
@@ -48,10 +49,10 @@ pub(crate) struct Files {
     pub(crate) list: FileList,
     /// The columns of the files, and then those of their paths.
     columns: TableSchema,
+    format: FileFormat,
     reader: Reader,
     /// Whether somebody gave the columns.
     given: bool,
-    parquet: bool,
 }
 
 /// Finds the files of `paths` and tells their columns.
@@ -75,8 +76,7 @@ pub(crate) async fn open(
     unique(&schema, "the schema given")?;
     let keys = list.keys(&schema, &options)?;
     let columns = TableSchema::builder(schema).with_table_partition_cols(keys).build();
-    let (given, parquet) = (options.schema.is_some(), format == FileFormat::Parquet);
-    Ok(Arc::new(Files { list, columns, reader, given, parquet }))
+    Ok(Arc::new(Files { list, columns, format, reader, given: options.schema.is_some() }))
 }
 
 /// Looks into all files for the columns they have together. Those that cannot be read are left out of the list where that was asked for.
@@ -161,9 +161,10 @@ async fn look(
     state: Arc<SessionState>,
     store: Arc<dyn ObjectStore>,
 ) -> Result<SchemaRef> {
-    let failed = |source: BoxError| DataError::File { path: path.clone(), source };
+    let failed = |source: BoxError| DataError::file(&path, source);
     if let FileFormat::Csv(options) = &format
         && options.header
+        && file.size > 0
     {
         // The engine merges columns of one name without a word.
         let start = store
@@ -178,25 +179,64 @@ async fn look(
             unique(&header, &path)?;
         }
     }
-    let engine = match reader {
-        Reader::Engine(engine) => engine,
-        Reader::Ours(ours) => {
-            let schema = ours.look(FileBytes::new(store, file)).await.map_err(failed)?;
-            unique(&schema, &path)?;
-            return Ok(Arc::new(schema));
-        }
-    };
-    let schema = engine.infer_schema(state.as_ref(), &store, std::slice::from_ref(&file)).await;
-    let schema = match schema {
+    let schema = match inside(&file, &format, &reader, state.as_ref(), &store).await {
         Ok(schema) => schema,
-        Err(error) if format == FileFormat::Json && json_lines::is_about_content(&error) => {
-            let spoilt = json_lines::find(store.as_ref(), &file.location, None).await;
-            return Err(failed(spoilt.map_or_else(|| plain(error), Into::into)));
-        }
-        Err(error) => return Err(failed(plain(error))),
+        Err(error) => return Err(failed(reason(error, &file, &format, store.as_ref()).await)),
     };
     unique(&schema, &path)?;
+    if format == FileFormat::Parquet {
+        // The engine merges columns of one name here, too. It keeps the footer, so this reads nothing.
+        let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let footer = DFParquetMetadata::new(store.as_ref(), &file).with_file_metadata_cache(Some(footers));
+        let footer = footer.fetch_metadata().await.map_err(|e| failed(plain(e)))?;
+        let columns = footer.file_metadata().schema_descr().root_schema().get_fields();
+        unique_names(columns.iter().map(|column| column.name()), &path)?;
+    }
     Ok(schema)
+}
+
+/// The columns that whoever reads the format finds in a file.
+async fn inside(
+    file: &ObjectMeta,
+    format: &FileFormat,
+    reader: &Reader,
+    state: &SessionState,
+    store: &Arc<dyn ObjectStore>,
+) -> EngineResult<SchemaRef> {
+    let bytes = || FileBytes::new(store.clone(), file.clone());
+    match reader {
+        Reader::Ours(ours) => {
+            let schema = ours.look(bytes()).await;
+            schema.map(Arc::new).map_err(DataFusionError::External)
+        }
+        Reader::Engine(engine) => {
+            if *format == FileFormat::Ipc
+                && let Some(schema) = ipc::columns(&bytes()).await.map_err(DataFusionError::External)?
+            {
+                return Ok(schema);
+            }
+            engine.infer_schema(state, store, std::slice::from_ref(file)).await
+        }
+    }
+}
+
+/// Why a file cannot be looked into.
+async fn reason(
+    error: DataFusionError,
+    file: &ObjectMeta,
+    format: &FileFormat,
+    store: &dyn ObjectStore,
+) -> BoxError {
+    if let Some(another) = signature::another(store, &file.location, signature::of(format)).await {
+        return another;
+    }
+    if *format == FileFormat::Json
+        && json_lines::is_about_content(&error)
+        && let Some(spoilt) = json_lines::find(store, &file.location, None).await
+    {
+        return spoilt.into();
+    }
+    plain(error)
 }
 
 /// The engine's error without its own word on the file, which ours names already.
@@ -209,12 +249,14 @@ pub(super) fn plain(error: DataFusionError) -> BoxError {
     }
 }
 
-pub(super) fn unique(schema: &Schema, path: &str) -> Result<()> {
+fn unique(schema: &Schema, path: &str) -> Result<()> {
+    unique_names(schema.fields().iter().map(|field| field.name().as_str()), path)
+}
+
+fn unique_names<'a>(mut names: impl Iterator<Item = &'a str>, path: &str) -> Result<()> {
     let mut seen = HashSet::new();
-    match schema.fields().iter().find(|field| !seen.insert(field.name())) {
-        Some(twice) => {
-            Err(DataError::DuplicateColumn { column: twice.name().clone(), path: path.to_owned() })
-        }
+    match names.find(|name| !seen.insert(*name)) {
+        Some(twice) => Err(DataError::DuplicateColumn { column: twice.to_owned(), path: path.to_owned() }),
         None => Ok(()),
     }
 }
@@ -250,14 +292,15 @@ impl TableProvider for Files {
         // What the engine plans joins by: about so many rows and bytes.
         let (mut rows, mut bytes) = (Some(0_usize), 0_usize);
         // A file that is left out is left out as a whole. Footers are at hand where the columns were looked for in them.
-        let footers = self.parquet && self.list.on_error == FileErrors::Fail;
+        let footers = self.format == FileFormat::Parquet && self.list.on_error == FileErrors::Fail;
         let all = footers && !self.given && chosen.len() <= FOOTERS;
         for index in chosen {
             let meta = &self.list.files[index].meta;
             let mut file = PartitionedFile::from(meta.clone());
             file.partition_values.clone_from(&self.list.values[index]);
             if all || footers && meta.size >= WHOLE_BYTES {
-                let footer = Footer::of(meta, self.list.store.as_ref(), state).await?;
+                let footer = Footer::of(meta, self.list.store.as_ref(), state).await;
+                let footer = footer.map_err(|e| DataError::file(&self.list.name(meta), plain(e)))?;
                 file = footer.layout.into_iter().fold(file, PartitionedFile::with_extension);
                 rows = rows.map(|rows| rows + footer.rows);
                 bytes += footer.bytes;
@@ -298,7 +341,8 @@ impl TableProvider for Files {
             }
         };
         let skipped = (self.list.on_error == FileErrors::Skip).then(|| self.list.skipped.clone());
-        let named = Named::new(config.file_source().clone(), &self.list.root, skipped);
+        let begins = signature::of(&self.format);
+        let named = Named::new(config.file_source().clone(), &self.list.root, begins, skipped);
         let config = FileScanConfigBuilder::from(config).with_source(Arc::new(named)).build();
         Ok(DataSourceExec::from_data_source(config))
     }

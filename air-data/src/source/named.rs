@@ -25,8 +25,10 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use super::files::plain;
+use super::refusal::Refusal;
 use super::{Skipped, json_lines};
 use crate::error::DataError;
+use crate::format::signature;
 
 /// Another source, with the file's name on its errors.
 #[derive(Clone)]
@@ -34,17 +36,24 @@ pub(super) struct Named {
     inner: Arc<dyn FileSource>,
     /// What the file's path is put after in a message: nothing for local files.
     root: Arc<str>,
+    /// What files of the format begin with.
+    begins: &'static [u8],
     /// Where files go that cannot be read, if that is no reason to end.
     skipped: Option<Skipped>,
 }
 
 impl Named {
-    pub(super) fn new(inner: Arc<dyn FileSource>, root: &str, skipped: Option<Skipped>) -> Self {
-        Self { inner, root: root.into(), skipped }
+    pub(super) fn new(
+        inner: Arc<dyn FileSource>,
+        root: &str,
+        begins: &'static [u8],
+        skipped: Option<Skipped>,
+    ) -> Self {
+        Self { inner, root: root.into(), begins, skipped }
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(Self { inner, root: self.root.clone(), skipped: self.skipped.clone() })
+        Arc::new(Self { inner, ..self.clone() })
     }
 }
 
@@ -64,10 +73,13 @@ impl FileSource for Named {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        let is_json = self.inner.file_type() == "json";
-        let columns = is_json.then(|| (store.clone(), self.inner.table_schema().file_schema().clone()));
-        let inner = self.inner.create_morselizer(store, config, partition)?;
-        Ok(Box::new(NamedFiles { inner, root: self.root.clone(), columns, skipped: self.skipped.clone() }))
+        let inner = self.inner.create_morselizer(store.clone(), config, partition)?;
+        let content = Content {
+            store,
+            json: (self.inner.file_type() == "json").then(|| self.inner.table_schema().file_schema().clone()),
+            begins: self.begins,
+        };
+        Ok(Box::new(NamedFiles { inner, root: self.root.clone(), content, skipped: self.skipped.clone() }))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -150,19 +162,26 @@ impl FileSource for Named {
 struct NamedFiles {
     inner: Box<dyn Morselizer>,
     root: Arc<str>,
-    columns: Option<Columns>,
+    content: Content,
     skipped: Option<Skipped>,
 }
 
-/// Where files of JSON lines are, and the columns they have.
-type Columns = (Arc<dyn ObjectStore>, SchemaRef);
+/// How to look at a file again that could not be read.
+#[derive(Debug, Clone)]
+struct Content {
+    store: Arc<dyn ObjectStore>,
+    /// The columns of JSON lines.
+    json: Option<SchemaRef>,
+    /// What files of the format begin with.
+    begins: &'static [u8],
+}
 
 impl Morselizer for NamedFiles {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let name = FileName {
             path: format!("{}{}", self.root, file.object_meta.location).into(),
             location: file.object_meta.location.clone(),
-            columns: self.columns.clone(),
+            content: self.content.clone(),
             skipped: self.skipped.clone(),
         };
         match name.heed(self.inner.plan_file(file))? {
@@ -176,7 +195,7 @@ impl Morselizer for NamedFiles {
 struct FileName {
     path: Arc<str>,
     location: Path,
-    columns: Option<Columns>,
+    content: Content,
     skipped: Option<Skipped>,
 }
 
@@ -201,18 +220,26 @@ impl FileName {
     }
 
     fn said(&self, source: BoxError) -> DataError {
-        DataError::File { path: self.path.to_string(), source }
+        DataError::file(&self.path, source)
     }
 
-    /// As [`on`](Self::on), with the line.
+    /// As [`on`](Self::on), with the line, or that it is another file than was meant.
     async fn within(&self, error: DataFusionError) -> DataError {
-        if let Some((store, columns)) = &self.columns
-            && json_lines::is_about_content(&error)
-            && let Some(spoilt) = json_lines::find(store.as_ref(), &self.location, Some(columns)).await
+        let store = self.content.store.as_ref();
+        let spoilt = self.content.json.as_ref().filter(|_| json_lines::is_about_content(&error));
+        let told = self.on(error);
+        if matches!(&told, DataError::File { source, .. } if source.is::<Refusal>()) {
+            return told;
+        }
+        if let Some(another) = signature::another(store, &self.location, self.content.begins).await {
+            return self.said(another);
+        }
+        if let Some(columns) = spoilt
+            && let Some(spoilt) = json_lines::find(store, &self.location, Some(columns)).await
         {
             return self.said(spoilt.into());
         }
-        self.on(error)
+        told
     }
 }
 

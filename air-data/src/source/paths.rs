@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use glob::MatchOptions;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::Stores;
+use super::location::{self, Kind};
 use crate::error::{DataError, Result};
 
 /// Most files that one dataset may read.
 const MAX_FILES: usize = 1_000_000;
+
+/// How many paths are looked for at once.
+const LISTS_AT_ONCE: usize = 16;
 
 /// What `read_csv` and its siblings accept as a path: one path or many; each a file, a directory, a pattern such as
 /// `logs/*.csv`, or a URL (`file://`, `s3://`, `gs://`, `az://`, `http://`, `https://`).
@@ -87,31 +91,34 @@ pub(crate) struct FoundFile {
 /// Finds the files of `paths`. Directories are searched, deeply, for the `extensions`, or for all files where there are none; files in a directory or a pattern
 /// come in the order of their names, and hidden ones (`.x`, `_x`) are passed over.
 pub(crate) async fn find(paths: &[String], extensions: &[String], stores: &Stores) -> Result<Found> {
-    let mut found: Option<Found> = None;
+    let bad = |path: &str, reason: String| DataError::BadPath { path: path.to_owned(), reason };
+    let mut urls = Vec::with_capacity(paths.len());
     for path in paths {
-        let bad = |reason: String| DataError::BadPath { path: path.clone(), reason };
-        let url = ListingTableUrl::parse(path).map_err(|e| bad(e.to_string()))?;
-        let store_url = url.object_store();
-        let found = match &mut found {
-            Some(found) if found.url == store_url => found,
-            Some(found) => {
-                return Err(bad(format!(
-                    "the paths of one dataset lie in one store, and the first is in {}",
-                    found.url.as_str()
-                )));
-            }
-            none => {
-                let store = stores.get(url.get_url()).map_err(|e| bad(e.to_string()))?;
-                none.insert(Found { url: store_url, store, files: Vec::new() })
-            }
-        };
-        let files = list(path, &url, &found.store, extensions).await?;
-        found.files.extend(files);
-        if found.files.len() > MAX_FILES {
-            return Err(bad(format!("more than {MAX_FILES} files")));
+        urls.push((path, location::parse(path).map_err(|reason| bad(path, reason))?));
+    }
+    let Some((first_path, first)) = urls.first() else {
+        return Err(DataError::NotFound { path: "an empty list of paths".to_owned() });
+    };
+    let url = first.object_store();
+    if let Some((path, _)) = urls.iter().find(|(_, other)| other.object_store() != url) {
+        let first = url.as_str();
+        return Err(bad(
+            path,
+            format!("the paths of one dataset lie in one store, and the first is in {first}"),
+        ));
+    }
+    let store = stores.get(first.get_url()).map_err(|reason| bad(first_path, reason))?;
+    let found: Vec<_> = urls.iter().map(|(path, url)| list(path, url, &store, extensions)).collect();
+    let mut found = futures::stream::iter(found).buffered(LISTS_AT_ONCE);
+    let mut files = Vec::new();
+    while let Some(more) = found.try_next().await? {
+        files.extend(more);
+        if files.len() > MAX_FILES {
+            return Err(bad(first_path, format!("more than {MAX_FILES} files")));
         }
     }
-    found.ok_or_else(|| DataError::NotFound { path: "an empty list of paths".to_owned() })
+    drop(found);
+    Ok(Found { url, store, files })
 }
 
 async fn list(
@@ -120,13 +127,19 @@ async fn list(
     store: &Arc<dyn ObjectStore>,
     extensions: &[String],
 ) -> Result<Vec<FoundFile>> {
-    let failed = |error: object_store::Error| match error {
-        object_store::Error::NotFound { .. } => DataError::NotFound { path: path.to_owned() },
-        other => DataError::BadPath { path: path.to_owned(), reason: other.to_string() },
+    let failed = |verb: &'static str| {
+        move |error: object_store::Error| match error {
+            object_store::Error::NotFound { .. } => DataError::NotFound { path: path.to_owned() },
+            other => DataError::storage(verb, path, other),
+        }
     };
     if url.get_glob().is_none() && !url.is_collection() {
-        let meta = store.head(url.prefix()).await.map_err(failed)?;
-        return Ok(vec![FoundFile { meta, directories: Vec::new() }]);
+        match store.head(url.prefix()).await {
+            Ok(meta) => return Ok(vec![FoundFile { meta, directories: Vec::new() }]),
+            // In a store of objects nothing but the names in it tells a directory.
+            Err(object_store::Error::NotFound { .. }) if Kind::of(url.get_url()) == Ok(Kind::Objects) => {}
+            Err(error) => return Err(failed("look at")(error)),
+        }
     }
     let prefix = url.prefix().clone();
     let everything = url.get_glob().is_some();
@@ -140,9 +153,11 @@ async fn list(
                             || extensions.iter().any(|ext| meta.location.extension() == Some(ext))));
             futures::future::ready(keep)
         })
+        // One more than may be, which is found out above.
+        .take(MAX_FILES + 1)
         .try_collect()
         .await
-        .map_err(failed)?;
+        .map_err(failed("list"))?;
     files.sort_by(|a, b| a.location.cmp(&b.location));
     if files.is_empty() {
         return Err(match (everything, extensions.first()) {

@@ -11,9 +11,14 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
-/// The stores in use. Credentials come from the environment: `AWS_*`, `GOOGLE_*`, `AZURE_*`.
+use super::location::Kind;
+use super::remote::Remote;
+use super::storage::StorageConfig;
+
+/// The stores in use.
 pub(crate) struct Stores {
     io: Handle,
+    config: StorageConfig,
     local: Arc<dyn ObjectStore>,
     remote: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
 }
@@ -25,12 +30,12 @@ impl std::fmt::Debug for Stores {
 }
 
 impl Stores {
-    pub(crate) fn new(io: Handle) -> Self {
-        Self { io, local: Arc::new(LocalFileSystem::new()), remote: Mutex::default() }
+    pub(crate) fn new(io: Handle, config: StorageConfig) -> Self {
+        Self { io, config, local: Arc::new(LocalFileSystem::new()), remote: Mutex::default() }
     }
 
-    /// The store that holds `url`.
-    pub(crate) fn get(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+    /// The store that holds `url`, or why there is none.
+    pub(crate) fn get(&self, url: &Url) -> std::result::Result<Arc<dyn ObjectStore>, String> {
         if url.scheme() == "file" {
             return Ok(self.local.clone());
         }
@@ -38,16 +43,11 @@ impl Stores {
         if let Some(store) = self.remote.lock().get(&key) {
             return Ok(store.clone());
         }
-        let mut options: Vec<(String, String)> = std::env::vars()
-            .map(|(name, value)| (name.to_ascii_lowercase(), value))
-            .filter(|(name, _)| ["aws_", "google_", "azure_"].iter().any(|prefix| name.starts_with(prefix)))
-            .collect();
-        if url.scheme() == "http" {
-            options.push(("allow_http".to_owned(), "true".to_owned()));
-        }
-        let (store, _) = object_store::parse_url_opts(url, options)
-            .map_err(|e| DataFusionError::ObjectStore(Box::new(e)))?;
-        let store: Arc<dyn ObjectStore> = Arc::new(super::remote::Remote::new(store, self.io.clone()));
+        let kind = Kind::of(url)?;
+        let store = self.config.open(url).map_err(|e| e.to_string())?;
+        // A web server lists in no particular order.
+        let tries = if kind == Kind::Web { 0 } else { self.config.max_retries };
+        let store: Arc<dyn ObjectStore> = Arc::new(Remote::new(store, self.io.clone(), tries));
         self.remote.lock().insert(key, store.clone());
         Ok(store)
     }
@@ -63,6 +63,6 @@ impl ObjectStoreRegistry for Stores {
     }
 
     fn get_store(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        self.get(url)
+        self.get(url).map_err(|reason| DataFusionError::External(reason.into()))
     }
 }

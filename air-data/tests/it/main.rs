@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod answers;
+mod bad_input;
 mod budget;
 mod c_stream;
 mod cli;
 mod columns;
+mod disk_full;
 mod engine;
 mod errors;
 mod exchange_loom;
@@ -27,6 +29,7 @@ mod random_engine;
 mod random_plans;
 mod random_verbs;
 mod real;
+mod s3;
 mod sources;
 mod split;
 mod splits;

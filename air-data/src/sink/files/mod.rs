@@ -1,16 +1,18 @@
 //! [`FileSink`]: one file for each block, all of them or none.
 //!
 //! Every file is an upload of its own that becomes visible only when it is completed (a rename on local disks, a
-//! multipart upload elsewhere), and none is completed before all blocks are written. So a failure, or a crash while rows
-//! are still being computed, leaves nothing half-written to be read. A new directory on a local disk is written under another, hidden name beside it
-//! and then renamed, so it is there with all its files or not at all; elsewhere a crash between the first and the last completion leaves some of
-//! the files, each of them whole.
+//! multipart upload elsewhere), and none is completed before the store has all parts of all. So a failure, or a crash while rows
+//! are still being computed, leaves nothing half-written to be read, and one in completing takes the files back that were not there before. A new directory on a
+//! local disk is written under another, hidden name beside it and then renamed, so it is there with all its files or not at all; elsewhere a crash between the first
+//! and the last completion leaves some of the files, each of them whole.
 
 mod encode;
 mod part;
 mod split;
 mod stage;
+mod upload;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::contract::{Sink, SinkWrite};
 use crate::error::{DataError, Result};
 use crate::format::{CsvOptions, FileFormat};
+use crate::source::{explain, explain_after};
 use part::{FilePart, Written};
 use split::Layout;
 use stage::Stage;
@@ -155,33 +158,48 @@ impl FileWrite {
         Ok(Self { target, format: sink.format.clone(), options, layout, stage, base, before })
     }
 
-    async fn finish(&self, mut files: Vec<Written>) -> Result<Vec<String>> {
+    async fn finish(&self, mut files: VecDeque<Written>) -> Result<Vec<String>> {
         let target = &self.target;
-        let failed = |path: &str, source: BoxError| DataError::Write { path: path.to_owned(), source };
         // The first block's file exists for the columns' sake: it is not needed when another one has rows.
         if files.len() > 1 && files[0].rows == 0 {
-            let _ = files.remove(0).upload.abort().await;
+            give_up(files.pop_front()).await;
         }
-        let mut paths = Vec::with_capacity(files.len());
-        for file in files {
-            // Where it is to be found in the end, also while it lies under another name.
-            let last = match &self.stage {
-                Some(_) => below(&target.path, &self.base, &file.path),
-                None => file.path.clone(),
-            };
-            let path = target.name(&last);
-            file.upload.finish().await.map_err(|e| failed(&path, e.into()))?;
-            paths.push((path, last));
+        let mut complete: Vec<Path> = Vec::with_capacity(files.len());
+        while let Some(mut file) = files.pop_front() {
+            if let Err(error) = file.upload.complete().await {
+                let error = target.failed(&target.shown(&self.base, &file.path), error.into());
+                files.push_front(file);
+                self.take_back(files, &complete).await;
+                return Err(error);
+            }
+            complete.push(file.path);
         }
         if let Some(stage) = &self.stage {
-            stage.publish().map_err(|e| failed(&target.name(&target.path), e.into()))?;
+            stage.publish().map_err(|e| target.failed(&target.path, e.into()))?;
         }
+        let paths: Vec<Path> = complete.iter().map(|path| target.shown(&self.base, path)).collect();
         if self.options.mode == WriteMode::Overwrite && !target.single {
-            for old in self.before.iter().filter(|old| !paths.iter().any(|(_, new)| new == *old)) {
-                target.store.delete(old).await.map_err(|e| failed(&target.name(old), e.into()))?;
+            for old in self.before.iter().filter(|old| !paths.contains(old)) {
+                target.store.delete(old).await.map_err(|e| target.failed(old, e.into()))?;
             }
         }
-        Ok(paths.into_iter().map(|(path, _)| path).collect())
+        Ok(paths.iter().map(|path| target.name(path)).collect())
+    }
+
+    /// After a failure to complete a file: those that are not complete, and those that are and were not there before.
+    async fn take_back(&self, files: VecDeque<Written>, complete: &[Path]) {
+        give_up(files).await;
+        for path in complete.iter().filter(|path| !self.before.contains(path)) {
+            let _ = self.target.store.delete(path).await;
+        }
+    }
+}
+
+/// Takes back files that are not visible yet.
+async fn give_up(files: impl IntoIterator<Item = Written>) {
+    for file in files {
+        // The first error is the one to tell; an upload that cannot be taken back is never visible.
+        let _ = file.upload.abort().await;
     }
 }
 
@@ -197,17 +215,13 @@ impl SinkWrite for FileWrite {
     }
 
     async fn abort(&self, parts: Vec<Vec<Written>>) {
-        for file in parts.into_iter().flatten() {
-            // The first error is the one to tell; an upload that cannot be taken back is never visible.
-            let _ = file.upload.abort().await;
-        }
+        give_up(parts.into_iter().flatten()).await;
     }
 }
 
 /// The files that are at the destination already.
 async fn existing(target: &Target) -> Result<Vec<Path>> {
-    let failed =
-        |e: object_store::Error| DataError::Write { path: target.name(&target.path), source: e.into() };
+    let failed = |e: object_store::Error| target.failed(&target.path, e.into());
     if target.single {
         return match target.store.head(&target.path).await {
             Ok(meta) => Ok(vec![meta.location]),
@@ -218,13 +232,26 @@ async fn existing(target: &Target) -> Result<Vec<Path>> {
     target.store.list(Some(&target.path)).map_ok(|meta| meta.location).try_collect().await.map_err(failed)
 }
 
-/// The file `path`, which lies below `from`, below `to`.
-fn below(to: &Path, from: &Path, path: &Path) -> Path {
-    path.prefix_match(from).into_iter().flatten().fold(to.clone(), Path::join)
-}
-
 impl Target {
     fn name(&self, path: &Path) -> String {
         format!("{}{path}", self.root)
+    }
+
+    /// Where a file is to be found in the end that lies below `base` until then.
+    fn shown(&self, base: &Path, path: &Path) -> Path {
+        path.prefix_match(base).into_iter().flatten().fold(self.path.clone(), Path::join)
+    }
+
+    fn failed(&self, path: &Path, source: BoxError) -> DataError {
+        let path = self.name(path);
+        let source = explain(&path, source);
+        DataError::Write { path, source }
+    }
+
+    /// As [`failed`](Self::failed), once some of the file was sent.
+    fn failed_after(&self, path: &Path, sent_bytes: u64, source: object_store::Error) -> DataError {
+        let path = self.name(path);
+        let source = explain_after(&path, sent_bytes, source.into());
+        DataError::Write { path, source }
     }
 }

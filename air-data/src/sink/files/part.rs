@@ -5,18 +5,16 @@ use std::sync::Arc;
 
 use air_core::BoxError;
 use arrow::array::RecordBatch;
+use object_store::ObjectStoreExt;
 use object_store::path::Path;
-use object_store::{ObjectStoreExt, WriteMultipart};
 
 use super::encode::{Encoder, encoder};
 use super::split::Layout;
-use super::{FileWrite, Target, WriteOptions};
+use super::upload::Upload;
+use super::{FileWrite, Target, WriteOptions, give_up};
 use crate::error::{DataError, Result};
 use crate::format::FileFormat;
 use crate::sink::SinkPart;
-
-/// Parts of one file that may be on their way to the store at once.
-const PARTS_AT_ONCE: usize = 4;
 
 /// Files that a block may have open at once.
 const MAX_FILES: usize = 4096;
@@ -25,7 +23,7 @@ const MAX_FILES: usize = 4096;
 pub(crate) struct Written {
     pub(super) path: Path,
     pub(super) rows: u64,
-    pub(super) upload: WriteMultipart,
+    pub(super) upload: Upload,
 }
 
 /// One block under way.
@@ -59,6 +57,10 @@ impl FilePart {
         Self { to, open: BTreeMap::new() }
     }
 
+    fn into_files(self) -> Vec<Written> {
+        self.open.into_values().map(|(_, file)| file).collect()
+    }
+
     async fn put(&mut self, batch: &RecordBatch) -> Result<()> {
         for (directories, piece) in
             self.to.layout.split(batch).map_err(|e| self.to.failed(&self.to.base, e))?
@@ -73,14 +75,9 @@ impl FilePart {
                 self.open.insert(directories.clone(), file);
             }
             let Some((encoder, written)) = self.open.get_mut(&directories) else { continue };
-            let done = encoder.write(&piece);
+            encoder.write(&piece).map_err(|e| self.to.failed(&written.path, e))?;
             written.rows += piece.num_rows() as u64;
-            let bytes = encoder.take();
-            let done = match done {
-                Ok(()) => send(bytes, written).await,
-                Err(error) => Err(error),
-            };
-            done.map_err(|e| self.to.failed(&written.path, e))?;
+            self.to.send(encoder.take(), written).await?;
         }
         Ok(())
     }
@@ -92,13 +89,10 @@ impl FilePart {
             self.open.insert(Vec::new(), file);
         }
         for (encoder, written) in self.open.values_mut() {
-            let done = encoder.finish();
-            let bytes = encoder.take();
-            let done = match done {
-                Ok(()) => send(bytes, written).await,
-                Err(error) => Err(error),
-            };
-            done.map_err(|e| self.to.failed(&written.path, e))?;
+            encoder.finish().map_err(|e| self.to.failed(&written.path, e))?;
+            self.to.send(encoder.take(), written).await?;
+            let flushed = written.upload.flush().await;
+            flushed.map_err(|e| self.to.stopped(written, e))?;
         }
         Ok(())
     }
@@ -117,11 +111,22 @@ impl Destination {
             encoder(&self.format, &self.options, &self.layout.schema).map_err(|e| self.failed(&path, e))?;
         let upload =
             self.target.store.put_multipart(&path).await.map_err(|e| self.failed(&path, e.into()))?;
-        Ok((encoder, Written { path, rows: 0, upload: WriteMultipart::new(upload) }))
+        Ok((encoder, Written { path, rows: 0, upload: Upload::new(upload) }))
+    }
+
+    async fn send(&self, bytes: Vec<u8>, written: &mut Written) -> Result<()> {
+        let taken = written.upload.write(bytes.into()).await;
+        taken.map_err(|e| self.stopped(written, e))
     }
 
     fn failed(&self, path: &Path, source: BoxError) -> DataError {
-        DataError::Write { path: self.target.name(path), source }
+        self.target.failed(&self.target.shown(&self.base, path), source)
+    }
+
+    /// The store takes no more of a file.
+    fn stopped(&self, written: &Written, source: object_store::Error) -> DataError {
+        let path = self.target.shown(&self.base, &written.path);
+        self.target.failed_after(&path, written.upload.sent_bytes(), source)
     }
 }
 
@@ -137,21 +142,10 @@ impl SinkPart for FilePart {
             self.abort().await;
             return Err(error.into());
         }
-        Ok(self.open.into_values().map(|(_, written)| written).collect())
+        Ok(self.into_files())
     }
 
     async fn abort(self) {
-        for (_, file) in self.open.into_values() {
-            // The first error is the one to tell; an upload that cannot be taken back is never visible.
-            let _ = file.upload.abort().await;
-        }
+        give_up(self.into_files()).await;
     }
-}
-
-async fn send(bytes: Vec<u8>, written: &mut Written) -> std::result::Result<(), BoxError> {
-    if !bytes.is_empty() {
-        written.upload.wait_for_capacity(PARTS_AT_ONCE).await?;
-        written.upload.put(bytes.into());
-    }
-    Ok(())
 }

@@ -32,6 +32,13 @@ impl Layout {
         if let Some(nested) = keys.iter().find(|key| schema.field(**key).data_type().is_nested()) {
             return Err(bad(format!("'{}' is no plain value", schema.field(*nested).name())));
         }
+        // Such directories are passed over by who reads, or read as another column.
+        let hidden = |name: &&String| name.is_empty() || name.starts_with(['_', '.']) || name.contains('=');
+        if let Some(name) = partition_by.iter().find(hidden) {
+            return Err(bad(format!(
+                "'{name}' cannot begin with `_` or `.` or have a `=` in it; rename the column first"
+            )));
+        }
         let content: Vec<usize> = (0..schema.fields().len()).filter(|index| !keys.contains(index)).collect();
         if content.is_empty() && !keys.is_empty() {
             return Err(bad("there has to be a column left for the files".to_owned()));
