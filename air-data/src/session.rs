@@ -33,6 +33,9 @@ const STACK_BYTES: usize = 32 << 20;
 const HELD_BYTES: usize = 128 << 20;
 const HELD_ROWS: usize = 2 << 20;
 
+/// Rows in a batch under the smallest of budgets.
+const FEWEST_ROWS: usize = 64;
+
 /// Settings of a [`Session`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,7 +51,7 @@ pub struct SessionConfig {
     pub spill_dir: Option<PathBuf>,
     /// How object stores are reached: credentials, endpoints, how often requests are tried again.
     pub storage: StorageConfig,
-    /// Rows in one batch inside the engine.
+    /// Rows in one batch inside the engine; fewer under a small budget, in which many batches have to find room.
     pub batch_rows: usize,
     /// Bytes that may wait, already computed, ahead of a consumer that takes blocks in order.
     pub prefetch_bytes: usize,
@@ -179,10 +182,10 @@ impl Session {
         if let Some(planners) = state.expr_planners() {
             planners.extend(syntax());
         }
-        if config.memory_limit_bytes > 0 {
-            let memory = usize::try_from(config.memory_limit_bytes).unwrap_or(usize::MAX);
-            state = state.with_physical_optimizer_rules(rules(memory));
-        }
+        state = state.with_physical_optimizer_rules(rules(
+            usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX),
+            config.memory_limit_bytes > 0,
+        ));
         let state = state
             .with_query_planner(Arc::new(Planner))
             .with_physical_optimizer_rule(Arc::new(ReadInPieces {
@@ -342,7 +345,7 @@ fn engine_settings(
     let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
     let mut settings = datafusion::prelude::SessionConfig::new()
         .with_target_partitions(parallelism)
-        .with_batch_size(config.batch_rows)
+        .with_batch_size(batch_rows(config.batch_rows, limit, parallelism))
         .with_information_schema(true)
         // Blocks keep their order: no round robin between operators, no work stealing between files.
         .with_round_robin_repartition(false);
@@ -356,8 +359,14 @@ fn engine_settings(
     // by their keys, which copies each of them.
     options.optimizer.hash_join_single_partition_threshold = HELD_BYTES.min(limit / 16);
     options.optimizer.hash_join_single_partition_threshold_rows = HELD_ROWS;
-    // A sort sets this much aside in each partition for its merge, which a small budget has not got.
+    // A sort sets this much aside in each partition for its merge, which a small budget has not got; and the sorts below joins do so at once.
     let aside = &mut options.execution.sort_spill_reservation_bytes;
-    *aside = (*aside).min(limit / (4 * parallelism));
+    *aside = (*aside).min(limit / (16 * parallelism));
     settings
+}
+
+/// Rows in a batch: as many as were asked for, and so few that 64 batches with rows of 256 bytes fit into each partition's share of the budget. The
+/// merge of a sort that spilled holds four batches of each run that it reads, and a budget in which it cannot hold two runs fails.
+fn batch_rows(asked: usize, limit: usize, parallelism: usize) -> usize {
+    asked.min((limit / (64 * 256 * parallelism)).max(FEWEST_ROWS))
 }

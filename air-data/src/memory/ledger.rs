@@ -37,6 +37,7 @@ pub(super) struct Ledger<W> {
     spilling: usize,
     rigid: usize,
     spillers: usize,
+    mergers: usize,
     peak: usize,
     queues: HashMap<QueueId, Queue>,
     next: u64,
@@ -85,6 +86,7 @@ impl<W> Ledger<W> {
             spilling: 0,
             rigid: 0,
             spillers: 0,
+            mergers: 0,
             peak: 0,
             queues: HashMap::new(),
             next: 0,
@@ -280,6 +282,17 @@ impl<W> Ledger<W> {
     /// shares: a sort that spills merges what it holds first, and needs as much again for that, which it cannot spill.
     pub(super) fn spiller_room(&self, holds: usize) -> usize {
         let share = self.working_limit().saturating_sub(self.kept) / 2 / self.spillers.max(1);
+        share.saturating_sub(holds).min(self.rigid_room())
+    }
+
+    pub(super) fn mergers(&mut self, more: isize) {
+        self.mergers = self.mergers.saturating_add_signed(more);
+    }
+
+    /// What the merge of a sort that `holds` so much may still reserve. It cannot spill, and takes what there is, to merge many runs at once; with
+    /// fewer it goes over them again. So merges share the half that the sorts have not got, or the first would leave nothing for the others.
+    pub(super) fn merger_room(&self, holds: usize) -> usize {
+        let share = self.working_limit().saturating_sub(self.kept) / 2 / self.mergers.max(1);
         share.saturating_sub(holds).min(self.rigid_room())
     }
 

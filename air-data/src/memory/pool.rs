@@ -8,7 +8,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool
 use super::budget::Budget;
 
 /// What sorts, joins and aggregations draw on. Those that can spill share half of it evenly, much as in DataFusion's `FairSpillPool`;
-/// those that cannot take what is left, first come first served.
+/// the merges of sorts share the other half, and others that cannot spill take what is left, first come first served.
 #[derive(Debug)]
 pub(crate) struct BudgetPool(Budget);
 
@@ -20,6 +20,13 @@ impl BudgetPool {
     pub(crate) fn budget(&self) -> &Budget {
         &self.0
     }
+}
+
+/// How the engine calls the merges of its sorts.
+const MERGE: &str = "ExternalSorterMerge";
+
+fn merges(consumer: &MemoryConsumer) -> bool {
+    !consumer.can_spill() && consumer.name().starts_with(MERGE)
 }
 
 fn spills(reservation: &MemoryReservation) -> bool {
@@ -40,12 +47,16 @@ impl MemoryPool for BudgetPool {
     fn register(&self, consumer: &MemoryConsumer) {
         if consumer.can_spill() {
             self.0.change(|books, _| books.spillers(1));
+        } else if merges(consumer) {
+            self.0.change(|books, _| books.mergers(1));
         }
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
         if consumer.can_spill() {
             self.0.change(|books, _| books.spillers(-1));
+        } else if merges(consumer) {
+            self.0.change(|books, _| books.mergers(-1));
         }
     }
 
@@ -58,9 +69,14 @@ impl MemoryPool for BudgetPool {
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let (spills, holds) = (spills(reservation), reservation.size());
+        let (spills, merges, holds) =
+            (spills(reservation), merges(reservation.consumer()), reservation.size());
         let refused = self.0.change(|books, _| {
-            let room = if spills { books.spiller_room(holds) } else { books.rigid_room() };
+            let room = match (spills, merges) {
+                (true, _) => books.spiller_room(holds),
+                (false, true) => books.merger_room(holds),
+                (false, false) => books.rigid_room(),
+            };
             if additional <= room {
                 books.reserve(additional, spills);
                 return None;
@@ -114,6 +130,25 @@ mod tests {
         assert_eq!((pool.reserved(), budget.usage().operator_bytes), (1200, 1200));
         // Two gone, one has more.
         drop((two, rigid));
+        assert!(one.try_grow(300).is_ok());
+        assert!(one.try_grow(1).is_err());
+        drop(one);
+        assert_eq!(budget.usage().in_use_bytes, 0);
+    }
+
+    #[test]
+    fn merges_share_the_half_that_sorts_have_not_got() {
+        let budget = Budget::new(1600);
+        let pool: Arc<dyn MemoryPool> = Arc::new(BudgetPool::new(budget.clone()));
+        let merge = |part: usize| MemoryConsumer::new(format!("{MERGE}[{part}]")).register(&pool);
+        let sort = MemoryConsumer::new("ExternalSorter[0]").with_can_spill(true).register(&pool);
+        let (one, two) = (merge(0), merge(1));
+        assert!(one.try_grow(300).is_ok());
+        assert!(one.try_grow(1).is_err(), "the other's");
+        assert!(sort.try_grow(600).is_ok());
+        assert!(two.try_grow(300).is_ok());
+        assert!(two.try_grow(1).is_err());
+        drop((sort, two));
         assert!(one.try_grow(300).is_ok());
         assert!(one.try_grow(1).is_err());
         drop(one);

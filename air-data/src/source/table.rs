@@ -104,15 +104,24 @@ impl SourceExec {
         (0..self.table.parts.len()).map(|part| self.rows(part)).sum()
     }
 
-    /// The bytes of all rows, where they are known without reading.
-    pub(crate) fn bytes(&self) -> Option<usize> {
+    /// The most bytes that all rows take, or, not `at_most`, about the fewest; where they are known without reading.
+    pub(crate) fn bytes(&self, at_most: bool) -> Option<usize> {
         let told = self.table.parts.iter().map(|part| part.bytes).sum::<Option<u64>>();
         if let Some(bytes) = told.and_then(|bytes| usize::try_from(bytes).ok())
             && !self.table.parts.is_empty()
+            && (at_most || self.is_whole())
         {
             return Some(bytes);
         }
         self.all_rows()?.checked_mul(row_bytes(&self.schema())?)
+    }
+
+    /// Whether nothing of the parts is left out.
+    fn is_whole(&self) -> bool {
+        let columns = self.table.source.schema().fields().len();
+        self.table.on_error != FileErrors::Skip
+            && self.request.limit.is_none()
+            && self.request.columns.as_ref().is_none_or(|chosen| chosen.len() >= columns)
     }
 }
 

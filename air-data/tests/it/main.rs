@@ -21,6 +21,7 @@ mod joins;
 #[path = "../../../air-core/tests/it/loom_mutex.rs"]
 mod loom_mutex;
 mod order;
+mod out_of_core;
 mod own;
 mod pools;
 mod preprocess;
