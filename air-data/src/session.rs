@@ -161,13 +161,14 @@ impl Session {
         let io = threads(config.io_threads, &format!("{}-io", config.thread_name))?;
         let stores = Arc::new(Stores::new(io.handle().clone(), config.storage.clone()));
 
-        let spill = SpillFiles::new(config.spill_dir.as_ref()).map_err(DataError::from)?;
-        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(spill)));
         let budget = match config.memory_limit_bytes {
             0 => Budget::shared(),
             bytes => Budget::new(bytes),
         };
         keep_freed(budget.limit_bytes());
+        let share = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX) / parallelism;
+        let spill = SpillFiles::new(config.spill_dir.as_ref(), share).map_err(DataError::from)?;
+        let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(spill)));
         let env = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(BudgetPool::new(budget.clone())))
             .with_disk_manager_builder(disk)

@@ -113,14 +113,11 @@ async fn dealt(
     let dealing = begin.chain(chunks).map_ok(|chunk| {
         // The chunk, and the same rows in buckets.
         let memory = holding(working(), 2 * chunk.bytes);
-        worked(move || {
-            let _memory = memory;
-            deal(&chunk, mixer, buckets)
-        })
+        worked(move || Ok((deal(&chunk, mixer, buckets)?, memory)))
     });
     let mut dealing = std::pin::pin!(dealing.try_buffered(width));
     let mut filling: Vec<BlocksBuilder> = Vec::new();
-    while let Some(parts) = dealing.next().await.transpose()? {
+    while let Some((parts, _memory)) = dealing.next().await.transpose()? {
         for (bucket, part) in parts.into_iter().enumerate() {
             if filling.len() == bucket {
                 filling.push(BlocksBuilder::new(part.schema(), 1, context));
@@ -187,15 +184,29 @@ fn gathered(
         async move {
             let rows = 0..bucket.rows();
             let batches: Vec<RecordBatch> = Arc::new(bucket).read(rows).try_collect().await?;
-            let memory = holding(memory, 2 * batches.iter().map(batch_bytes).sum::<usize>());
+            let bytes = batches.iter().map(batch_bytes).sum::<usize>();
+            let memory = holding(memory, 2 * bytes);
             worked(move || {
-                let _memory = memory;
-                gather(&batches, batch_rows)
+                let gathered = gather(&batches, batch_rows)?;
+                drop(batches);
+                memory.shrink(bytes);
+                Ok((gathered, memory))
             })
             .await
         }
     });
-    buckets.buffered(width).map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok))).try_flatten()
+    buckets.buffered(width).map_ok(|(batches, memory)| handed_on(batches, memory)).try_flatten()
+}
+
+/// Batches one after the other, which are the shuffle's until they are taken.
+fn handed_on(
+    batches: Vec<RecordBatch>,
+    memory: MemoryReservation,
+) -> impl Stream<Item = Result<RecordBatch>> + Send {
+    futures::stream::iter(batches).map(move |batch| {
+        memory.shrink(batch_bytes(&batch).min(memory.size()));
+        Ok(batch)
+    })
 }
 
 /// A bucket's rows in the order of their numbers, which are the last column and left out.
