@@ -68,7 +68,8 @@
 //! 4. An error or a panic of a user function ends the dataset's run with an error that names the function and the rows; it
 //!    ends nothing else. In a pool the batch is tried again first, in a fresh life of the worker (`tests/it/pools.rs`).
 //! 5. A file that is being written is not visible before all files of the write are complete; a new local directory appears with all of them;
-//!    of a write that fails nothing stays (`tests/it/files.rs`, `sources.rs`, `disk_full.rs`, `s3/`).
+//!    of a write that fails nothing stays (`tests/it/files.rs`, `sources.rs`, `disk_full.rs`, `s3/`), but of one that is to be gone on with, which stays
+//!    hidden (`resume.rs`).
 //! 6. What is random depends on its seed and the order of rows alone (`tests/it/order.rs`).
 //! 7. Blocking verbs may be called anywhere, also inside a tokio runtime; dropping the last handle on a session ends its threads.
 

@@ -6,6 +6,7 @@ use object_store::path::Path;
 use super::Dataset;
 use crate::error::{DataError, Result};
 use crate::format::{CsvOptions, FileFormat};
+use crate::plan::repeatable;
 use crate::sink::{FileSink, Sink, Target, WriteOptions, write};
 use crate::source::destination;
 
@@ -147,8 +148,9 @@ impl Dataset {
         if single && plan.output_partitioning().partition_count() > 1 {
             plan = crate::plan::merge(plan, self.room())?;
         }
+        let made = if options.resume { Some(repeatable(&plan)?) } else { None };
         let mut run = self.begin_run(&plan);
-        let sink = FileSink { target, format, options };
+        let sink = FileSink { target, format, options, plan: made };
         let written = write(plan, context, sink, run.progress().clone()).await;
         run.ended(written.as_ref().err());
         written

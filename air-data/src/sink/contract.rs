@@ -101,7 +101,14 @@ pub trait SinkWrite: Send + Sync + 'static {
     /// One part under way.
     type Part: SinkPart;
 
-    /// Begins a part. Each is opened once, in any order, several at once.
+    /// What there is of a part from an earlier write that was cut off: all of it, finished. Such a part is not opened, and its rows are not computed.
+    /// By default there is nothing.
+    fn resumed(&self, part: usize) -> Option<<Self::Part as SinkPart>::Finished> {
+        let _ = part;
+        None
+    }
+
+    /// Begins a part. Each is opened once, in any order, several at once, but those that are [there](Self::resumed).
     ///
     /// # Errors
     /// Why the part cannot be written.

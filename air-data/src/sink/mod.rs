@@ -90,6 +90,9 @@ impl<W: SinkWrite> Writing<W> {
         if self.over.load(Ordering::Relaxed) {
             return Ok(None);
         }
+        if let Some(finished) = self.begun.resumed(number) {
+            return Ok(Some(finished));
+        }
         let said = |row, error| failed(&self.name, &format!("part {number}"), row, error);
         let mut part = self.begun.open(number).await.map_err(|error| said(0, error))?;
         let mut row = 0;

@@ -30,6 +30,7 @@ mod random_engine;
 mod random_plans;
 mod random_verbs;
 mod real;
+mod resume;
 mod s3;
 mod sources;
 mod split;

@@ -66,6 +66,8 @@ pub(super) struct Write {
     row_group_rows: Option<usize>,
     #[serde(default)]
     pub(super) partition_by: Vec<String>,
+    #[serde(default)]
+    resume: bool,
 }
 
 /// The formats by name.
@@ -152,6 +154,7 @@ impl Write {
             compression: self.compression,
             row_group_rows: self.row_group_rows,
             partition_by: self.partition_by.clone(),
+            resume: self.resume,
             ..WriteOptions::default()
         };
         if let FileFormat::Csv(csv) = format {

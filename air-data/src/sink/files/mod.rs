@@ -4,15 +4,16 @@
 //! multipart upload elsewhere), and none is completed before the store has all parts of all. So a failure, or a crash while rows
 //! are still being computed, leaves nothing half-written to be read, and one in completing takes the files back that were not there before. A new directory on a
 //! local disk is written under another, hidden name beside it and then renamed, so it is there with all its files or not at all; elsewhere a crash between the first
-//! and the last completion leaves some of the files, each of them whole.
+//! and the last completion leaves some of the files, each of them whole. A write that is to be gone on with completes each block's files in a hidden directory that stays.
 
 mod encode;
 mod part;
+mod resume;
 mod split;
 mod stage;
 mod upload;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,13 +22,16 @@ use arrow::datatypes::SchemaRef;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::contract::{Sink, SinkWrite};
 use crate::error::{DataError, Result};
 use crate::format::{CsvOptions, FileFormat};
+use crate::session::blocking;
 use crate::source::{explain, explain_after};
-use part::{FilePart, Written};
+use part::{Ended, FilePart};
+use resume::{Description, Noted, Resumable};
 use split::Layout;
 use stage::Stage;
 
@@ -69,6 +73,10 @@ pub struct WriteOptions {
     pub row_group_rows: Option<usize>,
     /// Columns that become directories, `key=value`, outermost first, instead of being in the files.
     pub partition_by: Vec<String>,
+    /// Whether a write that is cut off or fails leaves the blocks that are complete, for a write of the same rows to the same directory to go on
+    /// from. Until all are complete they lie beside the directory, in `.NAME.unfinished`. Only for directories on a local disk, and for rows of
+    /// which each block has the same whenever it is computed: not those of joins and groups.
+    pub resume: bool,
 }
 
 impl WriteOptions {
@@ -114,6 +122,8 @@ pub(crate) struct FileSink {
     pub(crate) target: Target,
     pub(crate) format: FileFormat,
     pub(crate) options: WriteOptions,
+    /// How the rows come about, where they are to be gone on with.
+    pub(crate) plan: Option<String>,
 }
 
 impl Sink for FileSink {
@@ -123,8 +133,8 @@ impl Sink for FileSink {
         self.target.name(&self.target.path)
     }
 
-    async fn begin(&self, schema: &SchemaRef, _: usize) -> std::result::Result<FileWrite, BoxError> {
-        Ok(FileWrite::new(self, schema).await?)
+    async fn begin(&self, schema: &SchemaRef, parts: usize) -> std::result::Result<FileWrite, BoxError> {
+        Ok(FileWrite::new(self, schema, parts).await?)
     }
 }
 
@@ -135,13 +145,16 @@ pub(crate) struct FileWrite {
     options: WriteOptions,
     layout: Arc<Layout>,
     stage: Option<Stage>,
+    resumable: Option<Arc<Resumable>>,
+    /// The parts that an earlier write left.
+    resumed: Mutex<BTreeMap<usize, Vec<Ended>>>,
     /// Where the files lie until they are complete.
     base: Path,
     before: Vec<Path>,
 }
 
 impl FileWrite {
-    async fn new(sink: &FileSink, schema: &SchemaRef) -> Result<Self> {
+    async fn new(sink: &FileSink, schema: &SchemaRef, parts: usize) -> Result<Self> {
         let (target, options) = (Arc::new(sink.target.clone()), sink.options.clone());
         options.validate()?;
         let layout = Arc::new(Layout::new(schema, &options.partition_by)?);
@@ -149,24 +162,67 @@ impl FileWrite {
             let reason = "a single file has no directories; give a path without an extension".to_owned();
             return Err(DataError::Config { field: "partition_by", reason });
         }
-        let before = existing(&target).await?;
+        let mut before = existing(&target).await?;
+        let (mut resumable, mut noted) = (None, BTreeMap::new());
+        if let Some(plan) = &sink.plan {
+            let local = if target.single { None } else { target.local.as_deref() };
+            let Some(local) = local else {
+                let reason = "only a directory on a local disk can be gone on with".to_owned();
+                return Err(DataError::Config { field: "resume", reason });
+            };
+            if options.mode == WriteMode::Create && !before.is_empty() && !Resumable::is_of(local) {
+                return Err(DataError::Exists { path: target.name(&target.path) });
+            }
+            let description = Description::new(parts, schema, &sink.format, &options, plan);
+            let (found, notes) = blocking(|| Resumable::open(local, &description))?;
+            // What was given its name before the write was cut off.
+            let ours: HashSet<Path> =
+                notes.values().flatten().filter_map(|file| at(&target.path, file)).collect();
+            if options.mode == WriteMode::Create {
+                before.retain(|path| !ours.contains(path));
+            }
+            (resumable, noted) = (Some(found), notes);
+        }
         if options.mode == WriteMode::Create && !before.is_empty() {
             return Err(DataError::Exists { path: target.name(&target.path) });
         }
-        let stage = if target.single { None } else { target.local.as_deref().and_then(Stage::beside) };
-        let base = stage.as_ref().map_or_else(|| Ok(target.path.clone()), Stage::path)?;
-        Ok(Self { target, format: sink.format.clone(), options, layout, stage, base, before })
+        let local = target.local.as_deref().filter(|_| !target.single && resumable.is_none());
+        let stage = local.and_then(Stage::beside);
+        let base = match (&stage, &resumable) {
+            (Some(stage), _) => stage.path()?,
+            (_, Some(resumable)) => resumable.files()?,
+            (None, None) => target.path.clone(),
+        };
+        let resumed = if resumable.is_some() { left(&target, &base, noted).await? } else { BTreeMap::new() };
+        let (resumable, resumed) = (resumable.map(Arc::new), Mutex::new(resumed));
+        Ok(Self {
+            target,
+            format: sink.format.clone(),
+            options,
+            layout,
+            stage,
+            resumable,
+            resumed,
+            base,
+            before,
+        })
     }
 
-    async fn finish(&self, mut files: VecDeque<Written>) -> Result<Vec<String>> {
+    async fn finish(&self, mut files: VecDeque<Ended>) -> Result<Vec<String>> {
         let target = &self.target;
         // The first block's file exists for the columns' sake: it is not needed when another one has rows.
-        if files.len() > 1 && files[0].rows == 0 {
-            give_up(files.pop_front()).await;
+        if files.len() > 1
+            && files[0].rows == 0
+            && let Some(file) = files.pop_front()
+        {
+            if file.is_complete() {
+                target.store.delete(&file.path).await.map_err(|e| target.failed(&file.path, e.into()))?;
+            }
+            file.give_up().await;
         }
         let mut complete: Vec<Path> = Vec::with_capacity(files.len());
         while let Some(mut file) = files.pop_front() {
-            if let Err(error) = file.upload.complete().await {
+            if let Err(error) = file.complete().await {
                 let error = target.failed(&target.shown(&self.base, &file.path), error.into());
                 files.push_front(file);
                 self.take_back(files, &complete).await;
@@ -176,6 +232,9 @@ impl FileWrite {
         }
         if let Some(stage) = &self.stage {
             stage.publish().map_err(|e| target.failed(&target.path, e.into()))?;
+        }
+        if let Some(resumable) = &self.resumable {
+            blocking(|| resumable.publish()).map_err(|e| target.failed(&target.path, e.into()))?;
         }
         let paths: Vec<Path> = complete.iter().map(|path| target.shown(&self.base, path)).collect();
         if self.options.mode == WriteMode::Overwrite && !target.single {
@@ -187,7 +246,7 @@ impl FileWrite {
     }
 
     /// After a failure to complete a file: those that are not complete, and those that are and were not there before.
-    async fn take_back(&self, files: VecDeque<Written>, complete: &[Path]) {
+    async fn take_back(&self, files: VecDeque<Ended>, complete: &[Path]) {
         give_up(files).await;
         for path in complete.iter().filter(|path| !self.before.contains(path)) {
             let _ = self.target.store.delete(path).await;
@@ -196,25 +255,61 @@ impl FileWrite {
 }
 
 /// Takes back files that are not visible yet.
-async fn give_up(files: impl IntoIterator<Item = Written>) {
+async fn give_up(files: impl IntoIterator<Item = Ended>) {
     for file in files {
-        // The first error is the one to tell; an upload that cannot be taken back is never visible.
-        let _ = file.upload.abort().await;
+        file.give_up().await;
     }
+}
+
+/// The path of a file that was noted, if it is one.
+fn at(base: &Path, file: &Noted) -> Option<Path> {
+    Path::parse(format!("{base}/{}", file.path)).ok()
+}
+
+/// The parts that are complete of those that were noted; what there is of others is removed.
+async fn left(
+    target: &Target,
+    base: &Path,
+    noted: BTreeMap<usize, Vec<Noted>>,
+) -> Result<BTreeMap<usize, Vec<Ended>>> {
+    let failed = |e: object_store::Error| target.failed(&target.path, e.into());
+    let mut there: HashSet<Path> =
+        target.store.list(Some(base)).map_ok(|meta| meta.location).try_collect().await.map_err(failed)?;
+    let mut parts = BTreeMap::new();
+    for (part, files) in noted {
+        let found = files.iter().map(|file| {
+            let path = at(base, file).filter(|path| there.contains(path))?;
+            Some(Ended::there(path, file.rows))
+        });
+        if let Some(files) = found.collect::<Option<Vec<Ended>>>() {
+            for file in &files {
+                there.remove(&file.path);
+            }
+            parts.insert(part, files);
+        }
+    }
+    for path in there {
+        target.store.delete(&path).await.map_err(failed)?;
+    }
+    Ok(parts)
 }
 
 impl SinkWrite for FileWrite {
     type Part = FilePart;
 
+    fn resumed(&self, part: usize) -> Option<Vec<Ended>> {
+        self.resumed.lock().remove(&part)
+    }
+
     async fn open(&self, part: usize) -> std::result::Result<FilePart, BoxError> {
         Ok(FilePart::new(self, part))
     }
 
-    async fn commit(&self, parts: Vec<Vec<Written>>) -> std::result::Result<Vec<String>, BoxError> {
+    async fn commit(&self, parts: Vec<Vec<Ended>>) -> std::result::Result<Vec<String>, BoxError> {
         Ok(self.finish(parts.into_iter().flatten().collect()).await?)
     }
 
-    async fn abort(&self, parts: Vec<Vec<Written>>) {
+    async fn abort(&self, parts: Vec<Vec<Ended>>) {
         give_up(parts.into_iter().flatten()).await;
     }
 }

@@ -9,11 +9,13 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::encode::{Encoder, encoder};
+use super::resume::{Noted, Resumable};
 use super::split::Layout;
 use super::upload::Upload;
 use super::{FileWrite, Target, WriteOptions, give_up};
 use crate::error::{DataError, Result};
 use crate::format::FileFormat;
+use crate::session::blocking;
 use crate::sink::SinkPart;
 
 /// Files that a block may have open at once.
@@ -24,6 +26,41 @@ pub(crate) struct Written {
     pub(super) path: Path,
     pub(super) rows: u64,
     pub(super) upload: Upload,
+}
+
+/// A file that has all its rows, and is visible once it is complete.
+pub(crate) struct Ended {
+    pub(super) path: Path,
+    pub(super) rows: u64,
+    /// Until then.
+    upload: Option<Upload>,
+}
+
+impl Ended {
+    /// One that an earlier write completed.
+    pub(super) fn there(path: Path, rows: u64) -> Self {
+        Self { path, rows, upload: None }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.upload.is_none()
+    }
+
+    pub(super) async fn complete(&mut self) -> object_store::Result<()> {
+        if let Some(upload) = &mut self.upload {
+            upload.complete().await?;
+            self.upload = None;
+        }
+        Ok(())
+    }
+
+    /// Takes it back, unless it is complete.
+    pub(super) async fn give_up(self) {
+        if let Some(upload) = self.upload {
+            // The first error is the one to tell; an upload that cannot be taken back is never visible.
+            let _ = upload.abort().await;
+        }
+    }
 }
 
 /// One block under way.
@@ -42,6 +79,7 @@ struct Destination {
     layout: Arc<Layout>,
     format: FileFormat,
     options: WriteOptions,
+    resumable: Option<Arc<Resumable>>,
 }
 
 impl FilePart {
@@ -53,12 +91,15 @@ impl FilePart {
             layout: write.layout.clone(),
             format: write.format.clone(),
             options: write.options.clone(),
+            resumable: write.resumable.clone(),
         };
         Self { to, open: BTreeMap::new() }
     }
 
-    fn into_files(self) -> Vec<Written> {
-        self.open.into_values().map(|(_, file)| file).collect()
+    fn into_files(self) -> (Destination, Vec<Ended>) {
+        let ended =
+            |(_, file): (_, Written)| Ended { path: file.path, rows: file.rows, upload: Some(file.upload) };
+        (self.to, self.open.into_values().map(ended).collect())
     }
 
     async fn put(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -114,6 +155,21 @@ impl Destination {
         Ok((encoder, Written { path, rows: 0, upload: Upload::new(upload) }))
     }
 
+    /// Completes the files of a block that is to be gone on from, and notes that they are there.
+    async fn keep(&self, resumable: &Resumable, files: &mut [Ended]) -> Result<()> {
+        for file in &mut *files {
+            file.complete().await.map_err(|e| self.failed(&file.path, e.into()))?;
+        }
+        let noted: Vec<Noted> = files.iter().map(|file| self.noted(file)).collect();
+        blocking(|| resumable.note(self.number, &noted)).map_err(|e| self.failed(&self.base, e.into()))
+    }
+
+    fn noted(&self, file: &Ended) -> Noted {
+        let below: Vec<_> = file.path.prefix_match(&self.base).into_iter().flatten().collect();
+        let below: Vec<&str> = below.iter().map(AsRef::as_ref).collect();
+        Noted { path: below.join("/"), rows: file.rows }
+    }
+
     async fn send(&self, bytes: Vec<u8>, written: &mut Written) -> Result<()> {
         let taken = written.upload.write(bytes.into()).await;
         taken.map_err(|e| self.stopped(written, e))
@@ -131,21 +187,28 @@ impl Destination {
 }
 
 impl SinkPart for FilePart {
-    type Finished = Vec<Written>;
+    type Finished = Vec<Ended>;
 
     async fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
         Ok(self.put(batch).await?)
     }
 
-    async fn finish(mut self) -> std::result::Result<Vec<Written>, BoxError> {
+    async fn finish(mut self) -> std::result::Result<Vec<Ended>, BoxError> {
         if let Err(error) = self.end().await {
             self.abort().await;
             return Err(error.into());
         }
-        Ok(self.into_files())
+        let (to, mut files) = self.into_files();
+        if let Some(resumable) = &to.resumable
+            && let Err(error) = to.keep(resumable, &mut files).await
+        {
+            give_up(files).await;
+            return Err(error.into());
+        }
+        Ok(files)
     }
 
     async fn abort(self) {
-        give_up(self.into_files()).await;
+        give_up(self.into_files().1).await;
     }
 }
