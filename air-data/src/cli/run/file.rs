@@ -82,6 +82,8 @@ pub(super) enum Format {
     Text,
     Binary,
     Npy,
+    TfRecord,
+    WebDataset,
 }
 
 impl Format {
@@ -95,6 +97,8 @@ impl Format {
             Self::Text => FileFormat::Text,
             Self::Binary => FileFormat::Binary,
             Self::Npy => FileFormat::Npy,
+            Self::TfRecord => FileFormat::TfRecord,
+            Self::WebDataset => FileFormat::WebDataset,
         }
     }
 }

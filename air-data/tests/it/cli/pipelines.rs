@@ -150,6 +150,24 @@ fn rows_go_to_files() {
 }
 
 #[test]
+fn records_and_samples_are_written_into_directories_and_read_again() {
+    let records = r#"select = ["variety", '"petal.length" as x']"#;
+    let samples = r#"sql = """select 'flower' || cast(row_number() over () as varchar) as "__key__", variety as txt from input""""#;
+    for (format, step, column, first) in
+        [("tfrecord", records, "x", "1.4"), ("webdataset", samples, "__key__", "\"flower1\"")]
+    {
+        let case = Case::new(&format!(
+            "read.path = 'flowers.csv'\n[[step]]\n{step}\n[write]\npath = 'out'\nformat = '{format}'\nresume = true\n"
+        ));
+        assert_eq!(succeeds(&["run", &case.path("pipe.toml")]).lines().count(), 1, "{format}");
+        let back = Case::new(&format!("[read]\npath = 'out'\nformat = '{format}'\n"));
+        std::fs::rename(case.path("out"), back.path("out")).unwrap();
+        let rows = back.rows(&[]);
+        assert_eq!((rows.len(), rows[0][column].to_string().as_str()), (150, first), "{format}: {}", rows[0]);
+    }
+}
+
+#[test]
 fn keys_are_set_from_outside() {
     let case = Case::new(
         "read.path = 'flowers.csv'\nparams = { least = 6, kind = 'Virginica' }\n[[step]]\nfilter = '\"petal.length\" > $least and variety = $kind'\n[[step]]\nsql = 'select count(*) as n, $kind as kind from input'\n",
