@@ -218,9 +218,10 @@ impl Saved {
     pub fn policy(&self) -> Result<Policy> {
         let Run { task, head, normalizer, .. } = &self.run;
         let net = Mlp::from_safetensors(&self.checkpoint.read(ACTOR)?).map_err(network)?;
-        let memory = match self.run.remembers {
-            true => Some(Gru::from_safetensors(&self.checkpoint.read(MEMORY)?).map_err(network)?),
-            false => None,
+        let memory = if self.run.remembers {
+            Some(Gru::from_safetensors(&self.checkpoint.read(MEMORY)?).map_err(network)?)
+        } else {
+            None
         };
         if memory.as_ref().is_some_and(|memory| memory.units() != net.inputs()) {
             return Err(self.unusable(&"its memory does not fit its network"));

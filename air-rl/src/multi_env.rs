@@ -61,8 +61,11 @@ pub fn check_multi_env(env: &mut dyn MultiEnv) -> Result<()> {
     }
 }
 
-/// One seeded run, written down: the bits of all observations and rewards, and all flags.
-fn play(env: &mut dyn MultiEnv) -> Result<Vec<(Vec<u32>, Vec<u64>, Vec<bool>)>> {
+/// What a step brought to all agents: bits of observations and of rewards, and who ended.
+type Seen = (Vec<u32>, Vec<u64>, Vec<bool>);
+
+/// One seeded run, written down.
+fn play(env: &mut dyn MultiEnv) -> Result<Vec<Seen>> {
     let agents = env.agents();
     let actions: Vec<Space> = (0..agents).map(|agent| env.action_space(agent)).collect();
     let observations: Vec<Space> = (0..agents).map(|agent| env.observation_space(agent)).collect();

@@ -222,6 +222,7 @@ fn of_choices(groups: &[u32], logits: &[f32], mask: &[bool], taken: &[u32], log_
 
 /// Loss of the value on one transition, `½(v − target)²`, and its derivative; with a clip, the larger of that and the
 /// same for `v` held within `old ± clip`.
+#[inline]
 pub(crate) fn value_loss(clip: Option<f32>, value: f32, old: f32, target: f32) -> (f32, f32) {
     let error = value - target;
     let free = 0.5 * error * error;

@@ -91,6 +91,20 @@ fn work_that_fails_exits_with_1() {
 }
 
 #[test]
+fn several_agents_are_trained_by_their_settings() {
+    let train = ["train", "multi-ppo", "MultiCartPole", "--iterations", "2", "--json"];
+    let set = ["--set", "policies=independent", "--set", "ppo.envs=2", "--set", "ppo.steps=10"];
+    let trained = json(&air_rl(&[&train[..], &set[..]].concat()));
+    assert_eq!(trained["steps"], 2 * 2 * 10);
+    assert_eq!(trained["learner"]["policies"].as_array().map(Vec::len), Some(2), "{trained}");
+    let unknown = air_rl(&["train", "multi-ppo", "CartPole-v1"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("known: MultiCartPole, RockPaperScissors"), "{unknown:?}");
+    let nested = air_rl(&["train", "multi-ppo", "MultiCartPole", "--set", "copies.x=1", "--set", "copies=2"]);
+    assert_eq!(nested.status.code(), Some(2), "{nested:?}");
+}
+
+#[test]
 fn list_names_everything() {
     let all = json(&air_rl(&["list", "--json"]));
     assert_eq!(all["algorithms"][0], "ppo");
