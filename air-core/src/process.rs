@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -129,6 +131,20 @@ impl Process {
         self.child.stderr.take()
     }
 
+    /// [`wait`](Self::wait) for one that is about to end: if it has not within `span`, it is killed.
+    pub fn end_within(&mut self, span: Duration) -> io::Result<ExitStatus> {
+        let begin = Instant::now();
+        let looks = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while self.status.is_none() && waitid(WaitId::Pid(self.group.0), looks)?.is_none() {
+            if begin.elapsed() >= span {
+                self.group.signal(Signal::KILL);
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.wait()
+    }
+
     /// Waits for its end, then kills what it left running in its group.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.status {
@@ -201,6 +217,16 @@ mod tests {
         out.read_line(&mut line).unwrap();
         drop(process);
         assert_eq!(out.read_line(&mut line).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_program_about_to_end_is_let_and_one_that_is_not_is_killed() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let guard = Guard::start().unwrap();
+        let mut ends = guard.spawn(sh("exit 3")).unwrap();
+        assert_eq!(ends.end_within(Duration::from_secs(3600)).unwrap().code(), Some(3));
+        let mut stays = guard.spawn(sh("exec sleep 1000")).unwrap();
+        assert_eq!(stays.end_within(Duration::ZERO).unwrap().signal(), Some(9));
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! The command line: `train`, `eval`, `list`.
+//! The command line: `train`, `eval`, `record`, `bench`, `list`.
+
+mod bench;
+mod python;
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -12,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
 use crate::checkpoint::Saved;
-use crate::envs::{MULTI_ENVS, Registry, multi_env};
+use crate::envs::{EnvSpec, MULTI_ENVS, Registry, multi_env};
 use crate::error::RlError;
 use crate::learner::{Learner, Settings};
 use crate::rng::NumpyRng;
@@ -41,6 +44,7 @@ const ALGORITHMS: &[(&str, Run)] = &[
     (CqlLearner::NAME, train_offline::<CqlLearner>),
     (IqlLearner::NAME, train_offline::<IqlLearner>),
 ];
+
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(500);
 
@@ -55,11 +59,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Train an algorithm on an environment
-    Train(Train),
+    Train(Box<Train>),
     /// Play episodes with a trained policy, without exploring
     Eval(Eval),
     /// Play episodes with a trained policy and write them down, to learn from with bc, marwil, cql or iql
     Record(Record),
+    /// Step an environment with random actions, as fast as it goes
+    Bench(bench::Bench),
     /// Show the algorithms and environments there are
     List {
         /// One JSON object instead of a table
@@ -70,6 +76,8 @@ enum Command {
 
 #[derive(Args)]
 struct Train {
+    #[command(flatten)]
+    python: python::Python,
     /// The algorithm; `air-rl list` shows them
     algorithm: String,
     /// The environment; `air-rl list` shows them
@@ -114,6 +122,8 @@ struct Train {
 
 #[derive(Args)]
 struct Eval {
+    #[command(flatten)]
+    python: python::Python,
     /// A checkpoint that `train --out` wrote, or the directory of several
     checkpoint: String,
     /// Episodes to play
@@ -138,6 +148,8 @@ struct Eval {
 
 #[derive(Args)]
 struct Record {
+    #[command(flatten)]
+    python: python::Python,
     /// A checkpoint that `train --out` wrote, or the directory of several
     checkpoint: String,
     /// The file to write, JSON lines, one episode each
@@ -169,6 +181,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         },
         Command::Eval(args) => eval(&args),
         Command::Record(args) => record(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::List { json } => list(json),
     }
 }
@@ -184,13 +197,13 @@ fn train<L: Learner>(args: &Train) -> Result<(), CliError> {
             L::NAME
         )));
     }
-    let env = Registry::default().spec_with(&args.env, options(&args.env_set)?).map_err(usage)?;
+    let env = environment(args)?;
     let trainer = Trainer::<L>::new(settings(args)?, env, args.seed).map_err(usage)?;
     run_to_end(args, trainer, WINDOW as u64)
 }
 
 fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
-    let env = Registry::default().spec_with(&args.env, options(&args.env_set)?).map_err(usage)?;
+    let env = environment(args)?;
     let config: L::Config = settings(args)?;
     let Some(path) = &args.data else {
         let name = L::NAME;
@@ -211,6 +224,11 @@ fn train_multi(args: &Train) -> Result<(), CliError> {
     let env = multi_env(&args.env).map_err(usage)?;
     let trainer = MultiPpo::new(settings(args)?, env, args.seed).map_err(usage)?;
     run_to_end(args, trainer, WINDOW as u64)
+}
+
+/// The environment that is asked for.
+fn environment(args: &Train) -> Result<EnvSpec, CliError> {
+    args.python.registry()?.spec_with(&args.env, options(&args.env_set)?).map_err(usage)
 }
 
 /// Trains until a rule holds, saves, and says how it went.
@@ -275,10 +293,10 @@ fn eval(args: &Eval) -> Result<(), CliError> {
     let saved = Saved::read(&args.checkpoint)?;
     let (name, mut env_options) = match &args.env {
         Some(env) => (env, Map::new()),
-        None => (&saved.run.env, saved.run.env_options.clone()),
+        None => (python::named(&saved)?, saved.run.env_options.clone()),
     };
     env_options.extend(options(&args.env_set)?);
-    let env = Registry::default().spec_with(name, env_options).map_err(usage)?;
+    let env = args.python.registry()?.spec_with(name, env_options).map_err(usage)?;
     let played = saved.policy()?.evaluate(&env, args.episodes, args.seed, args.max_steps)?;
 
     let n = played.len() as f64;
@@ -308,7 +326,8 @@ fn record(args: &Record) -> Result<(), CliError> {
         return Err(CliError::usage("--random must be between 0 and 1"));
     }
     let saved = Saved::read(&args.checkpoint)?;
-    let env = Registry::default().spec_with(&saved.run.env, saved.run.env_options.clone()).map_err(usage)?;
+    let registry = args.python.registry()?;
+    let env = registry.spec_with(python::named(&saved)?, saved.run.env_options.clone()).map_err(usage)?;
     let policy = saved.policy()?;
     policy.fits(&saved.run.task.observation_space, &saved.run.task.action_space)?;
     let (space, mut rng) = (policy.action_space().clone(), NumpyRng::new(args.seed));
@@ -362,6 +381,7 @@ fn list(as_json: bool) -> Result<(), CliError> {
     for (name, observations, actions) in envs {
         outln!("  {name:<16} observes {observations}, acts in {actions}")?;
     }
+    outln!("  gym:NAME         any environment of Gymnasium, py:MODULE:CLASS any class with its methods")?;
     outln!("environments of several agents, for {}: {}", MultiPpo::NAME, MULTI_ENVS.join(", "))?;
     outln!("presets:")?;
     for (algorithm, env) in presets::names() {
@@ -431,7 +451,7 @@ fn open_store(dir: &str) -> Result<CheckpointStore, CliError> {
 /// What the user asked for wrongly is usage; everything else is failure.
 fn usage(error: RlError) -> CliError {
     match error {
-        RlError::UnknownEnv { .. } | RlError::Space { .. } => CliError::usage(error),
+        RlError::UnknownEnv { .. } | RlError::Space { .. } | RlError::Python { .. } => CliError::usage(error),
         RlError::Config { .. } => CliError::usage(error.to_string().trim_end()),
         RlError::EnvOptions { ref source, .. } => CliError::usage(format!("{error}: {source}")),
         other => other.into(),

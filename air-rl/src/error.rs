@@ -70,6 +70,14 @@ pub enum RlError {
         /// Steps taken by that environment when it was seen.
         step: u64,
     },
+    /// Environments in Python that cannot be made, or were lost too often.
+    #[error("environment `{env}` in Python: {why}")]
+    Python {
+        /// Its name.
+        env: String,
+        /// What its worker said, or what became of it.
+        why: String,
+    },
     /// A space that an algorithm cannot use, or that is ill-formed.
     #[error("{what} {space} {why}")]
     Space {

@@ -25,6 +25,7 @@
 //! | [`Task`], [`ActionRows`] | what an algorithm is given to learn; actions of any kind in flat rows |
 //! | [`VecEnv`], [`Vectorized`] | many as one, structure of arrays, same-step autoreset keeping the final observation |
 //! | [`envs`] | Gymnasium's classic control and grid worlds, the corridor, and the [`Registry`] that finds environments by name |
+//! | `python` | environments in Python, in worker processes over shared memory: [`PythonConfig`] |
 //! | [`TimeLimit`], [`wrap`], [`check_env`] | a limit that truncates; other wrappers; what is wrong with an environment |
 //! | [`rng`] | NumPy's random streams, for environments equal with Gymnasium's |
 //! | [`actor`] | what plays: a network, how its outputs become an action, how it explores |
@@ -98,6 +99,7 @@ mod ppo_config;
 pub mod pqn;
 mod pqn_config;
 pub mod presets;
+mod python;
 pub mod recurrent_ppo;
 mod recurrent_ppo_config;
 pub mod replay;
@@ -146,6 +148,7 @@ pub use offline_data::{Dataset, RecordedEpisode, record};
 pub use policy::{Played, Policy};
 pub use ppo::{PpoConfig, PpoLearner, PpoStats};
 pub use pqn::{PqnConfig, PqnLearner, PqnStats};
+pub use python::PythonConfig;
 pub use recurrent_ppo::{RecurrentPpoConfig, RecurrentPpoLearner};
 pub use sac::{SacConfig, SacLearner, SacStats};
 pub use sampler::Sampling;

@@ -15,6 +15,48 @@ pub enum Actions<'a> {
     Continuous(&'a [f32]),
 }
 
+impl Actions<'_> {
+    /// An error unless these are actions of `space`, one for each of `envs` environments.
+    pub(crate) fn check(self, space: &Space, envs: usize) -> Result<()> {
+        #[cold]
+        fn outside(env: usize, action: &dyn std::fmt::Debug, space: &Space) -> Result<()> {
+            let (action, space) = (format!("{action:?}"), space.to_string());
+            Err(RlError::ActionOutOfRange { env, action, space })
+        }
+        match (self, space) {
+            (Self::Discrete(rows), Space::Discrete { n }) => {
+                expect_len("actions", rows.len(), envs)?;
+                match rows.iter().position(|a| a >= n) {
+                    Some(env) => outside(env, &rows[env], space),
+                    None => Ok(()),
+                }
+            }
+            (Self::MultiDiscrete(rows), Space::MultiDiscrete { nvec }) => {
+                let k = nvec.len();
+                expect_len("actions", rows.len(), envs * k)?;
+                let beyond = |row: &[u32]| row.iter().zip(nvec).any(|(a, n)| a >= n);
+                match rows.chunks_exact(k).position(beyond) {
+                    Some(env) => outside(env, &&rows[env * k..(env + 1) * k], space),
+                    None => Ok(()),
+                }
+            }
+            (Self::Continuous(rows), Space::Box { low, .. }) => {
+                let d = low.len();
+                expect_len("actions", rows.len(), envs * d)?;
+                match rows.chunks_exact(d).position(|row| !space.contains(row)) {
+                    Some(env) => outside(env, &&rows[env * d..(env + 1) * d], space),
+                    None => Ok(()),
+                }
+            }
+            (_, space) => Err(RlError::Space {
+                what: "action space",
+                space: space.to_string(),
+                why: "was given actions of another kind".into(),
+            }),
+        }
+    }
+}
+
 /// What the last reset or step brought, row i for environment i. Buffers are allocated once.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -215,37 +257,16 @@ impl<E: Env> VecEnv for Vectorized<E> {
     }
 
     fn step(&mut self, actions: Actions<'_>) -> Result<()> {
-        let envs = self.envs.len();
-        match (actions, &self.action_space) {
-            (Actions::Discrete(rows), Space::Discrete { n }) => {
-                expect_len("actions", rows.len(), envs)?;
-                if let Some(env) = rows.iter().position(|a| a >= n) {
-                    return Err(self.out_of_range(env, &rows[env]));
-                }
-                self.step_with(|i| Action::Discrete(rows[i]))
+        actions.check(&self.action_space, self.envs.len())?;
+        let width = self.action_space.row_len();
+        match actions {
+            Actions::Discrete(rows) => self.step_with(|i| Action::Discrete(rows[i])),
+            Actions::MultiDiscrete(rows) => {
+                self.step_with(|i| Action::MultiDiscrete(&rows[i * width..(i + 1) * width]))
             }
-            (Actions::MultiDiscrete(rows), Space::MultiDiscrete { nvec }) => {
-                let k = nvec.len();
-                expect_len("actions", rows.len(), envs * k)?;
-                let outside = |row: &[u32]| row.iter().zip(nvec).any(|(a, n)| a >= n);
-                if let Some(env) = rows.chunks_exact(k).position(outside) {
-                    return Err(self.out_of_range(env, &&rows[env * k..(env + 1) * k]));
-                }
-                self.step_with(|i| Action::MultiDiscrete(&rows[i * k..(i + 1) * k]))
+            Actions::Continuous(rows) => {
+                self.step_with(|i| Action::Continuous(&rows[i * width..(i + 1) * width]))
             }
-            (Actions::Continuous(rows), Space::Box { low, .. }) => {
-                let d = low.len();
-                expect_len("actions", rows.len(), envs * d)?;
-                if let Some(env) = rows.chunks_exact(d).position(|row| !self.action_space.contains(row)) {
-                    return Err(self.out_of_range(env, &&rows[env * d..(env + 1) * d]));
-                }
-                self.step_with(|i| Action::Continuous(&rows[i * d..(i + 1) * d]))
-            }
-            (_, space) => Err(RlError::Space {
-                what: "action space",
-                space: space.to_string(),
-                why: "was given actions of another kind".into(),
-            }),
         }
     }
 
@@ -254,13 +275,7 @@ impl<E: Env> VecEnv for Vectorized<E> {
     }
 }
 
-impl<E> Vectorized<E> {
-    #[cold]
-    fn out_of_range(&self, env: usize, action: &dyn std::fmt::Debug) -> RlError {
-        RlError::ActionOutOfRange { env, action: format!("{action:?}"), space: self.action_space.to_string() }
-    }
-}
-
-fn expect_len(what: &'static str, got: usize, expected: usize) -> Result<()> {
+/// An error unless `got` is the length it must have.
+pub(crate) fn expect_len(what: &'static str, got: usize, expected: usize) -> Result<()> {
     if got == expected { Ok(()) } else { Err(RlError::Shape { what, got, expected }) }
 }

@@ -38,6 +38,7 @@ pub use taxi::{Taxi, TaxiOptions, TaxiV3Options};
 
 use crate::env::Env;
 use crate::error::{Result, RlError};
+use crate::python::{self, PythonConfig};
 use crate::time_limit::TimeLimit;
 use crate::vec_env::{VecEnv, Vectorized};
 
@@ -92,7 +93,8 @@ fn batch_of<E: Env + 'static>(make: impl Fn() -> E + Send + Sync + 'static) -> A
     Arc::new(move |envs| Ok(Box::new(Vectorized::new((0..envs).map(|_| make()).collect())?)))
 }
 
-/// Environments by name. A value, not a global: add your own to yours.
+/// Environments by name. A value, not a global: add your own to yours. Those in Python need no registering: `gym:NAME` is
+/// Gymnasium's, `py:MODULE:CLASS` any class with its methods.
 ///
 /// ```
 /// use air_rl::envs::{Registry, SimpleCorridor};
@@ -106,12 +108,13 @@ fn batch_of<E: Env + 'static>(make: impl Fn() -> E + Send + Sync + 'static) -> A
 #[derive(Clone)]
 pub struct Registry {
     known: BTreeMap<String, Arc<Bind>>,
+    python: PythonConfig,
 }
 
 impl Default for Registry {
     /// The environments of this crate.
     fn default() -> Self {
-        let mut registry = Self { known: BTreeMap::new() };
+        let mut registry = Self { known: BTreeMap::new(), python: PythonConfig::default() };
         registry.register("Acrobot-v1", || TimeLimit::new(Acrobot::new(), 500));
         registry.register("CartPole-v1", || TimeLimit::new(CartPole::new(), 500));
         registry.register("MountainCar-v0", || TimeLimit::new(MountainCar::new(), 200));
@@ -184,13 +187,26 @@ impl Registry {
         self.known.keys().cloned().collect()
     }
 
+    /// Runs environments in Python, `gym:NAME` and `py:MODULE:CLASS`, as told.
+    #[must_use]
+    pub fn with_python(self, python: PythonConfig) -> Self {
+        Self { python, ..self }
+    }
+
     /// The environment of that name with its default options.
     pub fn spec(&self, name: &str) -> Result<EnvSpec> {
         self.spec_with(name, Map::new())
     }
 
-    /// The environment of that name with some options set.
+    /// The environment of that name with some options set; of one in Python, the arguments of its constructor.
     pub fn spec_with(&self, name: &str, options: Map<String, Value>) -> Result<EnvSpec> {
+        if python::is_python(name) {
+            python::check_name(name)?;
+            self.python.validate()?;
+            let (key, kwargs, config) = (name.to_owned(), options.clone(), self.python.clone());
+            let make: Arc<Make> = Arc::new(move |envs| python::make(&key, &kwargs, &config, envs));
+            return Ok(EnvSpec { name: name.into(), options, make });
+        }
         let bind = self
             .known
             .get(name)

@@ -105,6 +105,27 @@ fn several_agents_are_trained_by_their_settings() {
 }
 
 #[test]
+fn a_checkpoint_alone_does_not_start_a_class_of_python() {
+    let dir = tempfile::tempdir().unwrap();
+    let (env, out) = ("py:tests.fixtures.python.tiny_envs:Corridor", dir.path().to_str().unwrap());
+    let train = ["train", "ppo", env, "--iterations", "1", "--set", "lambda=1.0", "--out", out, "--json"];
+    assert_eq!(json(&air_rl(&train))["env"], env);
+    let refused = air_rl(&["eval", out]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("which a checkpoint alone does not start: give it with --env"));
+    let played = json(&air_rl(&["eval", out, "--env", env, "--episodes", "2", "--max-steps", "5", "--json"]));
+    assert_eq!(played["episodes"], 2);
+}
+
+#[test]
+fn an_environment_is_stepped_for_as_long_as_it_is_told() {
+    let bench = json(&air_rl(&["bench", "Pendulum-v1", "--envs", "3", "--seconds", "0.01", "--json"]));
+    assert_eq!(bench["steps"].as_u64().unwrap() % (3 * 64), 0);
+    assert!(bench["seconds"].as_f64().unwrap() >= 0.01 && bench["steps_per_second"].as_f64().unwrap() > 0.0);
+    assert_eq!(air_rl(&["bench", "Pendulum-v1", "--seconds", "-1"]).status.code(), Some(2));
+}
+
+#[test]
 fn list_names_everything() {
     let all = json(&air_rl(&["list", "--json"]));
     assert_eq!(all["algorithms"][0], "ppo");

@@ -13,6 +13,7 @@ mod off_policy;
 mod offline;
 mod pqn;
 mod promises;
+mod python;
 mod recurrent;
 mod repeat;
 mod vec_env;
