@@ -1,15 +1,20 @@
 //! The environments that come with the crate, and the registry that finds them by name.
 
 mod acrobot;
+mod asterix;
+mod breakout;
 mod cartpole;
 mod cliff_walking;
 mod corridor;
+mod freeway;
 mod frozen_lake;
 mod grid;
+mod lander;
 mod mountain_car;
 mod multi;
 mod multi_cartpole;
 mod pendulum;
+mod pixels;
 mod recall;
 mod rock_paper_scissors;
 mod square;
@@ -24,10 +29,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 pub use acrobot::Acrobot;
+pub use asterix::Asterix;
+pub use breakout::Breakout;
 pub use cartpole::CartPole;
 pub use cliff_walking::{CliffWalking, CliffWalkingOptions};
 pub use corridor::{CorridorOptions, SimpleCorridor};
+pub use freeway::Freeway;
 pub use frozen_lake::{FrozenLake, FrozenLakeOptions};
+pub use lander::{Lander, LanderOptions};
 pub use mountain_car::{MountainCar, MountainCarContinuous};
 pub use multi::{MULTI_ENVS, multi_env};
 pub use multi_cartpole::MultiCartPole;
@@ -124,6 +133,12 @@ impl Default for Registry {
                 return Err("g must be finite".into());
             }
             Ok(TimeLimit::new(Pendulum::new(options), 200))
+        });
+        registry.register("AirAsterix-v0", || TimeLimit::new(Asterix::new(), 2500));
+        registry.register("AirBreakout-v0", || TimeLimit::new(Breakout::new(), 2500));
+        registry.register("AirFreeway-v0", || TimeLimit::new(Freeway::new(), 2500));
+        registry.register_with("AirLander-v0", |options: &LanderOptions| {
+            Ok(TimeLimit::new(Lander::new(options), 1000))
         });
         registry
             .register_with("CliffWalking-v1", |options: &CliffWalkingOptions| Ok(CliffWalking::new(options)));

@@ -59,7 +59,7 @@ fn options_and_settings_reach_environment_and_algorithm() {
 #[test]
 fn what_is_asked_wrongly_is_said_and_exits_with_2() {
     let cases: [(&[&str], &str); 8] = [
-        (&["train", "ppo", "Cartpole"], "unknown environment `Cartpole`; known: Acrobot-v1, CartPole-v1, "),
+        (&["train", "ppo", "Cartpole"], "unknown environment `Cartpole`; known: Acrobot-v1, AirAsterix-v0, "),
         (&["train", "a3c", "CartPole-v1"], "unknown algorithm `a3c`; known: ppo"),
         (&["train", "ppo", "CartPole-v1", "--set", "learning_rate=1"], "unknown field `learning_rate`"),
         (&["train", "ppo", "CartPole-v1", "--set", "gamma=2.0"], "gamma must be between 0 and 1"),
