@@ -1,6 +1,7 @@
-//! The command line: `train`, `eval`, `record`, `bench`, `list`.
+//! The command line: `train`, `eval`, `record`, `export`, `bench`, `list`.
 
 mod bench;
+mod export;
 mod python;
 
 use std::ffi::OsString;
@@ -64,6 +65,8 @@ enum Command {
     Eval(Eval),
     /// Play episodes with a trained policy and write them down, to learn from with bc, marwil, cql or iql
     Record(Record),
+    /// Write a trained policy as ONNX or safetensors
+    Export(export::Export),
     /// Step an environment with random actions, as fast as it goes
     Bench(bench::Bench),
     /// Show the algorithms and environments there are
@@ -181,6 +184,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         },
         Command::Eval(args) => eval(&args),
         Command::Record(args) => record(&args),
+        Command::Export(args) => export::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::List { json } => list(json),
     }

@@ -48,6 +48,7 @@
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
 //! | [`presets`] | settings known to reach a goal |
 //! | [`MultiEnv`], `multi_runner`, `multi_agent` | several agents: environments, who plays which seat, [`MultiPpo`] |
+//! | `export` | a policy as ONNX or safetensors, for other programs |
 //! | [`Policy`], [`checkpoint`] | using the result, saving it, going on from it |
 //!
 //! Invariants:
@@ -76,6 +77,7 @@ mod driver;
 mod env;
 pub mod envs;
 mod error;
+mod export;
 pub mod gae;
 pub mod gaussian;
 mod imitate;

@@ -7,7 +7,7 @@ use crate::rollout::Rollout;
 /// Keeps the quotient finite where nothing has varied yet.
 const EPS: f64 = 1e-8;
 /// Normalised values are held within ± this.
-const LIMIT: f32 = 10.0;
+pub(crate) const LIMIT: f32 = 10.0;
 
 /// Mean and variance of a stream of rows (Welford's recurrence, in f64).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,11 @@ impl Normalizer {
                 *x = ((*x - mean) * scale).clamp(-LIMIT, LIMIT);
             }
         }
+    }
+
+    /// What is subtracted from each item, and what it is multiplied with then.
+    pub(crate) fn applied(&self) -> (&[f32], &[f32]) {
+        (&self.mean, &self.scale)
     }
 
     /// Takes in rows as they were before normalising.

@@ -57,6 +57,14 @@ impl Policy {
         &self.actor.net
     }
 
+    pub(crate) fn actor_parts(&self) -> &Actor {
+        &self.actor
+    }
+
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
     /// How the network's outputs become an action.
     pub fn head(&self) -> &crate::actor::Head {
         &self.actor.head

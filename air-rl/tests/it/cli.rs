@@ -28,6 +28,16 @@ fn cartpole_is_trained_to_475_saved_and_evaluated() {
     assert!(trained["steps"].as_u64().unwrap() > 47_500 / 2 && trained["seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(trained["reason"], "mean_return");
 
+    for (name, begins) in [("policy.onnx", &b"\x08\x08\x12\x06air-rl"[..]), ("policy.safetensors", &[][..])] {
+        let file = dir.path().join(name);
+        let exported = air_rl(&["export", out, "--out", file.to_str().unwrap()]);
+        assert!(exported.status.success(), "{exported:?}");
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(bytes.starts_with(begins));
+        assert_eq!(text(&exported.stdout), format!("{} bytes in {}\n", bytes.len(), file.display()));
+    }
+    assert_eq!(air_rl(&["export", out, "--out", "policy"]).status.code(), Some(2));
+
     let eval = ["eval", out, "--episodes", "20", "--json"];
     let first = json(&air_rl(&eval));
     assert_eq!(first["episodes"], 20);

@@ -29,6 +29,7 @@ mod onnx_bad;
 mod onnx_fixtures;
 mod onnx_pipelines;
 mod page;
+mod policies;
 mod policy;
 mod priorities;
 mod replicas;

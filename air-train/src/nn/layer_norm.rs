@@ -1,7 +1,7 @@
 //! Layer normalisation ([Ba et al. 2016](https://arxiv.org/abs/1607.06450)), in place, with its backward pass.
 
-/// Added to the variance, as PyTorch does.
-const EPS: f32 = 1e-5;
+/// What layer normalisation adds to the variance, as PyTorch does.
+pub const EPS: f32 = 1e-5;
 
 /// What the backward pass needs of the rows that went forward.
 #[derive(Clone, Debug, Default)]

@@ -50,6 +50,7 @@ mod share;
 pub use activation::Activation;
 pub use gru::{Gru, GruScratch};
 pub use init::Init;
+pub use layer_norm::EPS as LAYER_NORM_EPS;
 pub use loss::{accuracy, mse, softmax, softmax_cross_entropy};
 pub use mlp::{LayerShape, Mlp, MlpConfig, Scratch};
 pub use optim::{Adam, Optimizer, Sgd, clip_grad_norm};
