@@ -14,6 +14,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod events;
 pub mod log;
 pub mod metrics;
 pub mod object;

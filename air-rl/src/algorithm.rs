@@ -47,12 +47,28 @@ pub trait Algorithm {
     where
         Self: Sized,
     {
+        self.train_watching(stop, |_, now| {
+            watch(now);
+            Ok(())
+        })
+    }
+
+    /// [`train_until`](Self::train_until), calling `watch` after each iteration with the algorithm, which it may evaluate or save. Its error ends
+    /// the training.
+    fn train_watching(
+        &mut self,
+        stop: &Stop,
+        mut watch: impl FnMut(&mut Self, &Iteration<Self::Stats>) -> Result<()>,
+    ) -> Result<Outcome<Self::Stats>>
+    where
+        Self: Sized,
+    {
         stop.validate()?;
         let mut first = None;
         loop {
             let last = self.train()?;
             let begun = *first.get_or_insert(last.iteration - 1);
-            watch(&last);
+            watch(self, &last)?;
             if let Some(reason) = stop.decide(&last, last.iteration - begun) {
                 return Ok(Outcome { reason, last });
             }

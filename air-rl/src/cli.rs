@@ -1,11 +1,13 @@
-//! The command line: `train`, `eval`, `record`, `export`, `bench`, `list`.
+//! The command line: `train`, `eval`, `record`, `export`, `curve`, `bench`, `list`.
 
 mod bench;
+mod curve;
 mod export;
 mod python;
+mod seeds;
+mod watch;
 
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
 
 use air_core::checkpoint::{CheckpointStore, Retention};
 use air_core::cli::{self, CliError};
@@ -46,9 +48,6 @@ const ALGORITHMS: &[(&str, Run)] = &[
     (IqlLearner::NAME, train_offline::<IqlLearner>),
 ];
 
-/// Between two lines of progress.
-const PROGRESS: Duration = Duration::from_millis(500);
-
 /// Reinforcement learning from the command line
 #[derive(Parser)]
 #[command(name = "air-rl", version, arg_required_else_help = true)]
@@ -67,6 +66,8 @@ enum Command {
     Record(Record),
     /// Write a trained policy as ONNX or safetensors
     Export(export::Export),
+    /// Draw the learning curve of logged runs, with the confidence over their seeds
+    Curve(curve::Curve),
     /// Step an environment with random actions, as fast as it goes
     Bench(bench::Bench),
     /// Show the algorithms and environments there are
@@ -88,6 +89,11 @@ struct Train {
     /// An option of the environment, such as length=10; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     env_set: Vec<String>,
+    /// A wrapper around the environment, such as frame_stack=4; may be repeated, the first is the innermost
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    wrap: Vec<String>,
+    #[command(flatten)]
+    watching: watch::Watching,
     /// The run repeats to the bit for one seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -177,7 +183,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
     let args: Cli = cli::parse(args)?;
     match args.command {
         Command::Train(args) => match ALGORITHMS.iter().find(|(name, _)| *name == args.algorithm) {
-            Some((_, run)) => run(&args),
+            Some((_, run)) => seeds::run(*args, *run),
             None => {
                 Err(CliError::usage(RlError::UnknownAlgorithm { name: args.algorithm, known: algorithms() }))
             }
@@ -185,6 +191,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         Command::Eval(args) => eval(&args),
         Command::Record(args) => record(&args),
         Command::Export(args) => export::run(&args),
+        Command::Curve(args) => curve::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::List { json } => list(json),
     }
@@ -222,17 +229,24 @@ fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
 }
 
 fn train_multi(args: &Train) -> Result<(), CliError> {
-    if args.data.is_some() || !args.env_set.is_empty() {
-        return Err(CliError::usage("--data and --env-set do not apply to environments of several agents"));
+    let alone = args.data.is_none() && args.env_set.is_empty() && args.wrap.is_empty();
+    if !alone || args.watching.evaluate_every.is_some() {
+        return Err(CliError::usage(
+            "--data, --env-set, --wrap and --evaluate-every do not apply to environments of several agents",
+        ));
     }
     let env = multi_env(&args.env).map_err(usage)?;
     let trainer = MultiPpo::new(settings(args)?, env, args.seed).map_err(usage)?;
     run_to_end(args, trainer, WINDOW as u64)
 }
 
-/// The environment that is asked for.
+/// The environment that is asked for, in its wrappers.
 fn environment(args: &Train) -> Result<EnvSpec, CliError> {
-    args.python.registry()?.spec_with(&args.env, options(&args.env_set)?).map_err(usage)
+    let mut options = options(&args.env_set)?;
+    if !args.wrap.is_empty() {
+        options.insert("wrap".into(), json!(args.wrap));
+    }
+    args.python.registry()?.spec_with(&args.env, options).map_err(usage)
 }
 
 /// Trains until a rule holds, saves, and says how it went.
@@ -244,24 +258,22 @@ fn run_to_end<A: Algorithm>(args: &Train, mut algorithm: A, window: u64) -> Resu
         iterations: args.iterations,
         ..Stop::default()
     };
-    let mut shown = Instant::now();
-    let outcome = algorithm.train_with(&stop, |iteration| {
-        if !args.quiet && shown.elapsed() >= PROGRESS {
-            shown = Instant::now();
-            progress(iteration);
-        }
-    })?;
+    let mut watch = watch::Watch::new(args)?;
+    let outcome = algorithm.train_watching(&stop, |algorithm, iteration| watch.see(algorithm, iteration))?;
     let saved = store.map(|store| algorithm.save(&store)).transpose()?.map(|c| c.location());
 
     let last = outcome.last;
     let reached = outcome.reason == Reason::MeanReturn;
     // The mean at the episode that reached the target; the iteration may have gone a little beyond it.
     let mean_return = if reached { last.peak_return } else { last.mean_return };
+    let ran = watch::Ran { steps: last.steps, seconds: last.seconds, mean_return, reached };
+    args.watching.ran.set(Some(ran));
     if args.json {
         outln!(
             "{}",
             json!({
                 "algorithm": args.algorithm, "env": args.env, "seed": args.seed, "reason": outcome.reason,
+                "best_evaluation": watch.best(),
                 "steps": last.steps, "seconds": last.seconds, "steps_per_second": last.steps as f64 / last.seconds,
                 "iterations": last.iteration, "episodes": last.episodes, "mean_return": mean_return,
                 "mean_length": last.mean_length, "learner": last.learner, "checkpoint": saved,

@@ -126,6 +126,14 @@ pub enum RlError {
         /// What is wrong with it.
         why: String,
     },
+    /// The logs of a run could not be written.
+    #[error("cannot write the logs in {}", dir.display())]
+    Log {
+        /// Their folder.
+        dir: std::path::PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A network could not be built or run.
     #[error("network")]
     Network(#[source] BoxError),

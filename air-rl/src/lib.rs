@@ -48,6 +48,7 @@
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
 //! | [`presets`] | settings known to reach a goal |
 //! | [`MultiEnv`], `multi_runner`, `multi_agent` | several agents: environments, who plays which seat, [`MultiPpo`] |
+//! | [`log`], [`curve`] | what a run writes while it goes; learning curves over several seeds |
 //! | `export` | a policy as ONNX or safetensors, for other programs |
 //! | [`Policy`], [`checkpoint`] | using the result, saving it, going on from it |
 //!
@@ -71,6 +72,7 @@ mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod cql;
+pub mod curve;
 pub mod dqn;
 mod dqn_config;
 mod driver;
@@ -85,6 +87,7 @@ pub mod impala;
 mod impala_config;
 pub mod iql;
 mod learner;
+pub mod log;
 pub mod marwil;
 mod multi_agent;
 mod multi_env;

@@ -50,9 +50,17 @@ use crate::error::{Result, RlError};
 use crate::python::{self, PythonConfig};
 use crate::time_limit::TimeLimit;
 use crate::vec_env::{VecEnv, Vectorized};
+use crate::wrap::Wrap;
 
 type Make = dyn Fn(usize) -> Result<Box<dyn VecEnv>> + Send + Sync;
-type Bind = dyn Fn(Value) -> std::result::Result<Arc<Make>, BoxError> + Send + Sync;
+type One = dyn Fn() -> std::result::Result<Box<dyn Env>, BoxError> + Send + Sync;
+type Bind = dyn Fn(Value) -> std::result::Result<Bound, BoxError> + Send + Sync;
+
+/// An environment with its options: many of them, dispatched statically, and one, to be wrapped.
+struct Bound {
+    make: Arc<Make>,
+    one: Arc<One>,
+}
 
 /// How to make one kind of environment, any number at a time: a name, its options and a factory. Cheap to clone and
 /// to send; what a runner on another thread builds its environments from.
@@ -184,15 +192,18 @@ impl Registry {
     {
         let name = name.into();
         let key = name.clone();
-        let bind = move |options: Value| -> std::result::Result<Arc<Make>, BoxError> {
-            let options: O = serde_json::from_value(options)?;
+        let bind = move |options: Value| -> std::result::Result<Bound, BoxError> {
+            let options: Arc<O> = Arc::new(serde_json::from_value(options)?);
             let (make, name) = (make.clone(), name.clone());
             make(&options)?; // options that cannot make one are refused here, not in a runner
-            Ok(Arc::new(move |envs| {
+            let (same, its_options) = (make.clone(), Arc::clone(&options));
+            let one: Arc<One> = Arc::new(move || Ok(Box::new(same(&its_options)?)));
+            let make: Arc<Make> = Arc::new(move |envs| {
                 let made: std::result::Result<Vec<E>, BoxError> = (0..envs).map(|_| make(&options)).collect();
                 let made = made.map_err(|source| RlError::EnvOptions { name: name.clone(), source })?;
                 Ok(Box::new(Vectorized::new(made)?))
-            }))
+            });
+            Ok(Bound { make, one })
         };
         self.known.insert(key, Arc::new(bind));
     }
@@ -213,7 +224,8 @@ impl Registry {
         self.spec_with(name, Map::new())
     }
 
-    /// The environment of that name with some options set; of one in Python, the arguments of its constructor.
+    /// The environment of that name with some options set; of one in Python, the arguments of its constructor. The option `wrap` is a list of
+    /// [wrappers](crate::wrap::Wrap), the innermost first.
     pub fn spec_with(&self, name: &str, options: Map<String, Value>) -> Result<EnvSpec> {
         if python::is_python(name) {
             python::check_name(name)?;
@@ -226,10 +238,27 @@ impl Registry {
             .known
             .get(name)
             .ok_or_else(|| RlError::UnknownEnv { name: name.into(), known: self.names() })?;
-        let make = bind(Value::Object(options.clone()))
-            .map_err(|source| RlError::EnvOptions { name: name.into(), source })?;
+        let bad = |source| RlError::EnvOptions { name: name.into(), source };
+        let mut own = options.clone();
+        let wraps = own.remove("wrap").map(wraps).transpose().map_err(bad)?.unwrap_or_default();
+        let Bound { make, one } = bind(Value::Object(own)).map_err(bad)?;
+        let make = if wraps.is_empty() { make } else { wrapped(name.into(), one, wraps) };
         Ok(EnvSpec { name: name.into(), options, make })
     }
+}
+
+fn wraps(list: Value) -> std::result::Result<Vec<Wrap>, BoxError> {
+    serde_json::from_value::<Vec<String>>(list)?.iter().map(|text| text.parse()).collect()
+}
+
+/// Environments inside wrappers, which only their names tell, so they are dispatched dynamically.
+fn wrapped(name: String, one: Arc<One>, wraps: Vec<Wrap>) -> Arc<Make> {
+    Arc::new(move |envs| {
+        let made: std::result::Result<Vec<Box<dyn Env>>, BoxError> =
+            (0..envs).map(|_| Ok(wraps.iter().fold(one()?, |env, wrap| wrap.around(env)))).collect();
+        let made = made.map_err(|source| RlError::EnvOptions { name: name.clone(), source })?;
+        Ok(Box::new(Vectorized::new(made)?))
+    })
 }
 
 impl fmt::Debug for Registry {

@@ -8,16 +8,20 @@
 //! | [`ClipReward`] | rewards: held within a range |
 //! | [`RecordEpisodes`] | nothing; it keeps the returns and lengths of the last episodes |
 //!
+//! [`Wrap`] names them, as an environment's option `wrap` does: `["frame_stack=4", "clip_reward=1"]`, the innermost first.
+//!
 //! A limit on steps is [`TimeLimit`](crate::TimeLimit). Observations and rewards are normalised by the algorithm, which keeps
 //! the running means with the policy (`normalize_observations` and `normalize_rewards` of [`PpoConfig`](crate::PpoConfig)).
 
 mod clip;
 mod frame_stack;
+mod named;
 mod one_hot;
 mod record;
 
 pub use clip::{ClipAction, ClipReward};
 pub use frame_stack::FrameStack;
+pub use named::Wrap;
 pub use one_hot::OneHot;
 pub use record::RecordEpisodes;
 

@@ -112,6 +112,50 @@ fn several_agents_are_trained_by_their_settings() {
     assert!(text(&unknown.stderr).contains("known: MultiCartPole, RockPaperScissors"), "{unknown:?}");
     let nested = air_rl(&["train", "multi-ppo", "MultiCartPole", "--set", "copies.x=1", "--set", "copies=2"]);
     assert_eq!(nested.status.code(), Some(2), "{nested:?}");
+#[test]
+fn several_seeds_are_logged_evaluated_kept_and_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (out, log, svg) = (path("out"), path("log"), path("curve.svg"));
+    let train = [
+        &["train", "ppo", "CartPole-v1", "--seeds", "2", "--seed", "5", "--steps", "6000", "--quiet"][..],
+        &["--evaluate-every", "2000", "--evaluate-episodes", "3", "--log", &log, "--log-every", "500"],
+        &["--report", "--wrap", "time_limit=50", "--out", &out, "--json"],
+    ];
+    let trained = air_rl(&train.concat());
+    assert!(trained.status.success(), "{trained:?}");
+    let lines: Vec<Value> =
+        text(&trained.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["seeds"], &summary["median_steps"]), (&2.into(), &6144.0.into()), "{summary}");
+    let seeds: Vec<_> = lines.iter().filter_map(|line| line["seed"].as_u64()).collect();
+    assert_eq!(seeds, [5, 6]);
+    let reports = lines.iter().filter(|line| line["training_iteration"].is_u64());
+    assert!(reports.clone().count() >= 2 * 10 && reports.clone().all(|line| line["mean_return"].is_f64()));
+
+    for seed in [5, 6] {
+        let read = |file: &str| std::fs::read_to_string(format!("{log}/seed-{seed}/{file}")).unwrap();
+        let progress: Vec<Value> =
+            read("progress.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let evaluations: Vec<f64> = progress.iter().filter_map(|line| line["evaluation"].as_f64()).collect();
+        assert_eq!(evaluations.len(), 3);
+        assert_eq!(read("progress.csv").lines().count(), progress.len() + 1);
+        let best = evaluations.iter().copied().fold(f64::MIN, f64::max);
+        assert!(
+            lines.iter().any(|line| line["seed"] == seed && line["best_evaluation"] == best),
+            "{lines:?}"
+        );
+        // The best policy plays as it was evaluated: the same seed, in the same wrappers.
+        let at = format!("{out}/seed-{seed}/best");
+        let again = json(&air_rl(&["eval", &at, "--episodes", "3", "--seed", &seed.to_string(), "--json"]));
+        assert_eq!(again["mean_return"], best);
+        assert!(best <= 50.0, "the limit is a wrapper's");
+    }
+
+    let drawn = air_rl(&["curve", &log, "--out", &svg, "--title", "CartPole"]);
+    assert!(drawn.status.success(), "{drawn:?}");
+    let svg = std::fs::read_to_string(svg).unwrap();
+    assert!(svg.contains("log (2 seeds)") && svg.contains("<polygon") && svg.ends_with("</svg>\n"));
 }
 
 #[test]

@@ -94,3 +94,31 @@ fn ppo_learns_a_lake_whose_observations_are_choices() {
         assert_eq!((played[0].total, played[0].length), (1.0, 6), "seed {seed}");
     }
 }
+
+#[test]
+fn wrappers_are_named_in_options_innermost_first() {
+    use air_rl::{Actions, Registry, Space};
+    use serde_json::{Map, Value, json};
+
+    let registry = Registry::default();
+    let spec = |wrap: Value| {
+        let options = Map::from_iter([("length".to_owned(), json!(9)), ("wrap".to_owned(), wrap)]);
+        registry.spec_with("SimpleCorridor", options)
+    };
+    let made = spec(json!(["frame_stack=3", "clip_reward=0.05", "time_limit=2"])).unwrap();
+    assert_eq!(made.options()["wrap"][0], "frame_stack=3", "a checkpoint says how it was wrapped");
+    let mut envs = made.make(2).unwrap();
+    assert_eq!(
+        envs.observation_space(),
+        &Space::Box { low: vec![0.0; 3], high: vec![9.0; 3], shape: vec![3, 1] }
+    );
+    envs.reset(&[0, 1]).unwrap();
+    envs.step(Actions::Discrete(&[1, 0])).unwrap();
+    assert_eq!((&envs.batch().obs[..], envs.batch().reward[0]), (&[0.0, 0.0, 1.0, 0.0, 0.0, 0.0][..], -0.05));
+    envs.step(Actions::Discrete(&[1, 0])).unwrap();
+    assert_eq!((envs.batch().truncated[0], envs.batch().final_row(0)), (true, Some(&[0.0, 1.0, 2.0][..])));
+
+    let says = |wrap: Value| format!("{:?}", spec(wrap).unwrap_err());
+    assert!(says(json!(["stack=3"])).contains("the wrapper `stack=3` is not known"));
+    assert!(says(json!("frame_stack=3")).contains("invalid type"));
+}
