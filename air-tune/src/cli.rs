@@ -15,11 +15,14 @@ use crate::command::Command;
 use crate::error::TuneError;
 use crate::log::{Callback, Event};
 use crate::result::{ResultGrid, TrialResult};
-use crate::schedule::{AshaConfig, SchedulerConfig};
-use crate::search::{CmaConfig, GpConfig, Mode, SearchConfig, TpeConfig};
+use crate::schedule::{AshaConfig, HyperBandConfig, MedianConfig, SchedulerConfig};
+use crate::search::{
+    BohbConfig, CmaConfig, DifferentialConfig, GpConfig, Mode, Nsga2Config, SearchConfig, TpeConfig,
+};
 use crate::space::{Domain, Space, parse_param};
+use crate::stop::StopperConfig;
 use crate::trial::Trainable;
-use crate::tuner::{FailureConfig, RunConfig, TuneConfig, Tuner};
+use crate::tuner::{FailureConfig, Objective, RunConfig, TuneConfig, Tuner};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -61,6 +64,12 @@ struct RunArgs {
     /// Whether small or large values are good
     #[arg(long, value_enum, default_value = "min")]
     mode: ModeArg,
+    /// A further number to optimise: name:min or name:max. Then the best are those that no other trial beats in everything
+    #[arg(long, value_name = "NAME:MODE")]
+    also: Vec<String>,
+    /// A trial is complete once this holds: name>=number, name<=number, or iterations>=number
+    #[arg(long, value_name = "RULE")]
+    stop: Vec<String>,
     /// How many trials; with grids, how often their combinations are gone through [default: 10, or 1 if all parameters are grids]
     #[arg(long, value_name = "N")]
     trials: Option<u64>,
@@ -70,15 +79,15 @@ struct RunArgs {
     /// Which trials are stopped early
     #[arg(long, value_enum, default_value = "fifo")]
     scheduler: SchedulerArg,
-    /// asha: reports after which a trial is complete
-    #[arg(long, default_value_t = AshaConfig::default().max_t)]
-    max_t: u64,
-    /// asha: reports before a trial may be stopped
+    /// asha, hyperband, median: reports after which a trial is complete [default: 100 of asha, 81 of hyperband]
+    #[arg(long)]
+    max_t: Option<u64>,
+    /// asha, median: reports before a trial may be stopped
     #[arg(long, default_value_t = AshaConfig::default().grace_period)]
     grace_period: u64,
-    /// asha: one trial of this many goes on at each rung
-    #[arg(long, default_value_t = AshaConfig::default().reduction_factor)]
-    reduction_factor: u64,
+    /// asha, hyperband: one trial of this many goes on at each rung [default: 4 of asha, 3 of hyperband]
+    #[arg(long)]
+    reduction_factor: Option<u64>,
     /// Most trials at once [default: the number of CPUs]
     #[arg(long, value_name = "N")]
     max_concurrent: Option<usize>,
@@ -141,6 +150,14 @@ enum SearchArg {
     Cma,
     /// Gaussian process: for few and dear trials
     Gp,
+    /// Spread evenly over the space
+    Quasi,
+    /// Differential evolution
+    De,
+    /// A genetic algorithm, for several objectives
+    Nsga2,
+    /// tpe for trials that hyperband stops
+    Bohb,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -149,6 +166,10 @@ enum SchedulerArg {
     Fifo,
     /// Asynchronous successive halving
     Asha,
+    /// HyperBand: a trial pauses at each rung; it finds what it saved in $AIR_CHECKPOINT when it goes on
+    Hyperband,
+    /// Stops what is worse than the median of the others
+    Median,
 }
 
 /// Runs one command line, the program's name first.
@@ -194,11 +215,24 @@ fn search(args: RunArgs) -> Result<(), CliError> {
     space.validate()?;
     let all_listed =
         space.params().iter().all(|p| matches!(p.domain, Domain::Grid { .. } | Domain::Fixed { .. }));
-    let asha = AshaConfig {
-        max_t: args.max_t,
-        grace_period: args.grace_period,
-        reduction_factor: args.reduction_factor,
-        ..AshaConfig::default()
+    let (asha, hyperband) = (AshaConfig::default(), HyperBandConfig::default());
+    let scheduler = match args.scheduler {
+        SchedulerArg::Fifo => SchedulerConfig::Fifo,
+        SchedulerArg::Asha => SchedulerConfig::Asha(AshaConfig {
+            max_t: args.max_t.unwrap_or(asha.max_t),
+            grace_period: args.grace_period,
+            reduction_factor: args.reduction_factor.unwrap_or(asha.reduction_factor),
+            ..asha
+        }),
+        SchedulerArg::Hyperband => SchedulerConfig::HyperBand(HyperBandConfig {
+            max_t: args.max_t.unwrap_or(hyperband.max_t),
+            reduction_factor: args.reduction_factor.unwrap_or(hyperband.reduction_factor),
+        }),
+        SchedulerArg::Median => SchedulerConfig::Median(MedianConfig {
+            grace_period: args.grace_period,
+            max_t: args.max_t,
+            ..MedianConfig::default()
+        }),
     };
     let time_budget = match args.time_budget.map(Duration::try_from_secs_f64) {
         Some(Err(_)) => return Err(CliError::usage("--time-budget must be a number of seconds, at least 0")),
@@ -211,6 +245,8 @@ fn search(args: RunArgs) -> Result<(), CliError> {
             ModeArg::Min => Mode::Min,
             ModeArg::Max => Mode::Max,
         },
+        also: args.also.iter().map(|text| objective(text)).collect::<Result<_, _>>()?,
+        stop: args.stop.iter().map(|text| stopper(text)).collect::<Result<_, _>>()?,
         num_samples: args.trials.unwrap_or(if all_listed { 1 } else { 10 }),
         max_concurrent_trials: args.max_concurrent,
         search: match args.search {
@@ -219,11 +255,15 @@ fn search(args: RunArgs) -> Result<(), CliError> {
             SearchArg::Tpe => TpeConfig::default().into(),
             SearchArg::Cma => CmaConfig::default().into(),
             SearchArg::Gp => GpConfig::default().into(),
+            SearchArg::Quasi => SearchConfig::Quasi,
+            SearchArg::De => DifferentialConfig::default().into(),
+            SearchArg::Nsga2 => Nsga2Config::default().into(),
+            SearchArg::Bohb => match &scheduler {
+                SchedulerConfig::HyperBand(config) => BohbConfig::of(config).into(),
+                _ => BohbConfig::default().into(),
+            },
         },
-        scheduler: match args.scheduler {
-            SchedulerArg::Fifo => SchedulerConfig::Fifo,
-            SchedulerArg::Asha => asha.into(),
-        },
+        scheduler,
         seed: args.seed,
         time_budget,
     };
@@ -235,6 +275,32 @@ fn search(args: RunArgs) -> Result<(), CliError> {
     let run = RunConfig { name, dir: Some(dir.clone()), failure, ..RunConfig::default() };
     let tuner = Tuner::with(space, command).tune_config(tune).run_config(run).command(args.command);
     finish(tuner, &dir, args.json)
+}
+
+fn objective(text: &str) -> Result<Objective, CliError> {
+    let named = |mode| text.rsplit_once(':').map(|(name, _)| Objective { metric: name.to_owned(), mode });
+    let found = match text.rsplit_once(':') {
+        Some((_, "min")) => named(Mode::Min),
+        Some((_, "max")) => named(Mode::Max),
+        _ => None,
+    };
+    found.ok_or_else(|| CliError::usage(format!("--also {text}: expected NAME:min or NAME:max")))
+}
+
+fn stopper(text: &str) -> Result<StopperConfig, CliError> {
+    let bad = || {
+        CliError::usage(format!("--stop {text}: expected NAME>=NUMBER, NAME<=NUMBER or iterations>=NUMBER"))
+    };
+    let rule = text.split_once(">=").map(|(name, bound)| (name, bound, true));
+    let (name, bound, up) =
+        rule.or_else(|| text.split_once("<=").map(|(name, bound)| (name, bound, false))).ok_or_else(bad)?;
+    let (name, bound) = (name.trim(), bound.trim());
+    if name == "iterations" && up {
+        return Ok(StopperConfig::MaxIterations { iterations: bound.parse().map_err(|_| bad())? });
+    }
+    let bound: f64 = bound.parse().map_err(|_| bad())?;
+    let (at_least, at_most) = if up { (Some(bound), None) } else { (None, Some(bound)) };
+    Ok(StopperConfig::Target { metric: name.to_owned(), at_least, at_most })
 }
 
 fn free_dir() -> PathBuf {
@@ -263,7 +329,12 @@ fn finish(tuner: Tuner, dir: &Path, json: bool) -> Result<(), CliError> {
         outln!("{}", json!({"best": grid.best().ok()}))?;
     } else {
         outln!("{}", grid.table().trim_end())?;
-        if let Ok(best) = grid.best() {
+        if grid.objectives().len() > 1 {
+            let front: Vec<String> =
+                grid.pareto_front().iter().map(|trial| trial.trial.to_string()).collect();
+            outln!("")?;
+            outln!("no trial beats these in everything: {}", front.join(", "))?;
+        } else if let Ok(best) = grid.best() {
             outln!("")?;
             describe(grid.metric(), best)?;
         }

@@ -3,25 +3,29 @@
 //! A pure state machine: events come in as method calls with the time they happened at; what is to be stored comes out
 //! as [`Record`]s. Threads, files and the clock are elsewhere, so every rule here is tested in microseconds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::TrialId;
 use crate::error::Cause;
-use crate::schedule::{Decision, Scheduler, StopReason};
+use crate::schedule::{Action, Change, Decision, Scheduler, StopReason};
 use crate::search::{Outcome, Searcher};
 use crate::space::Assignment;
+use crate::stop::{Seen, Stoppers, Verdict};
 use crate::values::Values;
 
+mod pause;
 mod record;
 
 pub use record::Status;
-pub(crate) use record::{End, Launch, Next, Record, Replay};
+pub(crate) use record::{End, Launch, Next, Origin, Record, Replay};
 
 /// What the experiment does about failures and time.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub metric: String,
+    /// What else counts.
+    pub also: Vec<String>,
     pub max_failures: u32,
     pub fail_fast: bool,
     pub time_budget: Option<Duration>,
@@ -35,6 +39,8 @@ pub(crate) struct TrialState {
     pub attempts: u32,
     /// Iterations reported, by the trial's own count.
     pub iterations: u64,
+    /// The most of them so far: an interrupted trial repeats some.
+    furthest: u64,
     /// The metric, as last reported.
     pub value: Option<f64>,
     /// The last report.
@@ -44,12 +50,17 @@ pub(crate) struct TrialState {
     /// Seconds it ran, over all attempts.
     pub seconds: f64,
     started: Duration,
+    /// How often it failed and was run again.
+    retries: u32,
+    pause: pause::Pause,
+    clone: pause::Clone,
 }
 
 pub(crate) struct Controller {
     rules: Rules,
     searcher: Box<dyn Searcher>,
     scheduler: Box<dyn Scheduler>,
+    stoppers: Stoppers,
     trials: Vec<TrialState>,
     requeued: VecDeque<TrialId>,
     running: usize,
@@ -58,6 +69,11 @@ pub(crate) struct Controller {
     closing: Option<StopReason>,
     seq: u64,
     outbox: Vec<Record>,
+    /// Trials that wait for the scheduler, and whether any ever did.
+    paused: usize,
+    scheduler_pauses: bool,
+    /// Checkpoints that clones are still to be made from, and of how many.
+    pinned: BTreeMap<String, u32>,
 }
 
 impl Controller {
@@ -66,6 +82,7 @@ impl Controller {
             rules,
             searcher,
             scheduler,
+            stoppers: Stoppers::default(),
             trials: Vec::new(),
             requeued: VecDeque::new(),
             running: 0,
@@ -73,13 +90,23 @@ impl Controller {
             closing: None,
             seq: 0,
             outbox: Vec::new(),
+            paused: 0,
+            scheduler_pauses: false,
+            pinned: BTreeMap::new(),
         }
+    }
+
+    /// Has these say when trials are complete.
+    pub fn stoppers(mut self, stoppers: Stoppers) -> Self {
+        self.stoppers = stoppers;
+        self
     }
 
     /// What a free slot is to do now.
     pub fn next(&mut self, now: Duration) -> Next {
         self.check_budget(now);
         if self.closing.is_some() {
+            self.close_paused(now);
             return Next::Over;
         }
         if let Some(trial) = self.requeued.pop_front() {
@@ -88,13 +115,21 @@ impl Controller {
         if !self.exhausted {
             let trial = self.trials.len() as TrialId;
             if let Some(assignment) = self.searcher.ask(trial) {
+                self.scheduler.on_start(trial, &assignment);
                 self.trials.push(TrialState::new(assignment));
                 return self.launch(trial, now);
             }
             self.exhausted = true;
         }
-        // A running trial may yet fail and be tried again.
-        if self.running > 0 && self.rules.max_failures > 0 { Next::Wait } else { Next::Over }
+        if self.running == 0 && self.paused > 0 {
+            self.idle(now);
+            if let Some(trial) = self.requeued.pop_front() {
+                return self.launch(trial, now);
+            }
+        }
+        // A running trial may yet fail and be tried again, be paused, or have others go on that are.
+        let may_return = self.rules.max_failures > 0 || self.paused > 0 || self.scheduler_pauses;
+        if self.running > 0 && may_return { Next::Wait } else { Next::Over }
     }
 
     fn launch(&mut self, trial: TrialId, now: Duration) -> Next {
@@ -105,8 +140,10 @@ impl Controller {
         state.started = now;
         self.running += 1;
         let (assignment, attempt) = (state.assignment.clone(), state.attempts);
+        let (iteration, generation) = (state.iterations, state.clone.generation);
+        let origin = state.clone.origin.clone();
         self.outbox.push(Record::Started { seq, trial, attempt, assignment: assignment.clone(), at: now });
-        Next::Run(Launch { trial, assignment, attempt })
+        Next::Run(Launch { trial, assignment, attempt, iteration, generation, origin })
     }
 
     /// A running trial reported; returns why it must stop, if it must.
@@ -129,14 +166,45 @@ impl Controller {
         state.iterations = iteration;
         state.value = value.or(state.value);
         state.last = values.clone();
-        self.outbox.push(Record::Reported { seq, trial, iteration, value, values, seconds, at: now });
-        if let Some(value) = value
-            && let Decision::Stop(reason) = self.scheduler.on_report(trial, iteration, value)
-        {
-            state.stop = Some(reason);
+        let again = iteration <= state.furthest;
+        state.furthest = state.furthest.max(iteration);
+        if let Some(value) = value {
+            match self.scheduler.on_report(trial, iteration, value) {
+                Decision::Continue => {}
+                Decision::Stop(reason) => state.stop = Some(reason),
+                Decision::Pause => state.stop = Some(StopReason::Paused),
+            }
         }
+        if !again {
+            self.see(trial, iteration, value, &values, seconds);
+        }
+        self.outbox.push(Record::Reported { seq, trial, iteration, value, values, seconds, at: now });
+        let state = &mut self.trials[trial as usize];
         state.stop = state.stop.or(self.closing);
-        state.stop
+        let stop = state.stop;
+        self.scheduler_pauses |= stop == Some(StopReason::Paused);
+        self.act(now, true);
+        stop
+    }
+
+    /// Shows a report to searcher and stoppers.
+    fn see(&mut self, trial: TrialId, iteration: u64, value: Option<f64>, values: &Values, seconds: f64) {
+        if let Some(value) = value {
+            self.searcher.observe(trial, iteration, value);
+        }
+        let state = &mut self.trials[trial as usize];
+        match self.stoppers.on_report(&Seen { trial, iteration, values, value, seconds }) {
+            None | Some((Verdict::Continue, _)) => {}
+            // A trial that was to make room has no need to go on any more.
+            Some((Verdict::EndTrial, reason)) => match state.stop {
+                None | Some(StopReason::Paused) => {
+                    state.stop = Some(reason);
+                    self.release(trial);
+                }
+                Some(_) => {}
+            },
+            Some((Verdict::EndExperiment, reason)) => self.closing = self.closing.or(Some(reason)),
+        }
     }
 
     /// Why a running trial must stop, if it must: for trials that have nothing to report.
@@ -155,6 +223,9 @@ impl Controller {
         };
         state.seconds += now.saturating_sub(state.started).as_secs_f64();
         self.running -= 1;
+        if state.stop == Some(StopReason::Paused) {
+            return self.paused(trial);
+        }
         let metric = &self.rules.metric;
         // A trial that was told to stop may well end in an error; that is no failure.
         let (status, cause) = match (state.stop, result) {
@@ -162,7 +233,7 @@ impl Controller {
             (Some(StopReason::TimeBudget), _) if state.value.is_none() => {
                 (Status::Failed, Some(Cause::OutOfTime { metric: metric.clone() }))
             }
-            (None | Some(StopReason::Finished { .. }), _) => match state.value {
+            (stop, _) if stop.is_none_or(StopReason::completes) => match state.value {
                 None => {
                     let names: Vec<String> = state.last.iter().map(|(name, _)| format!("`{name}`")).collect();
                     let hint = (!names.is_empty()).then(|| format!("it reported {}", names.join(", ")));
@@ -171,14 +242,18 @@ impl Controller {
                 Some(value) if value.is_nan() => {
                     (Status::Failed, Some(Cause::NotANumber { metric: metric.clone() }))
                 }
-                Some(_) => (Status::Complete, None),
+                Some(_) => match missing(&self.rules.also, &state.last) {
+                    Some(cause) => (Status::Failed, Some(cause)),
+                    None => (Status::Complete, None),
+                },
             },
-            (Some(_), _) => (Status::Stopped, None),
+            (_, _) => (Status::Stopped, None),
         };
         if let (Status::Failed, Some(cause)) = (status, &cause) {
-            if state.attempts <= self.rules.max_failures && self.closing.is_none() {
+            if state.retries < self.rules.max_failures && self.closing.is_none() {
                 state.status = Status::Waiting;
                 state.stop = None;
+                state.retries += 1;
                 self.outbox.push(Record::Requeued { trial, cause: cause.clone() });
                 self.requeued.push_back(trial);
                 return;
@@ -190,6 +265,7 @@ impl Controller {
         state.status = status;
         state.cause = cause;
         self.close(trial, now);
+        self.act(now, true);
     }
 
     /// Files the end of a trial whose state says how it ended.
@@ -209,8 +285,14 @@ impl Controller {
             (Status::Stopped, Some(value)) => Outcome::Stopped(value),
             _ => Outcome::Failed,
         };
+        let mut values = Vec::with_capacity(1 + self.rules.also.len());
+        if let Outcome::Complete(value) | Outcome::Stopped(value) = outcome {
+            values.push(value);
+            values.extend(self.rules.also.iter().map(|name| state.last.get(name).unwrap_or(f64::NAN)));
+        }
         self.scheduler.on_end(trial, outcome);
-        self.searcher.tell(trial, outcome);
+        self.stoppers.on_end(trial, outcome);
+        self.searcher.tell_all(trial, outcome, &values);
     }
 
     /// Lives through one thing of the past. Call [`resume`](Self::resume) after the last.
@@ -221,19 +303,25 @@ impl Controller {
                     return Err(format!("trial {trial} follows trial {}", self.trials.len()));
                 }
                 self.searcher.replay(trial, &assignment);
+                self.scheduler.on_start(trial, &assignment);
                 self.trials.push(TrialState { attempts, ..TrialState::new(assignment) });
             }
             Replay::Reported { trial, iteration, value, values, seconds } => {
                 let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
                 state.iterations = iteration;
+                state.furthest = state.furthest.max(iteration);
                 state.value = value.or(state.value);
-                state.last = values;
+                state.last = values.clone();
                 state.seconds = seconds;
-                if let Some(value) = value
-                    && let Decision::Stop(reason) = self.scheduler.on_report(trial, iteration, value)
-                {
-                    state.stop = Some(reason);
+                if let Some(value) = value {
+                    match self.scheduler.on_report(trial, iteration, value) {
+                        Decision::Continue => {}
+                        Decision::Stop(reason) => state.stop = Some(reason),
+                        Decision::Pause => self.hold(trial),
+                    }
                 }
+                self.see(trial, iteration, value, &values, seconds);
+                self.act(Duration::ZERO, false);
             }
             Replay::Ended { trial, end } => {
                 let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
@@ -243,7 +331,18 @@ impl Controller {
                 state.seconds = end.seconds;
                 state.stop = end.stop;
                 state.cause = end.cause;
+                self.release(trial);
                 self.tell(trial);
+                self.act(Duration::ZERO, false);
+            }
+            Replay::Changed { trial, origin } => {
+                let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
+                state.clone.origin = Some(origin);
+            }
+            Replay::Idle => {
+                self.scheduler.on_idle();
+                self.act(Duration::ZERO, false);
+                self.resume_unnamed(false);
             }
         }
         Ok(())
@@ -253,26 +352,44 @@ impl Controller {
     /// stop end now.
     pub fn resume(&mut self, seq: u64, now: Duration) {
         self.seq = seq;
+        self.pin_origins();
         for trial in 0..self.trials.len() as TrialId {
             let state = &mut self.trials[trial as usize];
             match state.stop {
-                _ if state.status.is_over() => {}
+                _ if state.status.is_over() || state.pause.waits => {}
                 // Its last report was judged; only the end was not stored.
                 Some(reason) => {
-                    let finished = matches!(reason, StopReason::Finished { .. });
-                    let usable = state.value.is_some_and(|value| !value.is_nan());
-                    state.status = match (finished, usable) {
-                        (true, true) => Status::Complete,
-                        (true, false) => Status::Failed,
-                        (false, _) => Status::Stopped,
-                    };
-                    if state.status == Status::Failed {
-                        state.cause = Some(Cause::NotANumber { metric: self.rules.metric.clone() });
-                    }
+                    self.settle(trial, reason);
+                    self.close(trial, now);
+                    self.act(now, true);
+                }
+                // The experiment had ended; only this trial had not been told.
+                None if self.closing.is_some() && state.value.is_some() => {
+                    let reason = self.closing.unwrap_or(StopReason::ExperimentPlateau);
+                    self.settle(trial, reason);
                     self.close(trial, now);
                 }
                 None => self.requeued.push_back(trial),
             }
+        }
+    }
+
+    /// Where a trial stands that was stopped after its last report.
+    fn settle(&mut self, trial: TrialId, reason: StopReason) {
+        let state = &mut self.trials[trial as usize];
+        let finished = reason.completes();
+        let usable = state.value.is_some_and(|value| !value.is_nan());
+        state.stop = Some(reason);
+        state.status = match (finished, usable) {
+            (true, true) => Status::Complete,
+            (true, false) => Status::Failed,
+            (false, _) => Status::Stopped,
+        };
+        if state.status == Status::Failed {
+            state.cause = Some(Cause::NotANumber { metric: self.rules.metric.clone() });
+        } else if let Some(cause) = missing(&self.rules.also, &state.last).filter(|_| finished) {
+            state.status = Status::Failed;
+            state.cause = Some(cause);
         }
     }
 
@@ -313,6 +430,15 @@ impl Controller {
     }
 }
 
+/// What is wrong with a complete trial whose further objectives are these.
+fn missing(also: &[String], last: &Values) -> Option<Cause> {
+    also.iter().find_map(|name| match last.get(name) {
+        None => Some(Cause::MissingMetric { metric: name.clone(), hint: None }),
+        Some(value) if value.is_nan() => Some(Cause::NotANumber { metric: name.clone() }),
+        Some(_) => None,
+    })
+}
+
 impl TrialState {
     fn new(assignment: Assignment) -> Self {
         Self {
@@ -320,12 +446,16 @@ impl TrialState {
             status: Status::Waiting,
             attempts: 0,
             iterations: 0,
+            furthest: 0,
             value: None,
             last: Values::default(),
             stop: None,
             cause: None,
             seconds: 0.0,
             started: Duration::ZERO,
+            retries: 0,
+            pause: pause::Pause::default(),
+            clone: pause::Clone::default(),
         }
     }
 

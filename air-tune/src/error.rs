@@ -106,6 +106,14 @@ pub enum TuneError {
         /// Failed ones among them.
         failed: usize,
     },
+    /// The experiment has no such trial.
+    #[error("there is no trial {trial}: the experiment has {trials}, counted from 0")]
+    NoTrial {
+        /// The number asked for.
+        trial: u64,
+        /// How many there are.
+        trials: usize,
+    },
     /// A command template names a parameter that the space does not have.
     #[error("placeholder `{{{name}}}` is no parameter of the space ({})", known.join(", "))]
     Placeholder {

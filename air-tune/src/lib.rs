@@ -21,8 +21,11 @@
 //!
 //! # Map
 //! - [`space`]: what to search: domains, nested and conditional parameters, their text form.
-//! - [`search`]: searchers propose configurations (grid, random, TPE, CMA-ES, Gaussian process); [`schedule`]: schedulers stop the hopeless early. Both are pure traits, and [`testing`]
+//! - [`search`]: searchers propose configurations (grid, random, quasi-random, TPE, CMA-ES, Gaussian process, differential evolution, NSGA-II,
+//!   BOHB); [`schedule`]: schedulers stop the hopeless early,
+//!   pause trials and clone them. Both are pure traits, and [`testing`]
 //!   holds the suites that every implementation passes.
+//! - [`stop`]: stoppers say when a trial, or the experiment, is complete.
 //! - [`Tuner`] with [`TuneConfig`] and [`RunConfig`] runs an experiment; [`Trial`] is what the code in a trial sees; [`ResultGrid`] is what
 //!   comes out.
 //! - [`storage`]: one SQLite database an experiment, in Optuna's schema. [`log`]: callbacks, CSV, JSON lines, TensorBoard.
@@ -43,12 +46,14 @@ pub mod command;
 mod config;
 mod controller;
 mod error;
+mod keep;
 pub mod log;
 mod result;
 pub mod schedule;
 pub mod search;
 mod slots;
 pub mod space;
+pub mod stop;
 pub mod storage;
 mod study;
 pub mod testing;
@@ -62,7 +67,7 @@ pub use error::{Cause, Result, TuneError};
 pub use result::{ResultGrid, TrialResult};
 pub use search::Mode;
 pub use trial::{Signal, Trainable, Trial};
-pub use tuner::{FailureConfig, RunConfig, TuneConfig, Tuner};
+pub use tuner::{FailureConfig, Objective, RunConfig, TuneConfig, Tuner};
 pub use values::Values;
 
 /// Number of a trial within its experiment, from 0 in the order they were asked.

@@ -11,10 +11,12 @@ use crate::config::Config;
 use crate::controller::{End, Status, TrialState};
 use crate::error::{Cause, Result, TuneError};
 use crate::log::csv;
-use crate::schedule::StopReason;
+use crate::schedule::{Policy, StopReason};
 use crate::search::Mode;
+use crate::search::pareto::dominates;
 use crate::space::Assignment;
-use crate::storage::{Report, Snapshot};
+use crate::storage::{Lineage, Report, Snapshot};
+use crate::tuner::Objective;
 use crate::values::Values;
 
 /// One trial and what became of it.
@@ -94,7 +96,7 @@ impl TrialResult {
     /// Whatever the storage answers.
     pub fn checkpoint(&self) -> Result<Option<air_core::checkpoint::Checkpoint>> {
         match &self.dir {
-            Some(dir) => crate::trial::latest_checkpoint(dir),
+            Some(dir) => crate::keep::latest(dir),
             None => Ok(None),
         }
     }
@@ -103,14 +105,13 @@ impl TrialResult {
 /// All trials of an experiment.
 #[derive(Debug, Clone)]
 pub struct ResultGrid {
-    metric: String,
-    mode: Mode,
+    objectives: Vec<Objective>,
     dir: Option<PathBuf>,
     trials: Vec<TrialResult>,
 }
 
 impl ResultGrid {
-    pub(crate) fn new(metric: &str, mode: Mode, dir: Option<PathBuf>, states: Vec<TrialState>) -> Self {
+    pub(crate) fn new(objectives: Vec<Objective>, dir: Option<PathBuf>, states: Vec<TrialState>) -> Self {
         let trials = states
             .into_iter()
             .enumerate()
@@ -126,7 +127,7 @@ impl ResultGrid {
                 )
             })
             .collect();
-        Self { metric: metric.to_owned(), mode, dir, trials }
+        Self { objectives, dir, trials }
     }
 
     /// Reads an experiment's folder as it stands: finished, killed, or still running in another process.
@@ -140,15 +141,45 @@ impl ResultGrid {
             .into_iter()
             .map(|t| TrialResult::new(t.trial, &t.assignment, t.end, t.attempts, t.last, Some(dir)))
             .collect();
-        Ok(Self { metric: meta.tune.metric, mode: meta.tune.mode, dir: Some(dir.to_owned()), trials })
+        Ok(Self { objectives: meta.tune.objectives(), dir: Some(dir.to_owned()), trials })
     }
 
     /// The metric the experiment optimised.
     pub fn metric(&self) -> &str {
-        &self.metric
+        self.objectives.first().map_or("", |objective| &objective.metric)
     }
 
-    /// The finished or stopped trial with the best last value of the metric; the first of equals.
+    /// Whether small or large values of the metric are good.
+    pub fn mode(&self) -> Mode {
+        self.objectives.first().map(|objective| objective.mode).unwrap_or_default()
+    }
+
+    /// All that counts, the metric first.
+    pub fn objectives(&self) -> &[Objective] {
+        &self.objectives
+    }
+
+    /// A trial's values, one for each objective, if it finished or was stopped with all of them.
+    pub fn values(&self, trial: &TrialResult) -> Option<Vec<f64>> {
+        if !matches!(trial.status, Status::Complete | Status::Stopped) {
+            return None;
+        }
+        let also = self.objectives.iter().skip(1).map(|objective| trial.metrics.get(&objective.metric));
+        std::iter::once(trial.value).chain(also).map(|value| value.filter(|v| !v.is_nan())).collect()
+    }
+
+    /// The complete trials that no other beats in everything, by number. With one objective, the best and its equals.
+    pub fn pareto_front(&self) -> Vec<&TrialResult> {
+        let modes: Vec<Mode> = self.objectives.iter().map(|objective| objective.mode).collect();
+        let complete = self.trials.iter().filter(|trial| trial.status == Status::Complete);
+        let points: Vec<(&TrialResult, Vec<f64>)> =
+            complete.filter_map(|trial| self.values(trial).map(|values| (trial, values))).collect();
+        let beaten = |values: &[f64]| points.iter().any(|(_, other)| dominates(other, values, &modes));
+        points.iter().filter(|(_, values)| !beaten(values)).map(|(trial, _)| *trial).collect()
+    }
+
+    /// The finished or stopped trial with the best last value of the metric; the first of equals. Where several numbers count, see
+    /// [`pareto_front`](Self::pareto_front).
     ///
     /// # Errors
     /// [`TuneError::NoResult`] if no trial has a usable value.
@@ -156,12 +187,12 @@ impl ResultGrid {
         let usable = self.trials.iter().filter(|t| matches!(t.status, Status::Complete | Status::Stopped));
         let mut best: Option<(&TrialResult, f64)> = None;
         for (trial, value) in usable.filter_map(|t| t.value.filter(|v| !v.is_nan()).map(|value| (t, value))) {
-            if best.is_none_or(|(_, so_far)| self.mode.better(value, so_far)) {
+            if best.is_none_or(|(_, so_far)| self.mode().better(value, so_far)) {
                 best = Some((trial, value));
             }
         }
         best.map(|(trial, _)| trial).ok_or_else(|| TuneError::NoResult {
-            metric: self.metric.clone(),
+            metric: self.metric().to_owned(),
             trials: self.trials.len(),
             failed: self.errors().count(),
         })
@@ -194,6 +225,18 @@ impl ResultGrid {
     /// [`TuneError::NoFolder`] if the experiment was run without a folder: then only each trial's last report is kept.
     pub fn history(&self, trial: TrialId) -> Result<Vec<Report>> {
         crate::storage::history(self.dir.as_deref().ok_or(TuneError::NoFolder)?, trial)
+    }
+
+    /// The configurations a trial of a population went through, over all it was cloned from: what
+    /// [`PolicyReplay`](crate::schedule::PolicyReplay) runs again.
+    ///
+    /// # Errors
+    /// [`TuneError::NoFolder`] if the experiment was run without a folder; [`TuneError::NoTrial`] if there is no such trial.
+    pub fn policy(&self, trial: TrialId) -> Result<Policy> {
+        let dir = self.dir.as_deref().ok_or(TuneError::NoFolder)?;
+        let found = self.trials.get(trial as usize);
+        let found = found.ok_or(TuneError::NoTrial { trial, trials: self.trials.len() })?;
+        Ok(Policy { segments: Lineage::read(dir)?.segments(trial, found.iterations, usize::MAX) })
     }
 
     /// How many trials are in each state, for those states that occur.
@@ -239,7 +282,7 @@ impl ResultGrid {
 
     fn columns(&self) -> (Vec<String>, Vec<Vec<String>>) {
         let mut params: Vec<String> = Vec::new();
-        let mut metrics: Vec<String> = vec![self.metric.clone()];
+        let mut metrics: Vec<String> = vec![self.metric().to_owned()];
         let see = |names: &mut Vec<String>, name: &str| {
             if !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
@@ -264,7 +307,7 @@ impl ResultGrid {
                 Some(value) => value.to_string(),
             }));
             row.extend(metrics.iter().map(|name| {
-                let value = if *name == self.metric { trial.value } else { trial.metrics.get(name) };
+                let value = if name == self.metric() { trial.value } else { trial.metrics.get(name) };
                 value.map_or_else(String::new, |value| value.to_string())
             }));
             row

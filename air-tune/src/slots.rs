@@ -9,7 +9,6 @@ use air_core::{BoxError, Cx, GroupSpec, Handle, Message, Restart, Runtime, Strat
 
 use crate::controller::Launch;
 use crate::error::{Cause, Result, TuneError, chain};
-use crate::result::trial_dir;
 use crate::study::Study;
 use crate::trial::{Trainable, Trial};
 
@@ -36,9 +35,8 @@ impl Slot {
         let _span =
             tracing::info_span!("air.tune.trial", trial = launch.trial, attempt = launch.attempt).entered();
         let run = || {
-            let dir = self.dir.as_deref().map(|dir| trial_dir(dir, launch.trial));
             let seed = self.seed.child("trial", launch.trial);
-            let mut trial = Trial::new(launch.trial, launch.attempt, seed, dir, Arc::clone(&self.study))?;
+            let mut trial = Trial::new(&launch, seed, self.dir.as_deref(), Arc::clone(&self.study))?;
             self.trainable.run(&mut trial, launch.assignment.to_config())
         };
         match catch_unwind(AssertUnwindSafe(run)) {

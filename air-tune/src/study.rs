@@ -55,7 +55,25 @@ impl Study {
         let mut inner = self.inner.lock();
         let stop = inner.controller.report(self.now(), trial, iteration, values);
         inner.hand_over();
+        if inner.controller.has_work() {
+            self.changed.notify_all();
+        }
         stop
+    }
+
+    /// The trial saved a checkpoint, at this place within the experiment's folder, with so many iterations behind it.
+    pub fn saved(&self, trial: TrialId, checkpoint: String, iteration: u64) {
+        self.inner.lock().controller.saved(trial, checkpoint, iteration);
+    }
+
+    /// The trial has copied the checkpoint it starts from, if there was one, to this place within the experiment's folder.
+    pub fn copied(&self, trial: TrialId, place: Option<String>) {
+        self.inner.lock().controller.copied(trial, place);
+    }
+
+    /// Whether somebody still needs a checkpoint at or below this place.
+    pub fn is_pinned(&self, place: &str) -> bool {
+        self.inner.lock().controller.is_pinned(place)
     }
 
     pub fn must_stop(&self, trial: TrialId) -> Option<StopReason> {

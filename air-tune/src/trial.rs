@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use air_core::BoxError;
-use air_core::checkpoint::{Checkpoint, CheckpointStore, Retention};
+use air_core::checkpoint::Checkpoint;
 use air_core::report::Reporter;
 use air_core::seed::Seed;
-use air_core::storage::Storage;
 
 use crate::TrialId;
 use crate::config::Config;
+use crate::controller::Launch;
 use crate::error::{Result, TuneError};
+use crate::keep::Keep;
+use crate::result::trial_dir;
 use crate::schedule::StopReason;
 use crate::study::Study;
 use crate::values::Values;
@@ -26,6 +28,11 @@ pub trait Trainable: Send + Sync + 'static {
     /// Whatever keeps the trial from its end: it is recorded as failed with the error and its sources. Returning a
     /// [`Cause`](crate::Cause) records that cause.
     fn run(&self, trial: &mut Trial, config: Config) -> Result<(), BoxError>;
+
+    /// Whether a checkpoint of one trial can be copied for another while the first one runs: what [`Trial::save`] saves can.
+    fn can_clone(&self) -> bool {
+        true
+    }
 }
 
 impl<F> Trainable for F
@@ -62,25 +69,34 @@ pub struct Trial {
     seed: Seed,
     dir: Option<PathBuf>,
     study: Arc<Study>,
-    store: Option<CheckpointStore>,
+    keep: Option<Keep>,
     checkpoint: Option<Checkpoint>,
 }
 
 impl Trial {
-    /// Finds the newest checkpoint, if the trial ran before.
-    pub(crate) fn new(
-        id: TrialId,
-        attempt: u32,
-        seed: Seed,
-        dir: Option<PathBuf>,
-        study: Arc<Study>,
-    ) -> Result<Self> {
-        let checkpoint = match &dir {
-            Some(dir) if attempt > 1 => latest_checkpoint(dir)?,
-            _ => None,
+    /// Finds the newest checkpoint, if the trial ran before; copies it from another trial, if this one goes on from there.
+    pub(crate) fn new(launch: &Launch, seed: Seed, root: Option<&Path>, study: Arc<Study>) -> Result<Self> {
+        let id = launch.trial;
+        let keep = root.map(|root| Keep::new(root, id, launch.generation));
+        let mut checkpoint = None;
+        if let Some(keep) = &keep {
+            if let Some(origin) = &launch.origin {
+                let place = keep.copy(origin, launch.iteration)?;
+                study.copied(id, place);
+                keep.delete_older(|place| study.is_pinned(place))?;
+            }
+            if launch.attempt > 1 {
+                checkpoint = keep.latest()?;
+            }
+        }
+        // A clone counts on, wherever its donor was.
+        let iteration = match &checkpoint {
+            Some(checkpoint) => checkpoint.step(),
+            None if launch.generation > 0 => launch.iteration,
+            None => 0,
         };
-        let iteration = checkpoint.as_ref().map_or(0, Checkpoint::step);
-        Ok(Self { id, attempt, iteration, seed, dir, study, store: None, checkpoint })
+        let dir = root.map(|root| trial_dir(root, id));
+        Ok(Self { id, attempt: launch.attempt, iteration, seed, dir, study, keep, checkpoint })
     }
 
     /// Its number, from 0.
@@ -134,17 +150,19 @@ impl Trial {
         self.study.must_stop(self.id).map_or(Signal::Continue, Signal::Stop)
     }
 
-    /// Saves files as the checkpoint of the current iteration, all or nothing. The newest two are kept.
+    /// Saves files as the checkpoint of the current iteration, all or nothing. The newest two are kept, and those that a clone is still to be made from.
+    ///
+    /// Save after the report even where that said to stop: a trial that is paused goes on from here.
     ///
     /// # Errors
     /// [`TuneError::NoFolder`] if the experiment has no folder; what the storage answers otherwise.
     pub fn save(&mut self, files: &[(&str, &[u8])]) -> Result<()> {
-        let store = match &mut self.store {
-            Some(store) => store,
-            none => none.insert(checkpoint_store(self.dir.as_deref().ok_or(TuneError::NoFolder)?)?),
-        };
+        let keep = self.keep.as_ref().ok_or(TuneError::NoFolder)?;
         let files: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.to_vec().into())).collect();
-        self.checkpoint = Some(store.save(self.iteration, &BTreeMap::new(), &files)?);
+        let (checkpoint, place) = keep.save(self.iteration, &files)?;
+        self.study.saved(self.id, place, self.iteration);
+        keep.prune(|place| self.study.is_pinned(place))?;
+        self.checkpoint = Some(checkpoint);
         Ok(())
     }
 
@@ -165,20 +183,4 @@ impl Reporter for Trial {
         let stop = self.report_at(iteration, &values)?.is_stop();
         Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
-}
-
-fn checkpoint_store(trial_dir: &Path) -> Result<CheckpointStore> {
-    let storage = Storage::open(&checkpoint_dir(trial_dir).to_string_lossy())?;
-    Ok(CheckpointStore::open(storage, Retention::newest(2))?)
-}
-
-fn checkpoint_dir(trial_dir: &Path) -> PathBuf {
-    trial_dir.join("checkpoints")
-}
-
-pub(crate) fn latest_checkpoint(trial_dir: &Path) -> Result<Option<Checkpoint>> {
-    if !checkpoint_dir(trial_dir).is_dir() {
-        return Ok(None);
-    }
-    Ok(checkpoint_store(trial_dir)?.latest()?)
 }

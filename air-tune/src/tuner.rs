@@ -17,6 +17,7 @@ use crate::schedule::{Scheduler, SchedulerConfig};
 use crate::search::{Mode, SearchConfig, Searcher};
 use crate::slots::{self, Slot};
 use crate::space::Space;
+use crate::stop::{Stopper, StopperConfig, Stoppers};
 use crate::storage::writer::{Sink, Writer};
 use crate::storage::{Meta, Store};
 use crate::study::Study;
@@ -24,6 +25,18 @@ use crate::trial::{Trainable, Trial};
 
 /// Most trials at once.
 const MAX_CONCURRENT: usize = 1024;
+/// Most objectives.
+const MAX_OBJECTIVES: usize = 32;
+
+/// A number to optimise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objective {
+    /// What the trials report it as.
+    pub metric: String,
+    /// Whether small or large values of it are good.
+    pub mode: Mode,
+}
 
 /// How to search.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +50,10 @@ pub struct TuneConfig {
     pub num_samples: u64,
     /// Most trials at once; the number of CPUs if not given.
     pub max_concurrent_trials: Option<usize>,
+    /// What else counts, besides the metric: then the best are those that no other beats in everything.
+    pub also: Vec<Objective>,
+    /// When trials are complete, and when the experiment is.
+    pub stop: Vec<StopperConfig>,
     /// Who proposes configurations.
     pub search: SearchConfig,
     /// Which trials are stopped early.
@@ -54,6 +71,8 @@ impl Default for TuneConfig {
             mode: Mode::Min,
             num_samples: 1,
             max_concurrent_trials: None,
+            also: Vec::new(),
+            stop: Vec::new(),
             search: SearchConfig::Auto,
             scheduler: SchedulerConfig::Fifo,
             seed: 0,
@@ -80,8 +99,27 @@ impl TuneConfig {
                 format!("must be between 1 and {MAX_CONCURRENT}"),
             ));
         }
+        let objectives = self.objectives();
+        if objectives.len() > MAX_OBJECTIVES {
+            return Err(TuneError::config("also", format!("at most {} can be given", MAX_OBJECTIVES - 1)));
+        }
+        for (at, objective) in objectives.iter().enumerate() {
+            if objective.metric.is_empty() {
+                return Err(TuneError::config("also", "must name what the trials report"));
+            }
+            if objectives[..at].iter().any(|other| other.metric == objective.metric) {
+                return Err(TuneError::config("also", format!("`{}` is given twice", objective.metric)));
+            }
+        }
+        self.stop.iter().try_for_each(StopperConfig::validate)?;
         self.search.validate()?;
-        self.scheduler.build(self.mode).map(|_| ())
+        self.scheduler.validate()
+    }
+
+    /// All that counts, the metric first.
+    pub fn objectives(&self) -> Vec<Objective> {
+        let first = Objective { metric: self.metric.clone(), mode: self.mode };
+        std::iter::once(first).chain(self.also.iter().cloned()).collect()
     }
 }
 
@@ -122,6 +160,7 @@ pub struct Tuner {
     trainable: Arc<dyn Trainable>,
     searcher: Option<Box<dyn Searcher>>,
     scheduler: Option<Box<dyn Scheduler>>,
+    stoppers: Vec<Box<dyn Stopper>>,
     callbacks: Vec<Box<dyn Callback>>,
     quiet: bool,
     resumed: Option<Store>,
@@ -145,6 +184,7 @@ impl Tuner {
             command: None,
             custom_searcher: false,
             custom_scheduler: false,
+            custom_stopper: false,
         };
         Self::of(meta, Arc::new(trainable), None)
     }
@@ -155,6 +195,7 @@ impl Tuner {
             trainable,
             searcher: None,
             scheduler: None,
+            stoppers: Vec::new(),
             callbacks: Vec::new(),
             quiet: false,
             resumed,
@@ -207,6 +248,12 @@ impl Tuner {
         self
     }
 
+    /// Adds a stopper of one's own, besides [`TuneConfig::stop`]: a function of a report, or anything that implements [`Stopper`].
+    pub fn stopper(mut self, stopper: impl Stopper + 'static) -> Self {
+        self.stoppers.push(Box::new(stopper));
+        self
+    }
+
     /// Adds a callback; see [`log`](crate::log).
     pub fn callback(mut self, callback: impl Callback + 'static) -> Self {
         self.callbacks.push(Box::new(callback));
@@ -242,24 +289,40 @@ impl Tuner {
         let tune = self.meta.tune.clone();
         let dir = self.meta.run.dir.clone();
         let seed = Seed::new(tune.seed);
-        let searcher = match self.searcher.take() {
-            Some(searcher) => searcher,
-            None => {
-                tune.search.build(&self.meta.space, tune.mode, tune.num_samples, seed.child("search", 0))?
-            }
+        let searcher = if let Some(searcher) = self.searcher.take() {
+            searcher
+        } else {
+            let modes: Vec<Mode> = tune.objectives().iter().map(|objective| objective.mode).collect();
+            tune.search.build(&self.meta.space, &modes, tune.num_samples, seed.child("search", 0))?
         };
         let scheduler = match self.scheduler.take() {
             Some(scheduler) => scheduler,
-            None => tune.scheduler.build(tune.mode)?,
+            None => tune.scheduler.build(&self.meta.space, tune.mode, seed.child("schedule", 0))?,
         };
+        if scheduler.needs_checkpoints() && dir.is_none() {
+            return Err(TuneError::config(
+                "scheduler",
+                "clones start from checkpoints, and those need a folder: set `RunConfig::dir`",
+            ));
+        }
+        if scheduler.needs_checkpoints() && !self.trainable.can_clone() {
+            return Err(TuneError::config(
+                "scheduler",
+                "a command's checkpoint cannot be copied while the command runs: tune a closure that saves its own",
+            ));
+        }
         let rules = Rules {
             metric: tune.metric.clone(),
+            also: tune.also.iter().map(|objective| objective.metric.clone()).collect(),
             max_failures: self.meta.run.failure.max_failures,
             fail_fast: self.meta.run.failure.fail_fast,
             time_budget: tune.time_budget,
         };
         let runtime = Runtime::start()?;
-        let mut controller = Controller::new(rules, searcher, scheduler);
+        let mut stoppers =
+            tune.stop.iter().map(|config| config.build(tune.mode)).collect::<Result<Vec<_>>>()?;
+        stoppers.append(&mut self.stoppers);
+        let mut controller = Controller::new(rules, searcher, scheduler).stoppers(Stoppers(stoppers));
         let store = match (self.resumed.take(), &dir) {
             (Some(store), Some(dir)) => {
                 let seq = store.replay(&tune.metric, |past| controller.replay(past))?;
@@ -287,7 +350,7 @@ impl Tuner {
         let stored = writer.map_or(Ok(()), Writer::finish);
         ran?;
         stored?;
-        let grid = ResultGrid::new(&tune.metric, tune.mode, dir.clone(), trials);
+        let grid = ResultGrid::new(tune.objectives(), dir.clone(), trials);
         if let Some(dir) = dir.filter(|_| self.meta.run.log.csv) {
             csv::write_results(&dir, &grid)?;
         }
@@ -309,6 +372,13 @@ impl Tuner {
                 "the experiment ran with one of its own: give it again",
             ));
         }
+        if resumes && self.meta.custom_stopper && self.stoppers.is_empty() {
+            return Err(TuneError::config(
+                "stopper",
+                "the experiment ran with one of its own: give it again",
+            ));
+        }
+        self.meta.custom_stopper = !self.stoppers.is_empty();
         self.meta.custom_searcher = self.searcher.is_some();
         self.meta.custom_scheduler = self.scheduler.is_some();
         Ok(())

@@ -85,6 +85,10 @@ impl Trainable for Command {
     fn run(&self, trial: &mut Trial, config: Config) -> Result<(), BoxError> {
         process::run(self, trial, &config)
     }
+
+    fn can_clone(&self) -> bool {
+        false
+    }
 }
 
 fn find_program(program: &str) -> Result<PathBuf> {

@@ -69,6 +69,25 @@ pub(crate) struct Launch {
     pub assignment: Assignment,
     /// 1 for the first.
     pub attempt: u32,
+    /// How many iterations the trial has behind it.
+    pub iteration: u64,
+    /// How often the trial was made a clone: each generation has a folder of checkpoints of its own.
+    pub generation: u32,
+    /// What the generation starts from, until it has been copied.
+    pub origin: Option<Origin>,
+}
+
+/// The checkpoint that a clone starts from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// Who the trial goes on as.
+    pub donor: TrialId,
+    /// Whose checkpoint it is, and of which generation: the donor's, unless that is a clone that has not copied its own yet.
+    pub source: (TrialId, u32),
+    /// Where it is, within the experiment's folder; the newest of its source, if that is not known.
+    pub checkpoint: Option<String>,
+    /// How many iterations the donor had behind it.
+    pub donor_iterations: u64,
 }
 
 /// Something to be stored, in order. `seq` orders everything a searcher or scheduler has seen.
@@ -93,6 +112,22 @@ pub(crate) enum Record {
     Requeued {
         trial: TrialId,
         cause: Cause,
+    },
+    /// It waits until the scheduler says so.
+    Paused {
+        trial: TrialId,
+    },
+    /// It goes on as a clone.
+    Changed {
+        seq: u64,
+        trial: TrialId,
+        iteration: u64,
+        origin: Origin,
+        assignment: Assignment,
+    },
+    /// The scheduler was told that nothing runs.
+    Idle {
+        seq: u64,
     },
     Ended {
         seq: u64,
@@ -119,7 +154,26 @@ pub(crate) struct End {
 /// One thing of the past, in the order it happened.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Replay {
-    Started { trial: TrialId, attempts: u32, assignment: Assignment },
-    Reported { trial: TrialId, iteration: u64, value: Option<f64>, values: Values, seconds: f64 },
-    Ended { trial: TrialId, end: End },
+    Started {
+        trial: TrialId,
+        attempts: u32,
+        assignment: Assignment,
+    },
+    Reported {
+        trial: TrialId,
+        iteration: u64,
+        value: Option<f64>,
+        values: Values,
+        seconds: f64,
+    },
+    Ended {
+        trial: TrialId,
+        end: End,
+    },
+    /// What the scheduler said of a trial just before: this is where its checkpoint was.
+    Changed {
+        trial: TrialId,
+        origin: Origin,
+    },
+    Idle,
 }

@@ -8,7 +8,7 @@ use crate::search::{BasicVariants, Mode};
 use crate::space::{Space, uniform};
 
 fn rules() -> Rules {
-    Rules { metric: "loss".into(), max_failures: 0, fail_fast: false, time_budget: None }
+    Rules { metric: "loss".into(), also: Vec::new(), max_failures: 0, fail_fast: false, time_budget: None }
 }
 
 fn controller(trials: u64, rules: Rules) -> Controller {
@@ -18,7 +18,7 @@ fn controller(trials: u64, rules: Rules) -> Controller {
 fn with(trials: u64, rules: Rules, scheduler: &SchedulerConfig) -> Controller {
     let space = Space::new().with("x", uniform(0.0, 1.0));
     let searcher = BasicVariants::new(&space, trials, Seed::new(0)).unwrap();
-    Controller::new(rules, Box::new(searcher), scheduler.build(Mode::Min).unwrap())
+    Controller::new(rules, Box::new(searcher), scheduler.build(&space, Mode::Min, Seed::new(0)).unwrap())
 }
 
 fn at(seconds: u64) -> Duration {
@@ -147,14 +147,21 @@ fn past(records: &[Record]) -> (Vec<Replay>, u64) {
     let mut last = 0;
     let replay = records.iter().filter_map(|record| {
         let (seq, past) = match record.clone() {
-            Record::Started { seq, trial, attempt, assignment, .. } => {
-                (seq, Replay::Started { trial, attempts: attempt, assignment })
+            // A trial's first start is its place in the order, as in the store.
+            Record::Started { seq, trial, attempt: 1, assignment, .. } => {
+                (seq, Replay::Started { trial, attempts: 1, assignment })
             }
+            Record::Started { seq, .. } => {
+                last = seq;
+                return None;
+            }
+            Record::Changed { seq, trial, origin, .. } => (seq, Replay::Changed { trial, origin }),
+            Record::Idle { seq } => (seq, Replay::Idle),
             Record::Reported { seq, trial, iteration, value, values, seconds, .. } => {
                 (seq, Replay::Reported { trial, iteration, value, values, seconds })
             }
             Record::Ended { seq, trial, end, .. } => (seq, Replay::Ended { trial, end }),
-            Record::Requeued { .. } => return None,
+            Record::Requeued { .. } | Record::Paused { .. } => return None,
         };
         last = seq;
         Some(past)
@@ -217,4 +224,170 @@ fn shipped_parts_pass_their_suites() {
     crate::testing::searcher(|space, seed| Box::new(BasicVariants::new(space, 100, seed).unwrap()));
     crate::testing::scheduler(|_| Box::new(Fifo));
     crate::testing::scheduler(|mode| Box::new(Asha::new(AshaConfig::default(), mode).unwrap()));
+}
+
+/// Sixteen trials, three at once in turn, under a scheduler that pauses them: loss falls, and by how much depends on `x`.
+fn run_side_by_side(c: &mut Controller) {
+    let mut running: Vec<Launch> = Vec::new();
+    let mut done: BTreeMap<TrialId, u64> = BTreeMap::new();
+    loop {
+        while running.len() < 3 {
+            match c.next(at(0)) {
+                Next::Run(launch) => running.push(launch),
+                Next::Over if running.is_empty() => return,
+                Next::Wait | Next::Over => break,
+            }
+        }
+        // Always the one that has done least, so that who runs beside whom does not depend on when the run was cut off.
+        running
+            .sort_by_key(|launch| (launch.iteration + done.get(&launch.trial).unwrap_or(&0), launch.trial));
+        let launch = running.remove(0);
+        let x = launch.assignment.get("x").and_then(serde_json::Value::as_f64).unwrap();
+        let iteration = launch.iteration + done.get(&launch.trial).unwrap_or(&0) + 1;
+        *done.entry(launch.trial).or_default() += 1;
+        if c.report(at(0), launch.trial, iteration, loss(x + 1.0 / iteration as f64)).is_some()
+            || iteration >= 12
+        {
+            done.remove(&launch.trial);
+            c.copied(launch.trial, None);
+            c.ended(at(0), launch.trial, Ok(()));
+        } else {
+            running.push(launch);
+        }
+    }
+}
+
+fn pausing() -> [SchedulerConfig; 2] {
+    use crate::schedule::{HyperBandConfig, PbtConfig};
+    let pbt = PbtConfig { interval: 3, synchronous: true, max_t: Some(12), ..PbtConfig::default() };
+    [HyperBandConfig { max_t: 9, reduction_factor: 3 }.into(), pbt.into()]
+}
+
+#[test]
+fn paused_trials_go_on_when_the_scheduler_says_so() {
+    for (scheduler, complete) in pausing().into_iter().zip([4, 16]) {
+        let mut c = with(16, rules(), &scheduler);
+        run_side_by_side(&mut c);
+        let count = |status| c.trials().iter().filter(|state| state.status == status).count();
+        assert_eq!(
+            (count(Status::Complete), count(Status::Stopped)),
+            (complete, 16 - complete),
+            "{scheduler:?}"
+        );
+        assert!(c.pinned.is_empty() && c.paused == 0 && c.running == 0);
+    }
+}
+
+#[test]
+fn a_scheduler_that_pauses_survives_a_crash_at_any_record() {
+    for scheduler in pausing() {
+        let fresh = || with(16, rules(), &scheduler);
+        let mut whole = fresh();
+        run_side_by_side(&mut whole);
+        let records = whole.take_records();
+        let outcome = |c: &Controller| -> Vec<_> {
+            c.trials()
+                .iter()
+                .map(|t| (t.assignment.clone(), t.status, t.value, t.iterations, t.stop))
+                .collect()
+        };
+        for kept in 0..=records.len() {
+            let mut resumed = fresh();
+            let (replay, seq) = past(&records[..kept]);
+            for event in replay {
+                resumed.replay(event).unwrap();
+            }
+            resumed.resume(seq, at(0));
+            run_side_by_side(&mut resumed);
+            assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records of {scheduler:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_clone_starts_from_is_pinned_until_it_is_copied() {
+    use crate::schedule::PbtConfig;
+    let pbt = PbtConfig { interval: 1, ..PbtConfig::default() };
+    let mut c = with(2, rules(), &pbt.into());
+    let (good, bad) = (start(&mut c, 0), start(&mut c, 0));
+    c.report(at(0), good, 1, loss(0.0));
+    c.saved(good, "trial_00000/checkpoints/checkpoint_000004".into(), 1);
+    assert_eq!(c.report(at(0), bad, 1, loss(9.0)), Some(StopReason::Paused));
+    assert!(
+        c.is_pinned("trial_00000/checkpoints/checkpoint_000004") && c.is_pinned("trial_00000/checkpoints")
+    );
+    assert!(!c.is_pinned("trial_00000/checkpoints/checkpoint_00000"));
+    c.ended(at(1), bad, failed());
+    // A clone that has not copied its own checkpoint yet is copied from where it is to.
+    let origin = c.trials()[bad as usize].clone.origin.clone().unwrap();
+    assert_eq!(origin.source, (good, 0));
+    let Next::Run(launch) = c.next(at(1)) else { panic!("the clone does not start") };
+    assert_eq!((launch.trial, launch.generation, launch.iteration), (bad, 1, 1));
+    let origin = launch.origin.unwrap();
+    assert_eq!((origin.donor, origin.donor_iterations), (good, 1));
+    assert_ne!(launch.assignment, c.trials()[good as usize].assignment, "the configuration is perturbed");
+    c.copied(bad, None);
+    assert!(!c.is_pinned("trial_00000"));
+    c.report(at(2), bad, 2, loss(-1.0));
+    c.ended(at(2), bad, Ok(()));
+    assert_eq!(c.trials()[1].status, Status::Complete);
+}
+
+#[test]
+fn stoppers_complete_trials_and_end_the_experiment_also_after_a_crash() {
+    use crate::stop::StopperConfig;
+    let fresh = || {
+        let rules = Rules { also: vec!["size".into()], ..rules() };
+        let configs = [
+            StopperConfig::MaxIterations { iterations: 4 },
+            StopperConfig::ExperimentPlateau { top: 2, deviation: 0.5, patience: 2 },
+        ];
+        let stoppers = configs.iter().map(|config| config.build(Mode::Min).unwrap()).collect();
+        controller(12, rules).stoppers(Stoppers(stoppers))
+    };
+    let run = |c: &mut Controller| {
+        while let Next::Run(launch) = c.next(at(0)) {
+            let x = launch.assignment.get("x").and_then(serde_json::Value::as_f64).unwrap();
+            for iteration in launch.iteration + 1..=10 {
+                let values = Values::new(&[("loss", x), ("size", 1.0)]).unwrap();
+                if c.report(at(0), launch.trial, iteration, values).is_some() {
+                    break;
+                }
+            }
+            c.ended(at(0), launch.trial, Ok(()));
+        }
+    };
+    let outcome = |c: &Controller| -> Vec<_> {
+        c.trials().iter().map(|t| (t.status, t.value, t.iterations, t.stop)).collect()
+    };
+    let mut whole = fresh();
+    run(&mut whole);
+    let seen = outcome(&whole);
+    assert_eq!(seen.len(), 5, "the fourth ends with the best two alike thrice in a row: {seen:?}");
+    let finished = Some(StopReason::Finished { iterations: 4 });
+    assert!(
+        seen[..4].iter().all(|(status, _, n, stop)| (*status, *n, *stop) == (Status::Complete, 4, finished))
+    );
+    let plateau = (Status::Stopped, 1, Some(StopReason::ExperimentPlateau));
+    assert_eq!((seen[4].0, seen[4].2, seen[4].3), plateau);
+    let records = whole.take_records();
+    for kept in 0..=records.len() {
+        let mut resumed = fresh();
+        let (replay, seq) = past(&records[..kept]);
+        for event in replay {
+            resumed.replay(event).unwrap();
+        }
+        resumed.resume(seq, at(0));
+        run(&mut resumed);
+        assert_eq!(outcome(&resumed), seen, "cut off after {kept} records");
+    }
+}
+
+#[test]
+fn a_trial_that_leaves_an_objective_out_has_failed() {
+    let mut c = controller(1, Rules { also: vec!["size".into()], ..rules() });
+    let trial = start(&mut c, 0);
+    c.report(at(0), trial, 1, loss(1.0));
+    c.ended(at(0), trial, Ok(()));
+    assert_eq!(c.trials()[0].cause.as_ref().unwrap().to_string(), "never reported `size`");
 }

@@ -149,7 +149,10 @@ impl Callback for ProgressCsv {
                         self.rewrite(result.trial)?;
                     }
                 }
-                Event::Started { .. } | Event::Requeued { .. } => {}
+                Event::Started { .. }
+                | Event::Requeued { .. }
+                | Event::Paused { .. }
+                | Event::Changed { .. } => {}
             }
         }
         let open: Vec<TrialId> = self.open.keys().copied().collect();

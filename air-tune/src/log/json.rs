@@ -70,6 +70,10 @@ impl Callback for JsonLines {
                 Event::Requeued { trial, cause } => {
                     json!({"event": "requeued", "trial": trial, "cause": cause.to_string()})
                 }
+                Event::Paused { trial } => json!({"event": "paused", "trial": trial}),
+                Event::Changed { trial, iteration, donor, config } => {
+                    json!({"event": "changed", "trial": trial, "iteration": iteration, "donor": donor, "config": config})
+                }
                 Event::Ended(result) => json!({
                     "event": "ended", "trial": result.trial, "status": result.status, "iterations": result.iterations,
                     "seconds": result.seconds, "value": result.value.map(crate::values::to_json),

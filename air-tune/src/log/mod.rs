@@ -55,6 +55,22 @@ pub enum Event {
         /// Why it failed.
         cause: Cause,
     },
+    /// A trial has made room for others, and goes on later.
+    Paused {
+        /// Its number.
+        trial: TrialId,
+    },
+    /// A trial goes on from the checkpoint of another, with another configuration.
+    Changed {
+        /// Its number.
+        trial: TrialId,
+        /// How many iterations it has behind it.
+        iteration: u64,
+        /// Whose checkpoint it goes on from.
+        donor: TrialId,
+        /// What it is given from here on.
+        config: Config,
+    },
     /// A trial is over.
     Ended(TrialResult),
 }

@@ -65,8 +65,10 @@ impl Callback for Progress {
         for event in events {
             match event {
                 Event::Started { .. } => self.running += 1,
-                Event::Requeued { .. } => self.running = self.running.saturating_sub(1),
-                Event::Reported { .. } => {}
+                Event::Requeued { .. } | Event::Paused { .. } => {
+                    self.running = self.running.saturating_sub(1);
+                }
+                Event::Reported { .. } | Event::Changed { .. } => {}
                 Event::Ended(result) => {
                     self.running = self.running.saturating_sub(1);
                     self.stopped += u64::from(result.status == Status::Stopped);

@@ -54,7 +54,10 @@ impl Callback for TensorBoard {
                 Event::Ended(result) => {
                     self.begun.remove(&result.trial);
                 }
-                Event::Started { .. } | Event::Requeued { .. } => {}
+                Event::Started { .. }
+                | Event::Requeued { .. }
+                | Event::Paused { .. }
+                | Event::Changed { .. } => {}
             }
         }
         self.flush()?;

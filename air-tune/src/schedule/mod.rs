@@ -1,17 +1,28 @@
 //! Schedulers decide, report by report, which trials go on.
 //!
-//! A scheduler is pure: no clock, no thread, no I/O, no randomness. Its state follows from the reports it has seen, in order; so
-//! an interrupted experiment goes on exactly, by replay.
+//! A scheduler is pure: no clock, no thread, no I/O, and no randomness but what follows from its seed. Its state follows from the reports it has seen, in
+//! order; so an interrupted experiment goes on exactly, by replay.
+//!
+//! A scheduler may also pause a trial: its code returns, its slot runs others, and when the scheduler says so it goes on from its checkpoint, or from that of
+//! another trial with another configuration. Who is resumed, and as what, comes out of [`Scheduler::take_actions`].
 
 mod asha;
+mod hyperband;
+mod median;
+mod pbt;
 
 pub use asha::{Asha, AshaConfig};
+pub use hyperband::{HyperBand, HyperBandConfig};
+pub use median::{MedianConfig, MedianStopping};
+pub use pbt::{Pbt, PbtConfig, Policy, PolicyReplay, Segment};
 
+use air_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
 use crate::TrialId;
 use crate::error::Result;
 use crate::search::{Mode, Outcome};
+use crate::space::{Assignment, Space};
 
 /// What becomes of a trial after a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +32,37 @@ pub enum Decision {
     Continue,
     /// It is stopped: others are ahead.
     Stop(StopReason),
+    /// It makes room, and waits until one of the scheduler's [`Action`]s names it.
+    Pause,
+}
+
+/// What becomes of a paused trial.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// It goes on from its checkpoint, or as `change` says.
+    Resume {
+        /// Which one.
+        trial: TrialId,
+        /// What it goes on as, if not as itself.
+        change: Option<Change>,
+    },
+    /// It does not go on.
+    Stop {
+        /// Which one.
+        trial: TrialId,
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+/// Another trial's checkpoint, and another configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Whose newest checkpoint the trial goes on from; its own, if it is that trial itself.
+    pub donor: TrialId,
+    /// What it is given from here on.
+    pub assignment: Assignment,
 }
 
 /// Who stopped a trial, and why.
@@ -40,6 +82,24 @@ pub enum StopReason {
         /// The longest a trial runs.
         iterations: u64,
     },
+    /// A stopper's target was reached.
+    #[error("reached its target")]
+    Target,
+    /// What it reports hardly changes any more.
+    #[error("on a plateau")]
+    Plateau,
+    /// It ran as long as any trial may.
+    #[error("ran as long as any trial may")]
+    TrialTime,
+    /// A stopper of one's own said so.
+    #[error("a stopper said so")]
+    Stopper,
+    /// The experiment ends because its best trials hardly differ any more.
+    #[error("the experiment is on a plateau")]
+    ExperimentPlateau,
+    /// It makes room for others and goes on later, from its checkpoint.
+    #[error("paused")]
+    Paused,
     /// The experiment's time budget ran out.
     #[error("out of time")]
     TimeBudget,
@@ -51,10 +111,23 @@ pub enum StopReason {
     StoreFailed,
 }
 
+impl StopReason {
+    /// Whether the trial's result is complete, rather than cut off.
+    pub fn completes(self) -> bool {
+        use StopReason::{Finished, Plateau, Stopper, Target, TrialTime};
+        matches!(self, Finished { .. } | Target | Plateau | TrialTime | Stopper)
+    }
+}
+
 /// Decides which trials go on.
 ///
 /// `testing::scheduler` holds the suite every implementation passes.
 pub trait Scheduler: Send {
+    /// A trial starts for the first time.
+    fn on_start(&mut self, trial: TrialId, assignment: &Assignment) {
+        let _ = (trial, assignment);
+    }
+
     /// A trial reported `value` of the metric after `iteration` iterations, counted from 1.
     ///
     /// A trial that was interrupted may report an iteration again; that changes nothing for other trials.
@@ -62,6 +135,19 @@ pub trait Scheduler: Send {
 
     /// A trial is over, whatever the reason.
     fn on_end(&mut self, trial: TrialId, outcome: Outcome);
+
+    /// What becomes of paused trials. Asked after everything else this trait has; each action is given once.
+    fn take_actions(&mut self) -> Vec<Action> {
+        Vec::new()
+    }
+
+    /// Nothing runs and no new trial will start: some paused trial must go on or stop. Those that nobody names are resumed.
+    fn on_idle(&mut self) {}
+
+    /// Whether trials must be able to save checkpoints, which takes a folder.
+    fn needs_checkpoints(&self) -> bool {
+        false
+    }
 }
 
 /// Runs every trial to its end.
@@ -86,23 +172,51 @@ pub enum SchedulerConfig {
     Fifo,
     /// [`Asha`].
     Asha(AshaConfig),
+    /// [`HyperBand`].
+    HyperBand(HyperBandConfig),
+    /// [`MedianStopping`].
+    Median(MedianConfig),
+    /// [`Pbt`].
+    Pbt(PbtConfig),
+    /// [`PolicyReplay`].
+    Replay(Policy),
 }
 
 impl SchedulerConfig {
-    /// Builds the scheduler.
+    /// Builds the scheduler of an experiment over `space`.
     ///
     /// # Errors
     /// [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig) for the first field out of range.
-    pub fn build(&self, mode: Mode) -> Result<Box<dyn Scheduler>> {
+    pub fn build(&self, space: &Space, mode: Mode, seed: Seed) -> Result<Box<dyn Scheduler>> {
         Ok(match self {
             SchedulerConfig::Fifo => Box::new(Fifo),
             SchedulerConfig::Asha(config) => Box::new(Asha::new(config.clone(), mode)?),
+            SchedulerConfig::HyperBand(config) => Box::new(HyperBand::new(config.clone(), mode)?),
+            SchedulerConfig::Median(config) => Box::new(MedianStopping::new(config.clone(), mode)?),
+            SchedulerConfig::Pbt(config) => Box::new(Pbt::new(config.clone(), space, mode, seed)?),
+            SchedulerConfig::Replay(policy) => Box::new(PolicyReplay::new(policy.clone())?),
         })
+    }
+
+    /// Checks every field, as far as that goes without the space.
+    ///
+    /// # Errors
+    /// [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig) for the first one out of range.
+    pub fn validate(&self) -> Result<()> {
+        match self {
+            SchedulerConfig::Fifo => Ok(()),
+            SchedulerConfig::Asha(config) => config.validate(),
+            SchedulerConfig::HyperBand(config) => config.validate(),
+            SchedulerConfig::Median(config) => config.validate(),
+            SchedulerConfig::Pbt(config) => config.validate(),
+            SchedulerConfig::Replay(policy) => policy.validate(),
+        }
     }
 }
 
-impl From<AshaConfig> for SchedulerConfig {
-    fn from(config: AshaConfig) -> Self {
-        SchedulerConfig::Asha(config)
-    }
+macro_rules! from_config {
+    ($($config:ident => $kind:ident),*) => { $(impl From<$config> for SchedulerConfig {
+        fn from(config: $config) -> Self { SchedulerConfig::$kind(config) }
+    })* };
 }
+from_config!(AshaConfig => Asha, HyperBandConfig => HyperBand, MedianConfig => Median, PbtConfig => Pbt, Policy => Replay);

@@ -232,6 +232,21 @@ impl Axes {
         })
     }
 
+    /// The inverse of [`at`](Self::at): `fallback` where that is the point's place already, and for what does not exist at the point.
+    pub fn units(&self, point: &Assignment, mut fallback: Vec<f64>) -> Vec<f64> {
+        if self.at(&fallback) == *point {
+            return fallback;
+        }
+        for (at, (unit, number)) in fallback.iter_mut().zip(self.encode(point)).enumerate() {
+            *unit = match self.all[at].listed() {
+                _ if number.is_nan() => *unit,
+                Some(values) => (number + 0.5) / values as f64,
+                None => number,
+            };
+        }
+        fallback
+    }
+
     /// Adds the constants that exist: a condition may name one.
     fn settle(&self, given: &mut Assignment) {
         for param in self.space.params() {

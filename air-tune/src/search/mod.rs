@@ -5,14 +5,21 @@
 
 mod axes;
 mod cma;
+mod differential;
 mod gp;
+mod nsga;
+pub(crate) mod pareto;
+mod quasi;
 mod rank;
 mod tpe;
 mod variants;
 
 pub use cma::{Cma, CmaConfig};
+pub use differential::{Differential, DifferentialConfig};
 pub use gp::{Gp, GpConfig};
-pub use tpe::{Tpe, TpeConfig};
+pub use nsga::{Nsga2, Nsga2Config};
+pub use quasi::Quasi;
+pub use tpe::{Bohb, BohbConfig, Tpe, TpeConfig};
 pub use variants::BasicVariants;
 
 use air_core::seed::Seed;
@@ -71,6 +78,17 @@ pub trait Searcher: Send {
     /// The outcome of a trial asked before.
     fn tell(&mut self, trial: TrialId, outcome: Outcome);
 
+    /// The outcome of a trial where several numbers count: `values` has one for each objective, the experiment's metric first, and none if the trial failed.
+    fn tell_all(&mut self, trial: TrialId, outcome: Outcome, values: &[f64]) {
+        let _ = values;
+        self.tell(trial, outcome);
+    }
+
+    /// A running trial reported `value` of the metric after `iteration` iterations.
+    fn observe(&mut self, trial: TrialId, iteration: u64, value: f64) {
+        let _ = (trial, iteration, value);
+    }
+
     /// Takes the place of `ask` while an interrupted experiment is replayed: `ask(trial)` gave `assignment` then.
     fn replay(&mut self, trial: TrialId, assignment: &Assignment);
 
@@ -85,7 +103,7 @@ pub trait Searcher: Send {
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SearchConfig {
-    /// [`BasicVariants`] where the space has a grid, else [`Tpe`].
+    /// [`BasicVariants`] where the space has a grid, else [`Tpe`]; [`Nsga2`] for several objectives.
     #[default]
     Auto,
     /// [`BasicVariants`]: grids and random search.
@@ -96,16 +114,35 @@ pub enum SearchConfig {
     Cma(CmaConfig),
     /// [`Gp`].
     Gp(GpConfig),
+    /// [`Quasi`]: spread evenly.
+    Quasi,
+    /// [`Differential`].
+    Differential(DifferentialConfig),
+    /// [`Nsga2`], for several objectives.
+    Nsga2(Nsga2Config),
+    /// [`Bohb`], for trials that HyperBand or ASHA stop.
+    Bohb(BohbConfig),
 }
 
 impl SearchConfig {
-    /// Builds the searcher of `space`, with `samples` trials; with grids `samples` times all their points, where grids are gone through.
+    /// Builds the searcher of `space`, with `samples` trials; with grids `samples` times all their points, where grids are gone through. `modes` are those of the
+    /// objectives, the experiment's metric first: only [`Nsga2`] looks at the others.
     ///
     /// # Errors
     /// [`TuneError::InvalidSpace`](crate::TuneError::InvalidSpace) or [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig).
-    pub fn build(&self, space: &Space, mode: Mode, samples: u64, seed: Seed) -> Result<Box<dyn Searcher>> {
+    pub fn build(
+        &self,
+        space: &Space,
+        modes: &[Mode],
+        samples: u64,
+        seed: Seed,
+    ) -> Result<Box<dyn Searcher>> {
+        let mode = modes.first().copied().unwrap_or_default();
         let grid = space.params().iter().any(|param| matches!(param.domain, Domain::Grid { .. }));
         Ok(match self {
+            SearchConfig::Auto if !grid && modes.len() > 1 => {
+                Box::new(Nsga2::new(space, modes, samples, Nsga2Config::default(), seed)?)
+            }
             SearchConfig::Auto if !grid => {
                 Box::new(Tpe::new(space, mode, samples, TpeConfig::default(), seed)?)
             }
@@ -115,6 +152,12 @@ impl SearchConfig {
             SearchConfig::Tpe(config) => Box::new(Tpe::new(space, mode, samples, config.clone(), seed)?),
             SearchConfig::Cma(config) => Box::new(Cma::new(space, mode, samples, config.clone(), seed)?),
             SearchConfig::Gp(config) => Box::new(Gp::new(space, mode, samples, config.clone(), seed)?),
+            SearchConfig::Quasi => Box::new(Quasi::new(space, samples, seed)?),
+            SearchConfig::Differential(config) => {
+                Box::new(Differential::new(space, mode, samples, config.clone(), seed)?)
+            }
+            SearchConfig::Nsga2(config) => Box::new(Nsga2::new(space, modes, samples, config.clone(), seed)?),
+            SearchConfig::Bohb(config) => Box::new(Bohb::new(space, mode, samples, config.clone(), seed)?),
         })
     }
 
@@ -124,31 +167,23 @@ impl SearchConfig {
     /// [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig) for the first one out of range.
     pub fn validate(&self) -> Result<()> {
         match self {
-            SearchConfig::Auto | SearchConfig::Variants => Ok(()),
+            SearchConfig::Auto | SearchConfig::Variants | SearchConfig::Quasi => Ok(()),
             SearchConfig::Tpe(config) => config.validate(),
             SearchConfig::Cma(config) => config.validate(),
             SearchConfig::Gp(config) => config.validate(),
+            SearchConfig::Differential(config) => config.validate(),
+            SearchConfig::Nsga2(config) => config.validate(),
+            SearchConfig::Bohb(config) => config.validate(),
         }
     }
 }
 
-impl From<TpeConfig> for SearchConfig {
-    fn from(config: TpeConfig) -> Self {
-        SearchConfig::Tpe(config)
-    }
+macro_rules! from_config {
+    ($($config:ident => $kind:ident),*) => { $(impl From<$config> for SearchConfig {
+        fn from(config: $config) -> Self { SearchConfig::$kind(config) }
+    })* };
 }
-
-impl From<CmaConfig> for SearchConfig {
-    fn from(config: CmaConfig) -> Self {
-        SearchConfig::Cma(config)
-    }
-}
-
-impl From<GpConfig> for SearchConfig {
-    fn from(config: GpConfig) -> Self {
-        SearchConfig::Gp(config)
-    }
-}
+from_config!(TpeConfig => Tpe, CmaConfig => Cma, GpConfig => Gp, DifferentialConfig => Differential, Nsga2Config => Nsga2, BohbConfig => Bohb);
 
 #[cfg(test)]
 mod tests {

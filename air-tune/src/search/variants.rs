@@ -17,7 +17,7 @@ const MAX_LISTED: u64 = 1_000_000;
 /// Without a grid this is random search with `num_samples` trials: the rule of Ray's `BasicVariantGenerator`. The last grid
 /// varies fastest. Trial `n` draws from `seed` / `trial n` / the parameter's path: neither the order of other parameters
 /// nor other trials change it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BasicVariants {
     space: Space,
     seed: Seed,
@@ -25,7 +25,7 @@ pub struct BasicVariants {
     total: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Grid {
     /// All combinations; their number.
     Full(u64),

@@ -16,15 +16,15 @@ use rusqlite::{Connection, OpenFlags, params};
 use serde::{Deserialize, Serialize};
 
 use crate::TrialId;
-use crate::controller::{Record, Status};
+use crate::controller::{Origin, Record, Status};
 use crate::error::{Result, TuneError};
 use crate::search::Mode;
-use crate::space::Space;
+use crate::space::{Assignment, Space};
 use crate::tuner::{RunConfig, TuneConfig};
 use crate::values::to_json;
 
 pub use read::Report;
-pub(crate) use read::{Snapshot, history};
+pub(crate) use read::{Lineage, Snapshot, history};
 
 /// The database's name in an experiment's folder.
 pub const STUDY_FILE: &str = "study.db";
@@ -48,6 +48,24 @@ pub(crate) struct Meta {
     pub custom_searcher: bool,
     #[serde(default)]
     pub custom_scheduler: bool,
+    #[serde(default)]
+    pub custom_stopper: bool,
+}
+
+/// What is stored of an event that is neither a start, a report nor an end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Detail {
+    /// A trial goes on as a clone.
+    Changed(Changed),
+}
+
+/// A trial goes on as a clone, as stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Changed {
+    pub iteration: u64,
+    pub origin: Origin,
+    pub assignment: Assignment,
 }
 
 /// The open database of a running experiment, and its lock.
@@ -56,6 +74,8 @@ pub(crate) struct Store {
     path: PathBuf,
     space: Space,
     distributions: Vec<String>,
+    /// Names of the further objectives.
+    also: Vec<String>,
     /// Wall-clock time of the experiment's time zero.
     origin: f64,
     _lock: File,
@@ -72,7 +92,7 @@ impl Store {
             return Err(TuneError::StudyExists { path: dir.to_owned() });
         }
         let conn = Connection::open(&path).map_err(at(&path))?;
-        let store = Self::with(conn, path, lock, &meta.space)?;
+        let store = Self::with(conn, path, lock, meta)?;
         store.initialise(meta).map_err(at(&store.path))?;
         Ok(store)
     }
@@ -87,11 +107,16 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&path, flags).map_err(at(&path))?;
         let meta = read::meta(&conn, &path)?;
-        let store = Self::with(conn, path, lock, &meta.space)?;
+        // Made by a version before there was any.
+        let events =
+            "CREATE TABLE IF NOT EXISTS air_events (seq INTEGER PRIMARY KEY, trial_id INTEGER, detail TEXT)";
+        conn.execute(events, []).map_err(at(&path))?;
+        let store = Self::with(conn, path, lock, &meta)?;
         Ok((store, meta))
     }
 
-    fn with(conn: Connection, path: PathBuf, lock: File, space: &Space) -> Result<Self> {
+    fn with(conn: Connection, path: PathBuf, lock: File, meta: &Meta) -> Result<Self> {
+        let space = &meta.space;
         let setup = || {
             conn.busy_timeout(Duration::from_secs(30))?;
             conn.pragma_update(None, "journal_mode", "wal")?;
@@ -102,23 +127,31 @@ impl Store {
         setup().map_err(at(&path))?;
         let origin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let distributions = space.params().iter().map(|param| optuna::distribution(&param.domain)).collect();
-        Ok(Self { conn, path, space: space.clone(), distributions, origin, _lock: lock })
+        let also = meta.tune.also.iter().map(|objective| objective.metric.clone()).collect();
+        Ok(Self { conn, path, space: space.clone(), distributions, also, origin, _lock: lock })
     }
 
     fn initialise(&self, meta: &Meta) -> rusqlite::Result<()> {
-        let direction = match meta.tune.mode {
+        let direction = |mode| match mode {
             Mode::Min => "MINIMIZE",
             Mode::Max => "MAXIMIZE",
         };
+        let objectives = meta.tune.objectives();
+        let names: Vec<&str> = objectives.iter().map(|objective| objective.metric.as_str()).collect();
         let text =
             serde_json::to_string(meta).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
         let tx = self.conn.unchecked_transaction()?;
         tx.execute_batch(include_str!("schema.sql"))?;
         tx.execute("INSERT INTO studies VALUES (1, ?1)", [&meta.run.name])?;
-        tx.execute("INSERT INTO study_directions VALUES (1, ?1, 1, 0)", [direction])?;
+        for (at, objective) in objectives.iter().enumerate() {
+            tx.execute(
+                "INSERT INTO study_directions (direction, study_id, objective) VALUES (?1, 1, ?2)",
+                params![direction(objective.mode), at],
+            )?;
+        }
         tx.execute(
             "INSERT INTO study_system_attributes VALUES (1, 1, 'study:metric_names', ?1)",
-            [serde_json::json!([meta.tune.metric]).to_string()],
+            [serde_json::json!(names).to_string()],
         )?;
         tx.execute("INSERT INTO air_meta VALUES ('version', ?1), ('experiment', ?2)", [VERSION, &text])?;
         tx.commit()
@@ -147,15 +180,7 @@ impl Store {
                      strftime('%Y-%m-%d %H:%M:%f', ?3, 'unixepoch') || '000', NULL)",
                     params![id, trial, self.wall(*at)],
                 )?;
-                for (param, distribution) in self.space.params().iter().zip(&self.distributions) {
-                    if let Some(value) = assignment.get(&param.path) {
-                        run(
-                            "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) \
-                             VALUES (?1, ?2, ?3, ?4)",
-                            params![id, param.path, optuna::internal(&param.domain, value), distribution],
-                        )?;
-                    }
-                }
+                self.put_params(id, assignment)?;
                 run(
                     "INSERT INTO air_trials VALUES (?1, ?2, NULL, 1, ?3, 'running', NULL, 0, 0, NULL, NULL)",
                     params![id, seq, json(assignment)],
@@ -196,7 +221,24 @@ impl Store {
                     params![id, json(cause)],
                 )?;
             }
-            Record::Ended { seq, trial, end, at, .. } => {
+            Record::Paused { trial } => {
+                let id = row(*trial);
+                run("UPDATE trials SET state = 'WAITING' WHERE trial_id = ?1", params![id])?;
+                run("UPDATE air_trials SET status = 'waiting' WHERE trial_id = ?1", params![id])?;
+            }
+            Record::Changed { seq, trial, iteration, origin, assignment } => {
+                let id = row(*trial);
+                let (origin, assignment) = (origin.clone(), assignment);
+                let changed = Changed { iteration: *iteration, origin, assignment: assignment.clone() };
+                let detail = Detail::Changed(changed);
+                run("INSERT INTO air_events VALUES (?1, ?2, ?3)", params![seq, id, json(&detail)])?;
+                run("DELETE FROM trial_params WHERE trial_id = ?1", params![id])?;
+                self.put_params(id, assignment)?;
+            }
+            Record::Idle { seq } => {
+                run("INSERT INTO air_events VALUES (?1, NULL, NULL)", params![seq])?;
+            }
+            Record::Ended { seq, trial, end, at, last, .. } => {
                 let id = row(*trial);
                 let state = match end.status {
                     Status::Complete => "COMPLETE",
@@ -210,11 +252,16 @@ impl Store {
                 )?;
                 if let Some(value) = end.value.filter(|value| !value.is_nan() && end.status != Status::Failed)
                 {
-                    let (value, kind) = optuna::stored(value);
-                    run(
-                        "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?1, 0, ?2, ?3)",
-                        params![id, value, kind],
-                    )?;
+                    let also = self.also.iter().map(|name| last.get(name));
+                    // Optuna takes all values of a trial, or none.
+                    let values: Option<Vec<f64>> = std::iter::once(Some(value)).chain(also).collect();
+                    for (at, value) in values.unwrap_or_default().into_iter().enumerate() {
+                        let (value, kind) = optuna::stored(value);
+                        run(
+                            "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (?1, ?2, ?3, ?4)",
+                            params![id, at, value, kind],
+                        )?;
+                    }
                 }
                 if let Some(cause) = &end.cause {
                     run(
@@ -236,6 +283,19 @@ impl Store {
                         end.cause.as_ref().map(json),
                     ],
                 )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_params(&self, id: u64, assignment: &Assignment) -> rusqlite::Result<()> {
+        let mut insert = self.conn.prepare_cached(
+            "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        for (param, distribution) in self.space.params().iter().zip(&self.distributions) {
+            if let Some(value) = assignment.get(&param.path) {
+                let internal = optuna::internal(&param.domain, value);
+                insert.execute(params![id, param.path, internal, distribution])?;
             }
         }
         Ok(())

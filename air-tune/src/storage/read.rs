@@ -1,13 +1,15 @@
 //! Reading a study back: to resume it, or to look at it while another process runs it.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use super::{Meta, OPTUNA_REVISION, OPTUNA_VERSION, STUDY_FILE, Store, VERSION, at, row};
+use super::{Changed, Detail, Meta, OPTUNA_REVISION, OPTUNA_VERSION, STUDY_FILE, Store, VERSION, at, row};
 use crate::TrialId;
 use crate::controller::{End, Replay, Status};
 use crate::error::{Result, TuneError};
+use crate::schedule::Segment;
 use crate::space::Assignment;
 use crate::values::{Values, from_json};
 
@@ -109,7 +111,9 @@ const TRIAL: &str = "SELECT t.trial_id, t.attempts, t.assignment, t.status, t.va
                      t.started_seq, t.ended_seq FROM air_trials t";
 
 fn trials(conn: &Connection, path: &Path) -> Result<Vec<StoredTrial>> {
-    let read = || -> rusqlite::Result<Vec<StoredTrial>> {
+    let mut changed: HashMap<TrialId, Assignment> =
+        changes(conn, path)?.into_iter().map(|(trial, change)| (trial, change.assignment)).collect();
+    let mut read = || -> rusqlite::Result<Vec<StoredTrial>> {
         let mut last = conn.prepare(
             "SELECT metrics, iteration, seconds FROM air_reports WHERE trial_id = ?1 ORDER BY iteration DESC LIMIT 1",
         )?;
@@ -117,6 +121,9 @@ fn trials(conn: &Connection, path: &Path) -> Result<Vec<StoredTrial>> {
             .query_map([], stored)?
             .map(|trial| {
                 let mut trial = trial?;
+                if let Some(assignment) = changed.remove(&trial.trial) {
+                    trial.assignment = assignment;
+                }
                 let found = last
                     .query_row([row(trial.trial)], |r| {
                         Ok((json::<Values>(r, 0)?, r.get::<_, u64>(1)?, r.get::<_, f64>(2)?))
@@ -134,6 +141,61 @@ fn trials(conn: &Connection, path: &Path) -> Result<Vec<StoredTrial>> {
             .collect()
     };
     read().map_err(at(path))
+}
+
+/// What trials went on as, in the order it happened.
+fn changes(conn: &Connection, path: &Path) -> Result<Vec<(TrialId, Changed)>> {
+    let read = || -> rusqlite::Result<Vec<(TrialId, Changed)>> {
+        // A store made by a version before there were any has no such table.
+        let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'air_events')";
+        if !conn.query_row(exists, [], |r| r.get::<_, bool>(0))? {
+            return Ok(Vec::new());
+        }
+        conn.prepare("SELECT trial_id, detail FROM air_events WHERE detail IS NOT NULL ORDER BY seq")?
+            .query_map([], |r| {
+                let Detail::Changed(changed) = json(r, 1)?;
+                Ok((r.get::<_, u64>(0)?.saturating_sub(1), changed))
+            })?
+            .collect()
+    };
+    read().map_err(at(path))
+}
+
+/// What trials were given at first, and what they went on as, in the order it happened.
+pub(crate) struct Lineage {
+    pub first: Vec<Assignment>,
+    pub changes: Vec<(TrialId, Changed)>,
+}
+
+impl Lineage {
+    pub fn read(dir: &Path) -> Result<Self> {
+        let (conn, path) = open(dir)?;
+        meta(&conn, &path)?;
+        let first = || -> rusqlite::Result<Vec<Assignment>> {
+            conn.prepare("SELECT assignment FROM air_trials ORDER BY trial_id")?
+                .query_map([], |r| json(r, 0))?
+                .collect()
+        };
+        Ok(Self { first: first().map_err(at(&path))?, changes: changes(&conn, &path)? })
+    }
+
+    /// What a trial that has `iterations` behind it was given, and for how long, over all it was cloned from; `upto` changes count.
+    pub fn segments(&self, trial: TrialId, iterations: u64, upto: usize) -> Vec<Segment> {
+        let changes = &self.changes[..upto.min(self.changes.len())];
+        let last = changes.iter().enumerate().rev().find(|(_, (changed, _))| *changed == trial);
+        let (mut segments, start, assignment) = match last {
+            Some((at, (_, changed))) => (
+                self.segments(changed.origin.donor, changed.origin.donor_iterations, at),
+                changed.iteration,
+                Some(&changed.assignment),
+            ),
+            None => (Vec::new(), 0, self.first.get(trial as usize)),
+        };
+        if let Some(assignment) = assignment.filter(|_| iterations > start) {
+            segments.push(Segment { iterations: iterations - start, assignment: assignment.clone() });
+        }
+        segments
+    }
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<StoredTrial> {
@@ -182,6 +244,7 @@ impl Store {
         let failed = |reason: String| TuneError::Damaged { path: self.path.clone(), reason };
         let sql = "SELECT started_seq AS seq, 0 AS kind, trial_id, NULL, NULL, NULL FROM air_trials \
                    UNION ALL SELECT seq, 1, trial_id, iteration, seconds, metrics FROM air_reports \
+                   UNION ALL SELECT seq, 3, trial_id, NULL, NULL, detail FROM air_events \
                    UNION ALL SELECT ended_seq, 2, trial_id, NULL, NULL, NULL FROM air_trials WHERE ended_seq IS NOT NULL \
                    ORDER BY seq";
         let mut trial_row =
@@ -192,9 +255,13 @@ impl Store {
         while let Some(event) = rows.next().map_err(at(&self.path))? {
             let mut read = || -> rusqlite::Result<Replay> {
                 seq = event.get(0)?;
-                let id: u64 = event.get(2)?;
+                let id: u64 = event.get::<_, Option<u64>>(2)?.unwrap_or_default();
                 let trial = id.saturating_sub(1);
                 Ok(match event.get::<_, u8>(1)? {
+                    3 => match optional::<Detail>(event, 5)? {
+                        Some(Detail::Changed(changed)) => Replay::Changed { trial, origin: changed.origin },
+                        None => Replay::Idle,
+                    },
                     1 => {
                         let values: Values = json(event, 5)?;
                         let (iteration, seconds) = (event.get(3)?, event.get(4)?);

@@ -69,3 +69,4 @@ CREATE TABLE air_reports (
     seq INTEGER PRIMARY KEY, trial_id INTEGER NOT NULL REFERENCES trials (trial_id), iteration INTEGER NOT NULL,
     seconds REAL NOT NULL, metrics TEXT NOT NULL, UNIQUE (trial_id, iteration)
 );
+CREATE TABLE IF NOT EXISTS air_events (seq INTEGER PRIMARY KEY, trial_id INTEGER, detail TEXT);

@@ -16,6 +16,7 @@ fn meta() -> Meta {
         command: Some(vec!["train".into()]),
         custom_searcher: false,
         custom_scheduler: false,
+        custom_stopper: false,
     }
 }
 
@@ -181,10 +182,13 @@ fn a_seq_out_of_order_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::create(dir.path(), &meta()).unwrap();
     store.apply(&[started(1)]).unwrap();
-    let scheduler = crate::schedule::SchedulerConfig::Fifo.build(Mode::Min).unwrap();
+    let scheduler = crate::schedule::SchedulerConfig::Fifo
+        .build(&meta().space, Mode::Min, air_core::seed::Seed::new(0))
+        .unwrap();
     let searcher = crate::search::BasicVariants::new(&meta().space, 1, air_core::seed::Seed::new(0)).unwrap();
     let rules = crate::controller::Rules {
         metric: "loss".into(),
+        also: Vec::new(),
         max_failures: 0,
         fail_fast: false,
         time_budget: None,

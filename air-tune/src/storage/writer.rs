@@ -68,7 +68,7 @@ impl Sink {
                 store.apply(&batch)?;
             }
             let dir = self.dir.as_deref();
-            let events: Vec<Event> = batch.drain(..).map(|record| event(record, dir)).collect();
+            let events: Vec<Event> = batch.drain(..).filter_map(|record| event(record, dir)).collect();
             self.tell(&events);
         }
         for callback in &mut self.callbacks {
@@ -95,16 +95,16 @@ impl Weigh for Record {
         let placed = |point: &Assignment| point.iter().map(|(path, _)| path.len() + 80).sum::<usize>();
         size_of::<Record>()
             + match self {
-                Record::Started { assignment, .. } => placed(assignment),
+                Record::Started { assignment, .. } | Record::Changed { assignment, .. } => placed(assignment),
                 Record::Reported { values, .. } => named(values),
-                Record::Requeued { .. } => 0,
+                Record::Requeued { .. } | Record::Paused { .. } | Record::Idle { .. } => 0,
                 Record::Ended { assignment, last, .. } => placed(assignment) + named(last),
             }
     }
 }
 
-fn event(record: Record, dir: Option<&Path>) -> Event {
-    match record {
+fn event(record: Record, dir: Option<&Path>) -> Option<Event> {
+    Some(match record {
         Record::Started { trial, attempt, assignment, .. } => {
             Event::Started { trial, attempt, config: assignment.to_config() }
         }
@@ -112,8 +112,13 @@ fn event(record: Record, dir: Option<&Path>) -> Event {
             Event::Reported { trial, iteration, value, values, seconds }
         }
         Record::Requeued { trial, cause } => Event::Requeued { trial, cause },
+        Record::Paused { trial } => Event::Paused { trial },
+        Record::Changed { trial, iteration, origin, assignment, .. } => {
+            Event::Changed { trial, iteration, donor: origin.donor, config: assignment.to_config() }
+        }
+        Record::Idle { .. } => return None,
         Record::Ended { trial, end, attempts, assignment, last, .. } => {
             Event::Ended(TrialResult::new(trial, &assignment, end, attempts, last, dir))
         }
-    }
+    })
 }

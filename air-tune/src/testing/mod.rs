@@ -10,4 +10,4 @@ mod scheduler;
 mod searcher;
 
 pub use scheduler::scheduler;
-pub use searcher::searcher;
+pub use searcher::{searcher, space};

@@ -10,8 +10,8 @@ use crate::space::{
 
 const TRIALS: u64 = 40;
 
-/// A space with everything in it; two parameters share their bounds.
-fn space() -> Space {
+/// The space that the suites search: everything is in it, and two parameters share their bounds.
+pub fn space() -> Space {
     Space::new()
         .with("fixed", fixed("always"))
         .with("x", uniform(0.0, 1.0))

@@ -3,6 +3,8 @@
 
 mod binary;
 mod kill;
+mod objectives;
+mod pause;
 mod peers;
 mod quickstart;
 mod resume;

@@ -160,18 +160,7 @@ impl Searcher for Cma {
     }
 
     fn replay(&mut self, trial: TrialId, assignment: &Assignment) {
-        let mut units = self.draw(trial);
-        // Somebody else's point: parameters it lacks stay where they would have been.
-        if self.axes.at(&units) != *assignment {
-            for (at, (unit, number)) in units.iter_mut().zip(self.axes.encode(assignment)).enumerate() {
-                let listed = self.axes.axis(at).listed();
-                *unit = match listed {
-                    _ if number.is_nan() => *unit,
-                    Some(values) => (number + 0.5) / values as f64,
-                    None => number,
-                };
-            }
-        }
+        let units = self.axes.units(assignment, self.draw(trial));
         self.open.insert(trial, units);
     }
 

@@ -5,11 +5,13 @@
 //! Densities are joint over parameters that exist together (Falkner et al. 2018); what exists under conditions is its own group, whose densities see the trials
 //! that had it. The defaults follow Watanabe, "Tree-Structured Parzen Estimator: Understanding Its Algorithm Components", 2023.
 
+mod bohb;
 mod parzen;
 
 use std::collections::{BTreeMap, HashSet};
 
 use air_core::seed::Seed;
+pub use bohb::{Bohb, BohbConfig};
 use parzen::Parzen;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,137 @@
+//! Schedulers that pause trials, and clone them from checkpoints.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use air_core::BoxError;
+use air_tune::schedule::{HyperBandConfig, PbtConfig, SchedulerConfig};
+use air_tune::search::SearchConfig;
+use air_tune::space::{Space, uniform};
+use air_tune::{Config, ResultGrid, RunConfig, Status, Trial, TuneConfig, TuneError, Tuner};
+
+/// Walks from 0 by `step` an iteration, and keeps where it is in its checkpoint. The loss is how far it is from 100.
+fn walk(trial: &mut Trial, config: &Config, iterations: u64) -> Result<f64, BoxError> {
+    let mut place = match trial.checkpoint() {
+        Some(checkpoint) => f64::from_le_bytes(checkpoint.read("place")?[..].try_into()?),
+        None => 0.0,
+    };
+    while trial.iteration() < iterations {
+        place += config.f64("step")?;
+        let signal = trial.report(&[("loss", (100.0 - place).abs())])?;
+        trial.save(&[("place", &place.to_le_bytes())])?;
+        if signal.is_stop() {
+            break;
+        }
+    }
+    Ok(place)
+}
+
+fn tune(scheduler: impl Into<SchedulerConfig>, trials: u64, slots: usize) -> TuneConfig {
+    TuneConfig {
+        num_samples: trials,
+        search: SearchConfig::Variants,
+        scheduler: scheduler.into(),
+        max_concurrent_trials: Some(slots),
+        ..TuneConfig::default()
+    }
+}
+
+fn space() -> Space {
+    Space::new().with("step", uniform(0.0, 10.0))
+}
+
+fn run_in(dir: &std::path::Path) -> RunConfig {
+    RunConfig { dir: Some(dir.to_owned()), ..RunConfig::default() }
+}
+
+#[test]
+fn hyperband_pauses_and_goes_on_from_checkpoints() {
+    let dir = tempfile::tempdir().unwrap();
+    let starts: Arc<Mutex<BTreeMap<u64, Vec<u64>>>> = Arc::default();
+    let seen = Arc::clone(&starts);
+    let hyperband = HyperBandConfig { max_t: 9, reduction_factor: 3 };
+    let grid = Tuner::new(space(), move |trial, config| {
+        seen.lock().unwrap().entry(trial.id()).or_default().push(trial.iteration());
+        walk(trial, &config, 9).map(drop)
+    })
+    .tune_config(tune(hyperband, 9, 2))
+    .run_config(run_in(dir.path()))
+    .fit()
+    .unwrap();
+    // One bracket: nine trials go to 1, three to 3, one to 9.
+    let mut iterations: Vec<u64> = grid.iter().map(|trial| trial.iterations).collect();
+    iterations.sort_unstable();
+    assert_eq!(iterations, [1, 1, 1, 1, 1, 1, 3, 3, 9]);
+    let best = grid.best().unwrap();
+    let largest = grid.iter().map(|trial| trial.config.f64("step").unwrap()).fold(0.0, f64::max);
+    assert_eq!((best.status, best.config.f64("step").unwrap()), (Status::Complete, largest));
+    let value = 100.0 - 9.0 * largest;
+    assert!((best.value.unwrap() - value).abs() < 1e-9, "it went on from where it was");
+    assert_eq!(starts.lock().unwrap()[&best.trial], [0, 1, 3]);
+    assert_eq!(starts.lock().unwrap().values().map(Vec::len).sum::<usize>(), 9 + 3 + 1);
+    assert_eq!(grid.counts(), [(Status::Complete, 1), (Status::Stopped, 8)]);
+    let stored = ResultGrid::load(dir.path()).unwrap();
+    assert!(stored.iter().zip(&grid).all(|(a, b)| a.value == b.value && a.status == b.status));
+}
+
+fn population(dir: &std::path::Path, slots: usize, pbt: PbtConfig) -> ResultGrid {
+    Tuner::new(space(), |trial, config| walk(trial, &config, 12).map(drop))
+        .tune_config(tune(pbt, 8, slots))
+        .run_config(run_in(dir))
+        .fit()
+        .unwrap()
+}
+
+#[test]
+fn a_population_takes_over_what_the_best_have() {
+    let pbt = PbtConfig { interval: 3, synchronous: true, ..PbtConfig::default() };
+    let values = |grid: &ResultGrid| grid.iter().map(|t| (t.config.clone(), t.value)).collect::<Vec<_>>();
+    let (one, four) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let grid = population(one.path(), 1, pbt.clone());
+    assert_eq!(values(&grid), values(&population(four.path(), 4, pbt)), "in step, slots change nothing");
+    assert_eq!(values(&grid), values(&ResultGrid::load(one.path()).unwrap()));
+    assert_eq!(grid.counts(), [(Status::Complete, 8)]);
+
+    let changed: Vec<serde_json::Value> = std::fs::read_to_string(one.path().join("reports.jsonl"))
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|event| event["event"] == "changed")
+        .collect();
+    assert_eq!(changed.len(), 2 * 4, "two of eight, at 3, 6, 9 and 12");
+
+    // What a trial went through, run again as one trial, comes out where the trial did.
+    let cloned = changed.iter().find(|event| event["iteration"] == 9).unwrap()["trial"].as_u64().unwrap();
+    let policy = grid.policy(cloned).unwrap();
+    assert!(policy.segments.len() > 1, "{policy:?}");
+    let lasts: u64 = policy.segments.iter().map(|segment| segment.iterations).sum();
+    assert_eq!(lasts, 12);
+    let again = tempfile::tempdir().unwrap();
+    let replayed = Tuner::new(policy.space(), |trial, config| walk(trial, &config, 12).map(drop))
+        .tune_config(tune(policy, 1, 1))
+        .run_config(run_in(again.path()))
+        .fit()
+        .unwrap();
+    let (replayed, original) =
+        (replayed.best().unwrap().value.unwrap(), grid.iter().nth(cloned as usize).unwrap().value.unwrap());
+    assert!((replayed - original).abs() < 1e-9, "{replayed} is not {original}");
+    assert!(matches!(grid.policy(99), Err(TuneError::NoTrial { trial: 99, trials: 8 })));
+}
+
+#[test]
+fn out_of_step_a_population_runs_beside_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let pbt = PbtConfig { interval: 2, quantile: 0.5, ..PbtConfig::default() };
+    let grid = population(dir.path(), 8, pbt);
+    assert_eq!(grid.counts(), [(Status::Complete, 8)]);
+    assert!(grid.iter().all(|trial| trial.iterations == 12 && trial.value.is_some()));
+}
+
+#[test]
+fn clones_need_a_folder() {
+    let error = Tuner::new(space(), |trial, config| walk(trial, &config, 1).map(drop))
+        .tune_config(tune(PbtConfig::default(), 2, 1))
+        .fit()
+        .unwrap_err();
+    assert!(error.to_string().contains("set `RunConfig::dir`"), "{error}");
+}
