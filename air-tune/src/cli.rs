@@ -1,5 +1,7 @@
 //! The `air-tune` command line.
 
+mod look;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::command::Command;
+use crate::config::Config;
 use crate::error::TuneError;
 use crate::log::{Callback, Event};
 use crate::result::{ResultGrid, TrialResult};
@@ -19,7 +22,7 @@ use crate::schedule::{AshaConfig, HyperBandConfig, MedianConfig, SchedulerConfig
 use crate::search::{
     BohbConfig, CmaConfig, DifferentialConfig, GpConfig, Mode, Nsga2Config, SearchConfig, TpeConfig,
 };
-use crate::space::{Domain, Space, parse_param};
+use crate::space::{Constraint, Domain, Space, parse_param};
 use crate::stop::StopperConfig;
 use crate::trial::Trainable;
 use crate::tuner::{FailureConfig, Objective, RunConfig, TuneConfig, Tuner};
@@ -30,6 +33,8 @@ Examples:
       --metric loss --mode min --trials 20 --scheduler asha --out runs/mnist -- python train.py --lr {lr} --units {units}
   air-tune best runs/mnist
   air-tune resume runs/mnist
+  air-tune report runs/mnist
+  air-tune export runs/mnist --format json --out trials.jsonl
 
 Exit code: 0 if all went well, 1 if a trial failed or nothing was found, 2 if the command line is wrong.";
 
@@ -44,11 +49,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Search for the best parameters of a command
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Show the best trial so far, of a running, finished or killed experiment
     Best(BestArgs),
     /// Go on with an experiment that was interrupted
     Resume(ResumeArgs),
+    /// List the trials of an experiment, or the experiments in a folder
+    List(ListArgs),
+    /// Show one trial: parameters, reports, cause of failure
+    Show(ShowArgs),
+    /// Write a report as one HTML file: history, importance of parameters, learning curves, slices
+    Report(ReportArgs),
+    /// Write the trials as a table
+    Export(ExportArgs),
 }
 
 #[derive(Args)]
@@ -70,6 +83,12 @@ struct RunArgs {
     /// A trial is complete once this holds: name>=number, name<=number, or iterations>=number
     #[arg(long, value_name = "RULE")]
     stop: Vec<String>,
+    /// What parameters must hold to together: 'a + 2*b <= 10'
+    #[arg(long, value_name = "RULE")]
+    require: Vec<String>,
+    /// Parameters to try first, as JSON: {"lr": 0.01}; what is left out is drawn at random
+    #[arg(long = "try", value_name = "JSON")]
+    points: Vec<String>,
     /// How many trials; with grids, how often their combinations are gone through [default: 10, or 1 if all parameters are grids]
     #[arg(long, value_name = "N")]
     trials: Option<u64>,
@@ -118,6 +137,58 @@ struct BestArgs {
     /// Print the trial as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+struct ListArgs {
+    /// The experiment's folder, or one with experiments in it
+    dir: PathBuf,
+    /// Only trials that stand so: waiting, running, complete, stopped or failed
+    #[arg(long)]
+    status: Option<String>,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ShowArgs {
+    /// The experiment's folder
+    dir: PathBuf,
+    /// The trial's number
+    trial: u64,
+    /// Print the trial as one JSON object, with all its reports
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ReportArgs {
+    /// The experiment's folder
+    dir: PathBuf,
+    /// The file [default: report.html in the experiment's folder]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct ExportArgs {
+    /// The experiment's folder
+    dir: PathBuf,
+    /// The form of the table
+    #[arg(long, value_enum, default_value = "csv")]
+    format: FormatArg,
+    /// The file [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatArg {
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON object a line
+    Json,
 }
 
 #[derive(Args)]
@@ -179,9 +250,13 @@ enum SchedulerArg {
 pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
     let cli: Cli = air_core::cli::parse(args)?;
     let done = match cli.verb {
-        Verb::Run(args) => search(args),
+        Verb::Run(args) => search(*args),
         Verb::Best(args) => best(&args),
         Verb::Resume(args) => resume(&args),
+        Verb::List(args) => look::list(&args),
+        Verb::Show(args) => look::show(&args),
+        Verb::Report(args) => look::report(&args),
+        Verb::Export(args) => look::export(&args),
     };
     done.map_err(|error| match error {
         CliError::Failed(error) => match error.downcast::<TuneError>() {
@@ -203,6 +278,7 @@ fn is_usage(error: &TuneError) -> bool {
             | TuneError::Command { .. }
             | TuneError::NoStudy { .. }
             | TuneError::StudyExists { .. }
+            | TuneError::NoTrial { .. }
     )
 }
 
@@ -211,6 +287,9 @@ fn search(args: RunArgs) -> Result<(), CliError> {
     for param in &args.params {
         let (name, domain) = parse_param(param)?;
         space = space.with(&name, domain);
+    }
+    for rule in &args.require {
+        space = space.require(Constraint::parse(rule)?);
     }
     space.validate()?;
     let all_listed =
@@ -247,6 +326,7 @@ fn search(args: RunArgs) -> Result<(), CliError> {
         },
         also: args.also.iter().map(|text| objective(text)).collect::<Result<_, _>>()?,
         stop: args.stop.iter().map(|text| stopper(text)).collect::<Result<_, _>>()?,
+        points_to_evaluate: args.points.iter().map(|text| point(text)).collect::<Result<_, _>>()?,
         num_samples: args.trials.unwrap_or(if all_listed { 1 } else { 10 }),
         max_concurrent_trials: args.max_concurrent,
         search: match args.search {
@@ -275,6 +355,10 @@ fn search(args: RunArgs) -> Result<(), CliError> {
     let run = RunConfig { name, dir: Some(dir.clone()), failure, ..RunConfig::default() };
     let tuner = Tuner::with(space, command).tune_config(tune).run_config(run).command(args.command);
     finish(tuner, &dir, args.json)
+}
+
+fn point(text: &str) -> Result<Config, CliError> {
+    serde_json::from_str(text).map_err(|error| CliError::usage(format!("--try {text}: {error}")))
 }
 
 fn objective(text: &str) -> Result<Objective, CliError> {

@@ -6,16 +6,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use air_core::seed::Seed;
+
 use crate::TrialId;
 use crate::error::Cause;
 use crate::schedule::{Action, Change, Decision, Scheduler, StopReason};
-use crate::search::{Outcome, Searcher};
+use crate::search::byrun::ByRun;
+use crate::search::{Mode, Outcome, Searcher};
 use crate::space::Assignment;
 use crate::stop::{Seen, Stoppers, Verdict};
 use crate::values::Values;
 
 mod pause;
 mod record;
+mod suggest;
 
 pub use record::Status;
 pub(crate) use record::{End, Launch, Next, Origin, Record, Replay};
@@ -61,6 +65,8 @@ pub(crate) struct Controller {
     searcher: Box<dyn Searcher>,
     scheduler: Box<dyn Scheduler>,
     stoppers: Stoppers,
+    /// Who proposes values of parameters that trials name while they run.
+    by_run: ByRun,
     trials: Vec<TrialState>,
     requeued: VecDeque<TrialId>,
     running: usize,
@@ -83,6 +89,7 @@ impl Controller {
             searcher,
             scheduler,
             stoppers: Stoppers::default(),
+            by_run: ByRun::new(Mode::Min, Seed::new(0)),
             trials: Vec::new(),
             requeued: VecDeque::new(),
             running: 0,
@@ -99,6 +106,12 @@ impl Controller {
     /// Has these say when trials are complete.
     pub fn stoppers(mut self, stoppers: Stoppers) -> Self {
         self.stoppers = stoppers;
+        self
+    }
+
+    /// Has trials name their own parameters.
+    pub fn by_run(mut self, mode: Mode, seed: Seed) -> Self {
+        self.by_run = ByRun::new(mode, seed);
         self
     }
 
@@ -293,6 +306,7 @@ impl Controller {
         self.scheduler.on_end(trial, outcome);
         self.stoppers.on_end(trial, outcome);
         self.searcher.tell_all(trial, outcome, &values);
+        self.by_run.tell(trial, outcome);
     }
 
     /// Lives through one thing of the past. Call [`resume`](Self::resume) after the last.
@@ -338,6 +352,11 @@ impl Controller {
             Replay::Changed { trial, origin } => {
                 let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
                 state.clone.origin = Some(origin);
+            }
+            Replay::Suggested { trial, path, domain, value } => {
+                self.by_run.replay(trial, &path, &domain, &value).map_err(|error| error.to_string())?;
+                let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
+                state.assignment.push(path, value);
             }
             Replay::Idle => {
                 self.scheduler.on_idle();

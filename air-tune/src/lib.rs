@@ -20,7 +20,8 @@
 //! ```
 //!
 //! # Map
-//! - [`space`]: what to search: domains, nested and conditional parameters, their text form.
+//! - [`space`]: what to search: domains, nested and conditional parameters, constraints, their text form; [`Tuner::define`] needs none: a trial names its
+//!   parameters where it uses them.
 //! - [`search`]: searchers propose configurations (grid, random, quasi-random, TPE, CMA-ES, Gaussian process, differential evolution, NSGA-II,
 //!   BOHB); [`schedule`]: schedulers stop the hopeless early,
 //!   pause trials and clone them. Both are pure traits, and [`testing`]
@@ -48,6 +49,7 @@ mod controller;
 mod error;
 mod keep;
 pub mod log;
+mod report;
 mod result;
 pub mod schedule;
 pub mod search;
@@ -56,6 +58,7 @@ pub mod space;
 pub mod stop;
 pub mod storage;
 mod study;
+mod suggest;
 pub mod testing;
 mod trial;
 mod tuner;
@@ -66,6 +69,7 @@ pub use controller::Status;
 pub use error::{Cause, Result, TuneError};
 pub use result::{ResultGrid, TrialResult};
 pub use search::Mode;
+pub use suggest::{Suggest, Suggested};
 pub use trial::{Signal, Trainable, Trial};
 pub use tuner::{FailureConfig, Objective, RunConfig, TuneConfig, Tuner};
 pub use values::Values;

@@ -14,7 +14,7 @@ use crate::log::csv;
 use crate::schedule::{Policy, StopReason};
 use crate::search::Mode;
 use crate::search::pareto::dominates;
-use crate::space::Assignment;
+use crate::space::{Assignment, Space};
 use crate::storage::{Lineage, Report, Snapshot};
 use crate::tuner::Objective;
 use crate::values::Values;
@@ -106,12 +106,18 @@ impl TrialResult {
 #[derive(Debug, Clone)]
 pub struct ResultGrid {
     objectives: Vec<Objective>,
+    space: Space,
     dir: Option<PathBuf>,
     trials: Vec<TrialResult>,
 }
 
 impl ResultGrid {
-    pub(crate) fn new(objectives: Vec<Objective>, dir: Option<PathBuf>, states: Vec<TrialState>) -> Self {
+    pub(crate) fn new(
+        objectives: Vec<Objective>,
+        space: Space,
+        dir: Option<PathBuf>,
+        states: Vec<TrialState>,
+    ) -> Self {
         let trials = states
             .into_iter()
             .enumerate()
@@ -127,7 +133,7 @@ impl ResultGrid {
                 )
             })
             .collect();
-        Self { objectives, dir, trials }
+        Self { objectives, space, dir, trials }
     }
 
     /// Reads an experiment's folder as it stands: finished, killed, or still running in another process.
@@ -141,7 +147,7 @@ impl ResultGrid {
             .into_iter()
             .map(|t| TrialResult::new(t.trial, &t.assignment, t.end, t.attempts, t.last, Some(dir)))
             .collect();
-        Ok(Self { objectives: meta.tune.objectives(), dir: Some(dir.to_owned()), trials })
+        Ok(Self { objectives: meta.tune.objectives(), space: meta.space, dir: Some(dir.to_owned()), trials })
     }
 
     /// The metric the experiment optimised.
@@ -152,6 +158,27 @@ impl ResultGrid {
     /// Whether small or large values of the metric are good.
     pub fn mode(&self) -> Mode {
         self.objectives.first().map(|objective| objective.mode).unwrap_or_default()
+    }
+
+    /// What was searched, with the parameters that trials named while they ran.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The experiment's folder, if it has one.
+    pub fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    /// A trial's configuration as a point of the space.
+    pub(crate) fn assignment(&self, trial: &TrialResult) -> Assignment {
+        let mut point = Assignment::new();
+        for param in self.space.params() {
+            if let Some(value) = trial.config.get(&param.path) {
+                point.push(&param.path, value.clone());
+            }
+        }
+        point
     }
 
     /// All that counts, the metric first.
@@ -278,6 +305,28 @@ impl ResultGrid {
             text.push_str(&csv::line(row.iter().map(String::as_str)));
         }
         text
+    }
+
+    /// The results as JSON, one object a line: what [`TrialResult`] serializes to.
+    ///
+    /// # Errors
+    /// [`TuneError::Damaged`] if a result cannot be written as JSON.
+    pub fn to_json_lines(&self) -> Result<String> {
+        let mut text = String::new();
+        for trial in &self.trials {
+            let line = serde_json::to_string(trial).map_err(|error| TuneError::Damaged {
+                path: self.dir.clone().unwrap_or_default(),
+                reason: format!("trial {}: {error}", trial.trial),
+            })?;
+            text.push_str(&line);
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    /// Keeps the trials that hold.
+    pub(crate) fn retain(&mut self, holds: impl Fn(&TrialResult) -> bool) {
+        self.trials.retain(holds);
     }
 
     fn columns(&self) -> (Vec<String>, Vec<Vec<String>>) {

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use air_core::Clock;
 use parking_lot::{Condvar, Mutex};
+use serde_json::Value;
 
 use crate::TrialId;
 use crate::controller::{Controller, Launch, Next, TrialState};
-use crate::error::Cause;
+use crate::error::{Cause, Result};
 use crate::schedule::StopReason;
+use crate::space::Domain;
 use crate::storage::writer::Journal;
 use crate::values::Values;
 
@@ -61,6 +63,14 @@ impl Study {
         stop
     }
 
+    /// The value of a parameter that a trial names.
+    pub fn suggest(&self, trial: TrialId, path: &str, domain: &Domain) -> Result<Value> {
+        let mut inner = self.inner.lock();
+        let value = inner.controller.suggest(trial, path, domain);
+        inner.hand_over();
+        value
+    }
+
     /// The trial saved a checkpoint, at this place within the experiment's folder, with so many iterations behind it.
     pub fn saved(&self, trial: TrialId, checkpoint: String, iteration: u64) {
         self.inner.lock().controller.saved(trial, checkpoint, iteration);
@@ -87,11 +97,12 @@ impl Study {
         self.changed.notify_all();
     }
 
-    /// Ends the experiment: the writer's queue closes, and nothing is recorded any more.
-    pub fn close(&self) -> Vec<TrialState> {
+    /// Ends the experiment: the writer's queue closes, and nothing is recorded any more. Returns the trials, and the parameters they named.
+    pub fn close(&self) -> (Vec<TrialState>, Vec<(String, Domain)>) {
         let mut inner = self.inner.lock();
         inner.journal = None;
-        inner.controller.take_trials()
+        let named = inner.controller.named();
+        (inner.controller.take_trials(), named)
     }
 }
 

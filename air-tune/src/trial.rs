@@ -17,6 +17,7 @@ use crate::error::{Result, TuneError};
 use crate::keep::Keep;
 use crate::result::trial_dir;
 use crate::schedule::StopReason;
+use crate::space::Domain;
 use crate::study::Study;
 use crate::values::Values;
 
@@ -143,6 +144,11 @@ impl Trial {
         let values = Values::new(values)?;
         self.iteration = iteration;
         Ok(self.study.report(self.id, iteration, values).map_or(Signal::Continue, Signal::Stop))
+    }
+
+    /// The value of a parameter that is named now.
+    pub(crate) fn suggest(&self, path: &str, domain: &Domain) -> Result<serde_json::Value> {
+        self.study.suggest(self.id, path, domain)
     }
 
     /// Whether the trial should return, without reporting: out of time, or the experiment is closing.

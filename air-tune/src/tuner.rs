@@ -56,6 +56,8 @@ pub struct TuneConfig {
     pub stop: Vec<StopperConfig>,
     /// Who proposes configurations.
     pub search: SearchConfig,
+    /// Configurations to try first; what they leave out is drawn at random. They are the first of the trials, and with grids come besides.
+    pub points_to_evaluate: Vec<Config>,
     /// Which trials are stopped early.
     pub scheduler: SchedulerConfig,
     /// All randomness of the search follows from it.
@@ -74,6 +76,7 @@ impl Default for TuneConfig {
             also: Vec::new(),
             stop: Vec::new(),
             search: SearchConfig::Auto,
+            points_to_evaluate: Vec::new(),
             scheduler: SchedulerConfig::Fifo,
             seed: 0,
             time_budget: None,
@@ -173,6 +176,12 @@ impl Tuner {
         trainable: impl Fn(&mut Trial, Config) -> Result<(), BoxError> + Send + Sync + 'static,
     ) -> Self {
         Self::with(space, trainable)
+    }
+
+    /// Tunes a closure that names its parameters where it uses them: [`Trial::float`], [`Trial::int`], [`Trial::choice`], [`Trial::normal`]. Each is
+    /// searched by a Parzen estimator of its own, from the trials that had it.
+    pub fn define(trainable: impl Fn(&mut Trial) -> Result<(), BoxError> + Send + Sync + 'static) -> Self {
+        Self::with(Space::new(), move |trial: &mut Trial, _: Config| trainable(trial))
     }
 
     /// Tunes `trainable`, a [`Command`](crate::command::Command) for one, over `space`.
@@ -293,7 +302,8 @@ impl Tuner {
             searcher
         } else {
             let modes: Vec<Mode> = tune.objectives().iter().map(|objective| objective.mode).collect();
-            tune.search.build(&self.meta.space, &modes, tune.num_samples, seed.child("search", 0))?
+            let (points, space) = (&tune.points_to_evaluate, &self.meta.space);
+            tune.search.build_after(points, space, &modes, tune.num_samples, seed.child("search", 0))?
         };
         let scheduler = match self.scheduler.take() {
             Some(scheduler) => scheduler,
@@ -322,7 +332,9 @@ impl Tuner {
         let mut stoppers =
             tune.stop.iter().map(|config| config.build(tune.mode)).collect::<Result<Vec<_>>>()?;
         stoppers.append(&mut self.stoppers);
-        let mut controller = Controller::new(rules, searcher, scheduler).stoppers(Stoppers(stoppers));
+        let mut controller = Controller::new(rules, searcher, scheduler)
+            .stoppers(Stoppers(stoppers))
+            .by_run(tune.mode, seed.child("by run", 0));
         let store = match (self.resumed.take(), &dir) {
             (Some(store), Some(dir)) => {
                 let seq = store.replay(&tune.metric, |past| controller.replay(past))?;
@@ -346,11 +358,15 @@ impl Tuner {
         };
         let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
         let ran = slots::run(&runtime, slot, tune.max_concurrent_trials.unwrap_or_else(cpus));
-        let trials = study.close();
+        let (trials, named) = study.close();
+        let mut space = self.meta.space.clone();
+        for (path, domain) in &named {
+            space.push(path, domain);
+        }
         let stored = writer.map_or(Ok(()), Writer::finish);
         ran?;
         stored?;
-        let grid = ResultGrid::new(tune.objectives(), dir.clone(), trials);
+        let grid = ResultGrid::new(tune.objectives(), space, dir.clone(), trials);
         if let Some(dir) = dir.filter(|_| self.meta.run.log.csv) {
             csv::write_results(&dir, &grid)?;
         }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::TrialId;
 use crate::error::Cause;
 use crate::schedule::StopReason;
-use crate::space::Assignment;
+use crate::space::{Assignment, Domain};
 use crate::values::Values;
 
 /// Where a trial stands.
@@ -125,6 +126,14 @@ pub(crate) enum Record {
         origin: Origin,
         assignment: Assignment,
     },
+    /// It named a parameter, and this is its value.
+    Suggested {
+        seq: u64,
+        trial: TrialId,
+        path: String,
+        domain: Domain,
+        value: Value,
+    },
     /// The scheduler was told that nothing runs.
     Idle {
         seq: u64,
@@ -174,6 +183,13 @@ pub(crate) enum Replay {
     Changed {
         trial: TrialId,
         origin: Origin,
+    },
+    /// What a trial named.
+    Suggested {
+        trial: TrialId,
+        path: String,
+        domain: Domain,
+        value: Value,
     },
     Idle,
 }

@@ -156,6 +156,9 @@ fn past(records: &[Record]) -> (Vec<Replay>, u64) {
                 return None;
             }
             Record::Changed { seq, trial, origin, .. } => (seq, Replay::Changed { trial, origin }),
+            Record::Suggested { seq, trial, path, domain, value } => {
+                (seq, Replay::Suggested { trial, path, domain, value })
+            }
             Record::Idle { seq } => (seq, Replay::Idle),
             Record::Reported { seq, trial, iteration, value, values, seconds, .. } => {
                 (seq, Replay::Reported { trial, iteration, value, values, seconds })
@@ -390,4 +393,56 @@ fn a_trial_that_leaves_an_objective_out_has_failed() {
     c.report(at(0), trial, 1, loss(1.0));
     c.ended(at(0), trial, Ok(()));
     assert_eq!(c.trials()[0].cause.as_ref().unwrap().to_string(), "never reported `size`");
+}
+
+#[test]
+fn parameters_named_while_running_survive_a_crash_at_any_record() {
+    use crate::space::{choice, int_uniform};
+    let fresh = || {
+        let searcher = BasicVariants::new(&Space::new(), 30, Seed::new(0)).unwrap();
+        Controller::new(rules(), Box::new(searcher), Box::new(Fifo)).by_run(Mode::Min, Seed::new(7))
+    };
+    let run = |c: &mut Controller| {
+        while let Next::Run(launch) = c.next(at(0)) {
+            let mut ask = |path, domain| c.suggest(launch.trial, path, &domain).unwrap();
+            let x = ask("net.x", uniform(0.0, 1.0)).as_f64().unwrap();
+            let deep = ask("deep", choice(["no", "yes"])) == "yes";
+            let layers = if deep { ask("net.layers", int_uniform(1..=9)).as_f64().unwrap() } else { 5.0 };
+            assert_eq!(ask("net.x", uniform(0.0, 1.0)).as_f64(), Some(x), "asked twice, it is the same");
+            c.report(at(0), launch.trial, 1, loss(x + layers));
+            c.ended(at(0), launch.trial, Ok(()));
+        }
+    };
+    let outcome = |c: &Controller| -> Vec<_> {
+        c.trials().iter().map(|t| (t.assignment.clone(), t.status, t.value)).collect()
+    };
+    let mut whole = fresh();
+    run(&mut whole);
+    let records = whole.take_records();
+    let best = |from: usize, to: usize| {
+        whole.trials()[from..to].iter().filter_map(|t| t.value).fold(f64::INFINITY, f64::min)
+    };
+    assert!(best(10, 30) < best(0, 10), "it has learned");
+    for kept in 0..=records.len() {
+        let mut resumed = fresh();
+        let (replay, seq) = past(&records[..kept]);
+        for event in replay {
+            resumed.replay(event).unwrap();
+        }
+        resumed.resume(seq, at(0));
+        run(&mut resumed);
+        assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records");
+    }
+}
+
+#[test]
+fn names_that_cannot_be_are_refused() {
+    let mut c = controller(1, rules());
+    let trial = start(&mut c, 0);
+    let mut refused = |path: &str, domain| c.suggest(trial, path, &domain).unwrap_err().to_string();
+    assert!(refused("a b", uniform(0.0, 1.0)).contains("cannot stand in a name"));
+    assert!(refused("y", uniform(1.0, 0.0)).contains("above the upper bound"));
+    assert!(refused("x", uniform(7.0, 8.0)).contains("already, which lies outside"), "x is the space's");
+    assert!(refused("x.y", uniform(0.0, 1.0)).contains("both a value and an object"));
+    assert!(c.suggest(99, "y", &uniform(0.0, 1.0)).is_err());
 }

@@ -7,11 +7,12 @@
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::space::normal::share;
 use crate::space::{Assignment, Domain, Space};
 
 /// One searched parameter.
 #[derive(Debug, Clone)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     /// Its index within the space's parameters.
     param: usize,
     kind: Kind,
@@ -23,6 +24,8 @@ enum Kind {
     Listed(Vec<Value>),
     /// A number: `unit` of it is its place within `low..=high`, bounds of the outermost cells, in logarithms if `log`.
     Number { low: f64, high: f64, log: bool, cells: Option<Cells>, int: bool },
+    /// A number: `unit` of it is the share of its normal distribution below.
+    Normal { mean: f64, deviation: f64 },
 }
 
 /// A number that takes `count` values, `step` apart from `first` on.
@@ -52,6 +55,7 @@ impl Axis {
             Domain::Int { low, high, log, step } => {
                 cells(*low as f64, *high as f64, *step as f64, *log, true)
             }
+            Domain::Normal { mean, deviation, .. } => Kind::Normal { mean: *mean, deviation: *deviation },
             Domain::Fixed { .. } | Domain::Invalid { .. } => return None,
         };
         Some(Self { param, kind })
@@ -61,7 +65,7 @@ impl Axis {
     pub fn listed(&self) -> Option<usize> {
         match &self.kind {
             Kind::Listed(values) => Some(values.len()),
-            Kind::Number { .. } => None,
+            Kind::Number { .. } | Kind::Normal { .. } => None,
         }
     }
 
@@ -69,7 +73,7 @@ impl Axis {
     pub fn cells(&self) -> Option<u64> {
         match &self.kind {
             Kind::Number { cells, .. } => cells.map(|cells| cells.count),
-            Kind::Listed(_) => None,
+            Kind::Listed(_) | Kind::Normal { .. } => None,
         }
     }
 
@@ -103,6 +107,9 @@ impl Axis {
         match &self.kind {
             Kind::Listed(values) => values.iter().position(|v| v == value).map_or(f64::NAN, |at| at as f64),
             Kind::Number { .. } => value.as_f64().map_or(f64::NAN, |number| self.unit(number)),
+            Kind::Normal { mean, deviation } => {
+                value.as_f64().map_or(f64::NAN, |number| share((number - mean) / deviation))
+            }
         }
     }
 
@@ -118,6 +125,7 @@ impl Axis {
                 Value::from(self.scaled(number).clamp(*low, *high))
             }
             (Kind::Number { .. }, _) => Value::from(self.scaled(number)),
+            (Kind::Normal { .. }, _) => domain.at_share(number).map_or(Value::Null, Value::from),
         }
     }
 }
@@ -131,7 +139,7 @@ impl Cells {
 
 /// A space's axes and groups.
 #[derive(Debug, Clone)]
-pub(super) struct Axes {
+pub(crate) struct Axes {
     space: Space,
     all: Vec<Axis>,
     groups: Vec<Vec<usize>>,
@@ -168,6 +176,11 @@ impl Axes {
     /// How many numbers a row has.
     pub fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// The path of the parameter at an index.
+    pub fn path(&self, at: usize) -> &str {
+        &self.space.params()[self.all[at].param].path
     }
 
     /// The axis at an index.

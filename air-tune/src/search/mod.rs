@@ -3,10 +3,13 @@
 //! A searcher is pure: no clock, no thread, no I/O, and no randomness but what follows from its seed and the trial's
 //! number. So an interrupted experiment goes on exactly: the store replays what was asked and told, in order.
 
-mod axes;
+pub(crate) mod axes;
+pub(crate) mod byrun;
 mod cma;
 mod differential;
-mod gp;
+mod enqueued;
+mod feasible;
+pub(crate) mod gp;
 mod nsga;
 pub(crate) mod pareto;
 mod quasi;
@@ -25,7 +28,11 @@ pub use variants::BasicVariants;
 use air_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
+use enqueued::Enqueued;
+use feasible::Feasible;
+
 use crate::TrialId;
+use crate::config::Config;
 use crate::error::Result;
 use crate::space::{Assignment, Domain, Space};
 
@@ -131,6 +138,49 @@ impl SearchConfig {
     /// # Errors
     /// [`TuneError::InvalidSpace`](crate::TuneError::InvalidSpace) or [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig).
     pub fn build(
+        &self,
+        space: &Space,
+        modes: &[Mode],
+        samples: u64,
+        seed: Seed,
+    ) -> Result<Box<dyn Searcher>> {
+        if space.constraints().is_empty() {
+            return self.build_free(space, modes, samples, seed);
+        }
+        // Some of its points do not count: then it is here that the trials are counted.
+        let counted = !self.goes_through_grids(space);
+        let free = self.build_free(space, modes, if counted { u64::MAX } else { samples }, seed)?;
+        Ok(Box::new(Feasible::new(free, space, counted.then_some(samples))))
+    }
+
+    /// As [`build`](Self::build), after points that are given; what these leave out is drawn at random. Where grids are gone through the points come besides, otherwise
+    /// they are the first of the trials.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), also for a point that does not lie in the space.
+    pub fn build_after(
+        &self,
+        points: &[Config],
+        space: &Space,
+        modes: &[Mode],
+        samples: u64,
+        seed: Seed,
+    ) -> Result<Box<dyn Searcher>> {
+        if points.is_empty() {
+            return self.build(space, modes, samples, seed);
+        }
+        let besides = self.goes_through_grids(space);
+        let inner = self.build(space, modes, samples, seed)?;
+        Ok(Box::new(Enqueued::new(inner, space, points, besides, seed.child("points", 0))?))
+    }
+
+    /// Whether the number of trials is that of a grid's points.
+    fn goes_through_grids(&self, space: &Space) -> bool {
+        let grid = space.params().iter().any(|param| matches!(param.domain, Domain::Grid { .. }));
+        grid && matches!(self, SearchConfig::Auto | SearchConfig::Variants)
+    }
+
+    fn build_free(
         &self,
         space: &Space,
         modes: &[Mode],

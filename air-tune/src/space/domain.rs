@@ -6,12 +6,14 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::normal::{WIDEST, quantile};
+
 /// Most values a `grid` or `choice` may list.
 const MAX_VALUES: usize = 100_000;
 
 /// The set one parameter is drawn from.
 ///
-/// Built with [`grid`], [`choice`], [`uniform`], [`log_uniform`], [`int_uniform`], [`log_int_uniform`] and [`fixed`].
+/// Built with [`grid`], [`choice`], [`uniform`], [`log_uniform`], [`int_uniform`], [`log_int_uniform`], [`normal`] and [`fixed`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -47,6 +49,15 @@ pub enum Domain {
         log: bool,
         /// Only `low + k * step`.
         step: i64,
+    },
+    /// A real number of a normal distribution, cut off eight standard deviations from its mean.
+    Normal {
+        /// The mean.
+        mean: f64,
+        /// The standard deviation.
+        deviation: f64,
+        /// Only multiples of it.
+        step: Option<f64>,
     },
     /// Always the same value.
     Fixed {
@@ -114,6 +125,11 @@ pub fn log_uniform(low: f64, high: f64) -> Domain {
     Domain::Float { low, high, log: true, step: None }
 }
 
+/// A real number, normally distributed (Ray's `randn`).
+pub fn normal(mean: f64, deviation: f64) -> Domain {
+    Domain::Normal { mean, deviation, step: None }
+}
+
 /// An integer of the range: `int_uniform(1..=8)`; `int_uniform(1..9)` is the same.
 pub fn int_uniform(range: impl RangeBounds<i64>) -> Domain {
     int(range, false)
@@ -163,6 +179,7 @@ impl Domain {
             Domain::Float { log: true, .. } | Domain::Int { log: true, .. } => {
                 invalid("a logarithmic range cannot have a step")
             }
+            Domain::Normal { mean, deviation, .. } => Domain::Normal { mean, deviation, step: Some(step) },
             Domain::Float { low, high, .. } => {
                 let steps = ((high - low) / step + 1e-9).floor();
                 let high = if steps.is_finite() && steps >= 0.0 { low + steps * step } else { high };
@@ -176,6 +193,13 @@ impl Domain {
             Domain::Int { .. } => invalid("the step of an integer range must be an integer"),
             _ => invalid("only a range of numbers can have a step"),
         }
+    }
+
+    /// The number below which a share of a normal distribution lies.
+    pub(crate) fn at_share(&self, share: f64) -> Option<f64> {
+        let Domain::Normal { mean, deviation, step } = self else { return None };
+        let number = mean + deviation * quantile(share);
+        Some(step.map_or(number, |step| (number / step).round() * step))
     }
 
     /// What is wrong with the domain, if anything.
@@ -198,6 +222,15 @@ impl Domain {
                     return Err("the range is too wide for a 64-bit float".into());
                 }
                 Ok(())
+            }
+            Domain::Normal { mean, deviation, .. } => {
+                if *deviation > 0.0 && (mean.abs() + WIDEST * deviation).is_finite() {
+                    Ok(())
+                } else {
+                    Err(format!(
+                        "a normal distribution needs a finite mean and a finite deviation above 0, found {mean} and {deviation}"
+                    ))
+                }
             }
             Domain::Int { low, high, log, .. } => {
                 if low > high {
@@ -229,6 +262,11 @@ impl Domain {
                 });
                 x >= *low && x <= *high && on_step
             }),
+            Domain::Normal { mean, deviation, step } => value.as_f64().is_some_and(|x| {
+                let slack = step.unwrap_or(0.0);
+                let on_step = step.is_none_or(|s| (x / s - (x / s).round()).abs() < 1e-6);
+                (x - mean).abs() <= WIDEST * deviation * (1.0 + 1e-9) + slack && on_step
+            }),
             Domain::Int { low, high, step, .. } => {
                 value.as_i64().is_some_and(|x| x >= *low && x <= *high && (x - low) % step == 0)
             }
@@ -254,6 +292,7 @@ impl Domain {
                 Value::from((low + rng.random_range(0..=steps) as f64 * step).min(*high))
             }
             Domain::Float { low, high, .. } => Value::from(rng.random_range(*low..=*high)),
+            Domain::Normal { .. } => self.at_share(rng.random()).map_or(Value::Null, Value::from),
             Domain::Int { low, high, log: true, .. } => {
                 let (a, b) = ((*low as f64 - 0.5).ln(), (*high as f64 + 0.5).ln());
                 Value::from((rng.random_range(a..=b).exp().round() as i64).clamp(*low, *high))

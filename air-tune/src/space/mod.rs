@@ -3,7 +3,9 @@
 //! A path joins nested names with dots: `optimizer.lr`. Parameters keep the order they were added in; a condition
 //! refers to a parameter added before it.
 
+mod constraint;
 mod domain;
+pub(crate) mod normal;
 mod parse;
 
 use std::collections::HashSet;
@@ -11,8 +13,9 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use constraint::Constraint;
 pub use domain::{
-    Choosable, Domain, choice, fixed, grid, int_uniform, log_int_uniform, log_uniform, uniform,
+    Choosable, Domain, choice, fixed, grid, int_uniform, log_int_uniform, log_uniform, normal, uniform,
 };
 pub use parse::parse_param;
 
@@ -39,6 +42,8 @@ const MAX_PATH: usize = 512;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Space {
     params: Vec<Param>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    constraints: Vec<Constraint>,
 }
 
 /// One parameter of a [`Space`].
@@ -102,15 +107,49 @@ impl Space {
             Entry::Domain(domain) => {
                 self.params.push(Param { path: name.to_owned(), domain, conditions: Vec::new() });
             }
-            Entry::Space(space) => self.params.extend(space.params.into_iter().map(|mut param| {
-                param.path = format!("{name}.{}", param.path);
-                for condition in &mut param.conditions {
-                    condition.path = format!("{name}.{}", condition.path);
-                }
-                param
-            })),
+            Entry::Space(space) => {
+                let nested = |path: &mut String| *path = format!("{name}.{path}");
+                self.constraints.extend(space.constraints.into_iter().map(|mut constraint| {
+                    constraint.terms.iter_mut().for_each(|(path, _)| nested(path));
+                    constraint
+                }));
+                self.params.extend(space.params.into_iter().map(|mut param| {
+                    nested(&mut param.path);
+                    param.conditions.iter_mut().for_each(|condition| nested(&mut condition.path));
+                    param
+                }));
+            }
         }
         self
+    }
+
+    /// Only points where the weighted sum of numbers is at most `bound`: `space.at_most([("a", 1.0), ("b", 2.0)], 10.0)`. A parameter that does not exist at a
+    /// point counts for nothing.
+    pub fn at_most<'a>(mut self, terms: impl IntoIterator<Item = (&'a str, f64)>, bound: f64) -> Self {
+        let terms = terms.into_iter().map(|(path, weight)| (path.to_owned(), weight)).collect();
+        self.constraints.push(Constraint { terms, at_most: bound });
+        self
+    }
+
+    /// Only points where the weighted sum of numbers is at least `bound`.
+    pub fn at_least<'a>(self, terms: impl IntoIterator<Item = (&'a str, f64)>, bound: f64) -> Self {
+        self.at_most(terms.into_iter().map(|(path, weight)| (path, -weight)), -bound)
+    }
+
+    /// Only points that hold to `constraint`.
+    pub fn require(mut self, constraint: Constraint) -> Self {
+        self.constraints.push(constraint);
+        self
+    }
+
+    /// What points must hold to.
+    pub fn constraints(&self) -> &[Constraint] {
+        &self.constraints
+    }
+
+    /// Whether a point holds to all constraints.
+    pub fn holds(&self, point: &Assignment) -> bool {
+        self.constraints.iter().all(|constraint| constraint.holds(point))
     }
 
     /// Adds the parameters of `then`, which exist only where the parameter at `path` has one of the values.
@@ -122,6 +161,7 @@ impl Space {
     ) -> Self {
         let any_of: Vec<Value> = any_of.into_iter().map(|v| v.into_value().unwrap_or(Value::Null)).collect();
         let condition = Condition { path: path.to_owned(), any_of };
+        self.constraints.extend(then.constraints);
         self.params.extend(then.params.into_iter().map(|mut param| {
             param.conditions.insert(0, condition.clone());
             param
@@ -190,9 +230,17 @@ impl Space {
                 }
             }
         }
-        match self.params.iter().find(|param| objects.contains(param.path.as_str())) {
-            Some(both) => Err(TuneError::space(&both.path, "the name is both a value and an object")),
-            None => Ok(()),
+        if let Some(both) = self.params.iter().find(|param| objects.contains(param.path.as_str())) {
+            return Err(TuneError::space(&both.path, "the name is both a value and an object"));
+        }
+        let checked = self.constraints.iter().try_for_each(|constraint| constraint.check(self));
+        checked.map_err(|(path, reason)| TuneError::space(path, reason))
+    }
+
+    /// Adds a parameter that a trial named while it ran.
+    pub(crate) fn push(&mut self, path: &str, domain: &Domain) {
+        if self.get(path).is_none() {
+            self.params.push(Param { path: path.to_owned(), domain: domain.clone(), conditions: Vec::new() });
         }
     }
 
@@ -214,6 +262,9 @@ impl Space {
                 Some(_) => {}
             }
         }
+        if !self.holds(assignment) {
+            return Err(TuneError::space("…", "a constraint does not hold"));
+        }
         if assignment.len() == expected {
             Ok(())
         } else {
@@ -222,7 +273,7 @@ impl Space {
     }
 }
 
-fn check_path(path: &str) -> Result<(), String> {
+pub(crate) fn check_path(path: &str) -> Result<(), String> {
     if path.is_empty() || path.split('.').any(str::is_empty) {
         return Err("a name is empty".into());
     }

@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
-use super::domain::{Domain, choice, fixed, grid, int_uniform, log_int_uniform, log_uniform, uniform};
+use super::domain::{
+    Domain, choice, fixed, grid, int_uniform, log_int_uniform, log_uniform, normal, uniform,
+};
 use crate::error::{Result, TuneError};
 
 const FORMS: &str = "grid(a,b,…), choice(a,b,…), uniform(low,high), loguniform(low,high), quniform(low,high,step), \
-                     randint(low,high), lograndint(low,high), qrandint(low,high,step), or a constant";
+                     randint(low,high), lograndint(low,high), qrandint(low,high,step), \
+                     normal(mean,deviation), qnormal(mean,deviation,step), or a constant";
 
 /// Reads `name=domain` with Ray's names for the domains.
 ///
@@ -56,6 +59,8 @@ fn parse_domain(form: &str) -> Result<Domain, String> {
         "uniform" => floats(2).map(|v| uniform(v[0], v[1]))?,
         "loguniform" => floats(2).map(|v| log_uniform(v[0], v[1]))?,
         "quniform" => floats(3).map(|v| uniform(v[0], v[1]).step(v[2]))?,
+        "normal" | "randn" => floats(2).map(|v| normal(v[0], v[1]))?,
+        "qnormal" | "qrandn" => floats(3).map(|v| normal(v[0], v[1]).step(v[2]))?,
         "randint" => ints(2).map(|v| int_uniform(v[0]..v[1]))?,
         "lograndint" => ints(2).map(|v| log_int_uniform(v[0]..v[1]))?,
         "qrandint" => ints(3).map(|v| int_uniform(v[0]..=v[1]).step(v[2] as f64))?,

@@ -48,11 +48,11 @@ fn nested_names_are_paths_and_conditions_follow_them() {
         ["conv"],
         Space::new().with("k", grid([3])),
     );
-    let net = Space { params: net.params.into_iter().filter(|p| p.path == "kind").collect() }.when(
-        "kind",
-        ["conv"],
-        Space::new().with("width", int_uniform(1..=3)),
-    );
+    let net = Space {
+        params: net.params.into_iter().filter(|p| p.path == "kind").collect(),
+        constraints: Vec::new(),
+    }
+    .when("kind", ["conv"], Space::new().with("width", int_uniform(1..=3)));
     let space = Space::new().with("net", net);
     space.validate().unwrap();
     let paths: Vec<_> = space.params().iter().map(|p| p.path.as_str()).collect();
@@ -135,4 +135,49 @@ proptest! {
     fn no_text_panics_the_parser(text in "\\PC{0,40}") {
         let _ = parse_param(&text);
     }
+}
+
+#[test]
+fn constraints_are_checked_and_kept_through_nesting() {
+    let inner = Space::new()
+        .with("a", int_uniform(0..=9))
+        .with("b", uniform(0.0, 9.0))
+        .at_most([("a", 2.0), ("b", 1.0)], 10.0);
+    let space = Space::new().with("net", inner.clone());
+    space.validate().unwrap();
+    let point = |a: i64, b: f64| {
+        let mut point = Assignment::new();
+        point.push("net.a", json!(a));
+        point.push("net.b", json!(b));
+        point
+    };
+    assert!(space.holds(&point(4, 2.0)) && !space.holds(&point(4, 2.1)) && space.holds(&Assignment::new()));
+    assert!(space.check(&point(5, 1.0)).unwrap_err().to_string().contains("a constraint does not hold"));
+    let text = serde_json::to_string(&space).unwrap();
+    assert_eq!(serde_json::from_str::<Space>(&text).unwrap(), space);
+    assert!(reason(inner.clone().at_most([("c", 1.0)], 0.0)).contains("does not have it"));
+    assert!(reason(inner.clone().at_most([("a", f64::NAN)], 0.0)).contains("must be finite"));
+    assert!(reason(inner.clone().at_most([], 0.0)).contains("needs a parameter"));
+    assert!(
+        reason(Space::new().with("k", choice(["x"])).at_least([("k", 1.0)], 0.0)).contains("not a number")
+    );
+}
+
+#[test]
+fn a_normal_parameter_has_its_mean_and_deviation() {
+    let domain = normal(3.0, 2.0);
+    let mut rng = air_core::seed::Seed::new(1).rng();
+    let values: Vec<f64> = (0..20_000).map(|_| domain.sample(&mut rng).as_f64().unwrap()).collect();
+    assert!(values.iter().all(|value| domain.contains(&json!(value))));
+    let mean = values.iter().sum::<f64>() / 20_000.0;
+    let deviation = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 20_000.0).sqrt();
+    assert!((mean - 3.0).abs() < 0.06 && (deviation - 2.0).abs() < 0.05, "{mean} {deviation}");
+    let stepped = normal(0.0, 1.0).step(0.5);
+    let value = stepped.sample(&mut rng).as_f64().unwrap();
+    assert!(
+        (value * 2.0).fract() == 0.0 && stepped.contains(&json!(value)) && !stepped.contains(&json!(0.3))
+    );
+    assert!(normal(0.0, 0.0).check().is_err() && normal(f64::NAN, 1.0).check().is_err());
+    assert_eq!(parse_param("x=normal(0,1)").unwrap().1, normal(0.0, 1.0));
+    assert_eq!(parse_param("x=qnormal(0,1,0.5)").unwrap().1, stepped);
 }

@@ -19,7 +19,7 @@ use crate::TrialId;
 use crate::controller::{Origin, Record, Status};
 use crate::error::{Result, TuneError};
 use crate::search::Mode;
-use crate::space::{Assignment, Space};
+use crate::space::{Assignment, Domain, Space};
 use crate::tuner::{RunConfig, TuneConfig};
 use crate::values::to_json;
 
@@ -33,6 +33,8 @@ const LOCK_FILE: &str = "study.lock";
 const VERSION: &str = "1";
 const OPTUNA_VERSION: i64 = 12;
 const OPTUNA_REVISION: &str = "v3.2.0.a";
+const PUT_PARAM: &str =
+    "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?1, ?2, ?3, ?4)";
 
 /// What an experiment is, stored with it so that it can be resumed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +60,8 @@ pub(crate) struct Meta {
 pub(crate) enum Detail {
     /// A trial goes on as a clone.
     Changed(Changed),
+    /// A trial named a parameter.
+    Suggested { path: String, domain: Domain, value: serde_json::Value },
 }
 
 /// A trial goes on as a clone, as stored.
@@ -235,6 +239,15 @@ impl Store {
                 run("DELETE FROM trial_params WHERE trial_id = ?1", params![id])?;
                 self.put_params(id, assignment)?;
             }
+            Record::Suggested { seq, trial, path, domain, value } => {
+                let id = row(*trial);
+                let detail =
+                    Detail::Suggested { path: path.clone(), domain: domain.clone(), value: value.clone() };
+                run("INSERT INTO air_events VALUES (?1, ?2, ?3)", params![seq, id, json(&detail)])?;
+                let (distribution, internal) =
+                    (optuna::distribution(domain), optuna::internal(domain, value));
+                run(PUT_PARAM, params![id, path, internal, distribution])?;
+            }
             Record::Idle { seq } => {
                 run("INSERT INTO air_events VALUES (?1, NULL, NULL)", params![seq])?;
             }
@@ -289,9 +302,7 @@ impl Store {
     }
 
     fn put_params(&self, id: u64, assignment: &Assignment) -> rusqlite::Result<()> {
-        let mut insert = self.conn.prepare_cached(
-            "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES (?1, ?2, ?3, ?4)",
-        )?;
+        let mut insert = self.conn.prepare_cached(PUT_PARAM)?;
         for (param, distribution) in self.space.params().iter().zip(&self.distributions) {
             if let Some(value) = assignment.get(&param.path) {
                 let internal = optuna::internal(&param.domain, value);

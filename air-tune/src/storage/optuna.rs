@@ -3,12 +3,18 @@
 use serde_json::{Value, json};
 
 use crate::space::Domain;
+use crate::space::normal::WIDEST;
 
 /// `distribution_json` of a parameter.
 pub(super) fn distribution(domain: &Domain) -> String {
     let (name, attributes) = match domain {
         Domain::Float { low, high, log, step } => {
             ("FloatDistribution", json!({"step": step, "low": low, "high": high, "log": log}))
+        }
+        // Optuna has no such distribution: the numbers are between bounds.
+        Domain::Normal { mean, deviation, .. } => {
+            let (low, high) = (mean - WIDEST * deviation, mean + WIDEST * deviation);
+            ("FloatDistribution", json!({"step": null, "low": low, "high": high, "log": false}))
         }
         Domain::Int { low, high, log, step } => {
             ("IntDistribution", json!({"log": log, "step": step, "low": low, "high": high}))

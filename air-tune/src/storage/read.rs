@@ -10,7 +10,7 @@ use crate::TrialId;
 use crate::controller::{End, Replay, Status};
 use crate::error::{Result, TuneError};
 use crate::schedule::Segment;
-use crate::space::Assignment;
+use crate::space::{Assignment, Space};
 use crate::values::{Values, from_json};
 
 /// One report of a trial, as stored.
@@ -43,8 +43,9 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub fn read(dir: &Path) -> Result<Self> {
         let (conn, path) = open(dir)?;
-        let meta = meta(&conn, &path)?;
-        let trials = trials(&conn, &path)?;
+        let mut meta = meta(&conn, &path)?;
+        // Parameters that trials named while they ran count as the space's.
+        let trials = trials(&conn, &path, &mut meta.space)?;
         Ok(Self { meta, trials })
     }
 }
@@ -110,9 +111,11 @@ pub(super) fn meta(conn: &Connection, path: &Path) -> Result<Meta> {
 const TRIAL: &str = "SELECT t.trial_id, t.attempts, t.assignment, t.status, t.value, t.iterations, t.seconds, t.stop, t.cause, \
                      t.started_seq, t.ended_seq FROM air_trials t";
 
-fn trials(conn: &Connection, path: &Path) -> Result<Vec<StoredTrial>> {
-    let mut changed: HashMap<TrialId, Assignment> =
-        changes(conn, path)?.into_iter().map(|(trial, change)| (trial, change.assignment)).collect();
+fn trials(conn: &Connection, path: &Path, space: &mut Space) -> Result<Vec<StoredTrial>> {
+    let mut later: HashMap<TrialId, Vec<Detail>> = HashMap::new();
+    for (trial, detail) in events(conn, path)? {
+        later.entry(trial).or_default().push(detail);
+    }
     let mut read = || -> rusqlite::Result<Vec<StoredTrial>> {
         let mut last = conn.prepare(
             "SELECT metrics, iteration, seconds FROM air_reports WHERE trial_id = ?1 ORDER BY iteration DESC LIMIT 1",
@@ -121,8 +124,14 @@ fn trials(conn: &Connection, path: &Path) -> Result<Vec<StoredTrial>> {
             .query_map([], stored)?
             .map(|trial| {
                 let mut trial = trial?;
-                if let Some(assignment) = changed.remove(&trial.trial) {
-                    trial.assignment = assignment;
+                for detail in later.remove(&trial.trial).into_iter().flatten() {
+                    match detail {
+                        Detail::Changed(changed) => trial.assignment = changed.assignment,
+                        Detail::Suggested { path, domain, value } => {
+                            space.push(&path, &domain);
+                            trial.assignment.push(path, value);
+                        }
+                    }
                 }
                 let found = last
                     .query_row([row(trial.trial)], |r| {
@@ -143,19 +152,16 @@ fn trials(conn: &Connection, path: &Path) -> Result<Vec<StoredTrial>> {
     read().map_err(at(path))
 }
 
-/// What trials went on as, in the order it happened.
-fn changes(conn: &Connection, path: &Path) -> Result<Vec<(TrialId, Changed)>> {
-    let read = || -> rusqlite::Result<Vec<(TrialId, Changed)>> {
+/// What happened to trials besides starts, reports and ends, in order.
+fn events(conn: &Connection, path: &Path) -> Result<Vec<(TrialId, Detail)>> {
+    let read = || -> rusqlite::Result<Vec<(TrialId, Detail)>> {
         // A store made by a version before there were any has no such table.
         let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'air_events')";
         if !conn.query_row(exists, [], |r| r.get::<_, bool>(0))? {
             return Ok(Vec::new());
         }
         conn.prepare("SELECT trial_id, detail FROM air_events WHERE detail IS NOT NULL ORDER BY seq")?
-            .query_map([], |r| {
-                let Detail::Changed(changed) = json(r, 1)?;
-                Ok((r.get::<_, u64>(0)?.saturating_sub(1), changed))
-            })?
+            .query_map([], |r| Ok((r.get::<_, u64>(0)?.saturating_sub(1), json(r, 1)?)))?
             .collect()
     };
     read().map_err(at(path))
@@ -176,7 +182,11 @@ impl Lineage {
                 .query_map([], |r| json(r, 0))?
                 .collect()
         };
-        Ok(Self { first: first().map_err(at(&path))?, changes: changes(&conn, &path)? })
+        let changes = events(&conn, &path)?.into_iter().filter_map(|(trial, detail)| match detail {
+            Detail::Changed(changed) => Some((trial, changed)),
+            Detail::Suggested { .. } => None,
+        });
+        Ok(Self { first: first().map_err(at(&path))?, changes: changes.collect() })
     }
 
     /// What a trial that has `iterations` behind it was given, and for how long, over all it was cloned from; `upto` changes count.
@@ -260,6 +270,9 @@ impl Store {
                 Ok(match event.get::<_, u8>(1)? {
                     3 => match optional::<Detail>(event, 5)? {
                         Some(Detail::Changed(changed)) => Replay::Changed { trial, origin: changed.origin },
+                        Some(Detail::Suggested { path, domain, value }) => {
+                            Replay::Suggested { trial, path, domain, value }
+                        }
                         None => Replay::Idle,
                     },
                     1 => {

@@ -10,7 +10,7 @@ use crate::controller::Record;
 use crate::error::{Result, TuneError};
 use crate::log::{Callback, Event};
 use crate::result::TrialResult;
-use crate::space::Assignment;
+use crate::space::{Assignment, Domain};
 use crate::values::Values;
 
 /// Most records that wait to be written, and most in one commit.
@@ -92,11 +92,16 @@ impl Sink {
 impl Weigh for Record {
     fn weight_bytes(&self) -> usize {
         let named = |values: &Values| values.iter().map(|(name, _)| name.len() + 40).sum::<usize>();
+        let listed = |domain: &Domain| match domain {
+            Domain::Grid { values } | Domain::Choice { values } => 40 * values.len(),
+            _ => 0,
+        };
         let placed = |point: &Assignment| point.iter().map(|(path, _)| path.len() + 80).sum::<usize>();
         size_of::<Record>()
             + match self {
                 Record::Started { assignment, .. } | Record::Changed { assignment, .. } => placed(assignment),
                 Record::Reported { values, .. } => named(values),
+                Record::Suggested { path, domain, .. } => path.len() + listed(domain),
                 Record::Requeued { .. } | Record::Paused { .. } | Record::Idle { .. } => 0,
                 Record::Ended { assignment, last, .. } => placed(assignment) + named(last),
             }
@@ -116,7 +121,8 @@ fn event(record: Record, dir: Option<&Path>) -> Option<Event> {
         Record::Changed { trial, iteration, origin, assignment, .. } => {
             Event::Changed { trial, iteration, donor: origin.donor, config: assignment.to_config() }
         }
-        Record::Idle { .. } => return None,
+        // The whole configuration comes with the trial's end.
+        Record::Idle { .. } | Record::Suggested { .. } => return None,
         Record::Ended { trial, end, attempts, assignment, last, .. } => {
             Event::Ended(TrialResult::new(trial, &assignment, end, attempts, last, dir))
         }

@@ -5,7 +5,7 @@ use air_core::seed::Seed;
 use crate::TrialId;
 use crate::search::{Outcome, Searcher};
 use crate::space::{
-    Assignment, Domain, Space, choice, fixed, int_uniform, log_int_uniform, log_uniform, uniform,
+    Assignment, Domain, Space, choice, fixed, int_uniform, log_int_uniform, log_uniform, normal, uniform,
 };
 
 const TRIALS: u64 = 40;
@@ -18,6 +18,7 @@ pub fn space() -> Space {
         .with("y", uniform(0.0, 1.0))
         .with("lr", log_uniform(1e-6, 1.0))
         .with("step", uniform(-1.0, 1.0).step(0.25))
+        .with("noise", normal(0.0, 1.0))
         .with("layers", int_uniform(1..=4))
         .with("batch", log_int_uniform(1..=1024))
         .with("even", int_uniform(0..=10).step(2.0))

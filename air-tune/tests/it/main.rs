@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod define;
 mod kill;
+mod look;
 mod objectives;
 mod pause;
 mod peers;

@@ -4,10 +4,26 @@ use rand::{Rng, RngExt};
 use serde_json::Value;
 
 use super::PbtConfig;
+use crate::space::normal::WIDEST;
 use crate::space::{Assignment, Domain, Space};
+
+/// How often a point that breaks a constraint is perturbed anew before it is left as it was.
+const ATTEMPTS: u32 = 100;
 
 /// `from`, each parameter of `mutated` drawn anew or moved; always a point of the space.
 pub(super) fn perturb(
+    space: &Space,
+    mutated: &[String],
+    from: &Assignment,
+    config: &PbtConfig,
+    rng: &mut impl Rng,
+) -> Assignment {
+    let tried =
+        std::iter::repeat_with(|| perturbed(space, mutated, from, config, rng)).take(ATTEMPTS as usize);
+    tried.into_iter().find(|point| space.holds(point)).unwrap_or_else(|| from.clone())
+}
+
+fn perturbed(
     space: &Space,
     mutated: &[String],
     from: &Assignment,
@@ -45,6 +61,11 @@ fn moved(domain: &Domain, value: &Value, up: bool, factor: f64) -> Value {
                 None => number,
             };
             Value::from(number.clamp(*low, *high))
+        }
+        Domain::Normal { mean, deviation, step } => {
+            let number = value.as_f64().unwrap_or(*mean) * factor;
+            let number = number.clamp(mean - WIDEST * deviation, mean + WIDEST * deviation);
+            Value::from(step.map_or(number, |step| (number / step).round() * step))
         }
         Domain::Int { low, high, step, .. } => {
             let now = value.as_i64().unwrap_or(*low);

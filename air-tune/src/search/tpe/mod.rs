@@ -6,12 +6,14 @@
 //! that had it. The defaults follow Watanabe, "Tree-Structured Parzen Estimator: Understanding Its Algorithm Components", 2023.
 
 mod bohb;
+mod orders;
 mod parzen;
 
 use std::collections::{BTreeMap, HashSet};
 
 use air_core::seed::Seed;
 pub use bohb::{Bohb, BohbConfig};
+use orders::Orders;
 use parzen::Parzen;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -84,6 +86,7 @@ pub struct Tpe {
     trials: u64,
     seed: Seed,
     past: BTreeMap<TrialId, Past>,
+    orders: Orders,
     /// Bits of all rows, where they can be counted: what was proposed is not proposed again while there is anything else.
     known: HashSet<Vec<u64>>,
 }
@@ -93,6 +96,8 @@ pub struct Tpe {
 struct Past {
     row: Vec<f64>,
     rank: Rank,
+    /// Its place in the orders.
+    slot: u32,
 }
 
 impl Tpe {
@@ -102,9 +107,11 @@ impl Tpe {
     /// [`TuneError::InvalidSpace`] or [`TuneError::InvalidConfig`].
     pub fn new(space: &Space, mode: Mode, trials: u64, config: TpeConfig, seed: Seed) -> Result<Self> {
         config.validate()?;
+        let axes = Axes::new(space)?;
         Ok(Self {
             config,
-            axes: Axes::new(space)?,
+            orders: Orders::new(axes.len()),
+            axes,
             mode,
             trials,
             seed,
@@ -118,7 +125,10 @@ impl Tpe {
         if self.is_countable() {
             self.known.insert(bits(&row));
         }
-        self.past.insert(trial, Past { row, rank: Rank::RUNNING });
+        let slot = self.orders.insert(trial, &row);
+        if let Some(before) = self.past.insert(trial, Past { row, rank: Rank::RUNNING, slot }) {
+            self.orders.remove(&[before.slot]);
+        }
         if self.past.len() >= 2 * REMEMBERED {
             let mut ended: Vec<(Rank, TrialId)> = self
                 .past
@@ -130,8 +140,15 @@ impl Tpe {
             let best: HashSet<TrialId> =
                 ended.iter().take(self.config.good_most).map(|(_, trial)| *trial).collect();
             let newest = trial.saturating_sub(REMEMBERED as u64);
-            self.past
-                .retain(|trial, past| *trial > newest || best.contains(trial) || past.rank == Rank::RUNNING);
+            let mut gone = Vec::new();
+            self.past.retain(|trial, past| {
+                let kept = *trial > newest || best.contains(trial) || past.rank == Rank::RUNNING;
+                if !kept {
+                    gone.push(past.slot);
+                }
+                kept
+            });
+            self.orders.remove(&gone);
         }
     }
 
@@ -189,7 +206,8 @@ impl Tpe {
             .zip(recency(trials.len()))
             .map(|((_, past), weight)| (&past.row[..], weight))
             .collect();
-        Parzen::new(&self.axes, group, &rows, self.config.prior_weight)
+        let chosen = self.orders.choose(trials.iter().map(|(_, past)| past.slot));
+        Parzen::new(&self.axes, group, &rows, self.config.prior_weight, |at| chosen.along(at))
     }
 
     /// Whether a trial had just this point, where the group is all there is and every value is one of few.

@@ -34,13 +34,21 @@ enum Dim {
 }
 
 impl Parzen {
-    /// The density of `rows`, each with its weight, on the axes of a group; `prior` is the weight of the wide kernel.
-    pub fn new(axes: &Axes, group: &[usize], rows: &[(&[f64], f64)], prior: f64) -> Self {
+    /// The density of `rows`, each with its weight, on the axes of a group; `prior` is the weight of the wide kernel, and `along` gives the order of the rows along an
+    /// axis.
+    pub fn new(
+        axes: &Axes,
+        group: &[usize],
+        rows: &[(&[f64], f64)],
+        prior: f64,
+        along: impl Fn(usize) -> Vec<usize>,
+    ) -> Self {
         let raw: Vec<f64> = rows.iter().map(|(_, weight)| *weight).chain([prior]).collect();
         let sum: f64 = raw.iter().sum();
         let weights: Vec<f64> = raw.iter().map(|weight| weight / sum).collect();
         let column = |at: usize| rows.iter().map(move |(row, _)| row[at]);
-        let dims = group.iter().map(|&at| Dim::new(axes.axis(at), column(at).collect(), prior)).collect();
+        let dim = |&at: &usize| Dim::new(axes.axis(at), column(at).collect(), prior, || along(at));
+        let dims = group.iter().map(dim).collect();
         Self { log_weights: weights.iter().map(|weight| weight.ln()).collect(), weights, dims }
     }
 
@@ -110,7 +118,7 @@ impl Parzen {
 
 impl Dim {
     /// The kernels of what was observed along an axis.
-    fn new(axis: &Axis, mut middles: Vec<f64>, prior: f64) -> Self {
+    fn new(axis: &Axis, mut middles: Vec<f64>, prior: f64, order: impl FnOnce() -> Vec<usize>) -> Self {
         if let Some(values) = axis.listed() {
             // Every value of the list gets a share of what the wide kernel weighs.
             let share = prior / (middles.len() as f64 + 1.0);
@@ -123,7 +131,7 @@ impl Dim {
                 other: (share / sum).ln(),
             };
         }
-        let mut widths = spacing(&middles);
+        let mut widths = spacing(&middles, &order());
         middles.push(0.5);
         widths.push(1.0);
         let kernels = middles.iter().copied().zip(widths.iter().copied());
@@ -146,12 +154,10 @@ impl Dim {
     }
 }
 
-/// How wide each kernel is: to the farther of its neighbours, the bounds among them.
-fn spacing(middles: &[f64]) -> Vec<f64> {
+/// How wide each kernel is: to the farther of its neighbours in `order`.
+fn spacing(middles: &[f64], order: &[usize]) -> Vec<f64> {
     let count = middles.len();
     let least = 1.0 / NARROWEST.min(count as f64 + 2.0);
-    let mut order: Vec<usize> = (0..count).collect();
-    order.sort_by(|a, b| middles[*a].total_cmp(&middles[*b]));
     let mut widths = vec![1.0; count];
     for (place, &at) in order.iter().enumerate() {
         let below = (place > 0).then(|| middles[at] - middles[order[place - 1]]);
@@ -225,7 +231,12 @@ mod tests {
         let group = &axes.groups()[0];
         let rows = [[0.1, 0.1, 0.0], [0.15, 0.9, 2.0], [0.9, 0.5, 2.0]];
         let rows: Vec<(&[f64], f64)> = rows.iter().map(|row| (&row[..], 1.0)).collect();
-        let density = Parzen::new(&axes, group, &rows, 1.0);
+        let along = |at: usize| {
+            let mut order: Vec<usize> = (0..rows.len()).collect();
+            order.sort_by(|a, b| rows[*a].0[at].total_cmp(&rows[*b].0[at]));
+            order
+        };
+        let density = Parzen::new(&axes, group, &rows, 1.0, along);
         let (mut room, steps) = (Vec::new(), 200);
         let mut expected = vec![0.0; 10 * 5 * 3];
         for x in 0..steps {
@@ -259,7 +270,7 @@ mod tests {
     fn nothing_observed_is_uniform_where_values_are_listed() {
         let space = Space::new().with("k", choice(["a", "b", "c"]));
         let axes = Axes::new(&space).unwrap();
-        let density = Parzen::new(&axes, &axes.groups()[0], &[], 1.0);
+        let density = Parzen::new(&axes, &axes.groups()[0], &[], 1.0, |_| Vec::new());
         let log = density.log_density(&axes, &[0], &[1.0], &mut Vec::new());
         assert!((log - (1.0_f64 / 3.0).ln()).abs() < 1e-12);
     }
