@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
 use crate::memory::{Budget, BudgetPool, SpillFiles, keep_freed};
-use crate::plan::{Merges, Planner, ReadInPieces, logical_rules, rules};
+use crate::plan::{Merges, Planner, RangeSorts, ReadInPieces, logical_rules, rules};
 use crate::pool::Workers;
 use crate::source::{StorageConfig, Stores};
 
@@ -35,6 +35,9 @@ const HELD_ROWS: usize = 2 << 20;
 
 /// Rows in a batch under the smallest of budgets.
 const FEWEST_ROWS: usize = 64;
+
+/// The budget from which on sorts are tried in memory, in a quarter of it.
+const SORTED_IN_MEMORY_FROM: u64 = 1 << 30;
 
 /// Settings of a [`Session`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,6 +190,10 @@ impl Session {
             usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX),
             config.memory_limit_bytes > 0,
         ));
+        if budget.limit_bytes() >= SORTED_IN_MEMORY_FROM {
+            let most_bytes = usize::try_from(budget.limit_bytes() / 4).unwrap_or(usize::MAX);
+            state = state.with_physical_optimizer_rule(Arc::new(RangeSorts { most_bytes }));
+        }
         let state = state
             .with_query_planner(Arc::new(Planner))
             .with_physical_optimizer_rule(Arc::new(ReadInPieces {

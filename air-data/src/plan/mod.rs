@@ -1,7 +1,7 @@
 //! How a dataset becomes a running plan: our operators as nodes of DataFusion's plan.
 //!
 //! Each is an `Operator`, which is a [`Node`] in the logical plan and a [`NodeExec`] in the one that runs: chains of user functions
-//! ([`Closures`]), worker pools ([`Pooled`]), blocks dealt anew ([`Repartition`]), and so on. Wherever DataFusion would merge partitions
+//! ([`Closures`]), worker pools ([`Pooled`]), blocks dealt anew ([`Repartition`]), sorts (`RangeSort`), and so on. Wherever DataFusion would merge partitions
 //! in any order, `Merge` keeps theirs.
 
 mod block_order;
@@ -19,8 +19,10 @@ mod origin;
 mod pieces;
 mod planner;
 mod pooled;
+mod range_sort;
 mod repartition;
 mod repeatable;
+mod scatter;
 mod shuffle;
 mod stages;
 mod tally;
@@ -42,6 +44,7 @@ pub(crate) use op::{Filter, FlatMap, Map, MapBatches, Op, conform};
 pub(crate) use pieces::ReadInPieces;
 pub(crate) use planner::Planner;
 pub(crate) use pooled::{Pooled, RESTARTS, RETRIES, SKIPPED, WORKERS, check_pools};
+pub(crate) use range_sort::RangeSorts;
 pub(crate) use repartition::Repartition;
 pub(crate) use repeatable::repeatable;
 pub(crate) use shuffle::Shuffle;
@@ -53,16 +56,29 @@ pub(crate) use zip::Zip;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::{Partitioning, PlanProperties};
 
-/// The properties of an operator of ours: bounded, incremental, `partitions` blocks of `schema`.
-pub(crate) fn properties(schema: SchemaRef, partitions: usize) -> Arc<PlanProperties> {
+use crate::session::AbortOnDrop;
+
+/// The properties of an operator of ours: bounded, incremental, `partitions` blocks of `schema`, each in this order where there is one.
+pub(crate) fn properties(
+    schema: SchemaRef,
+    partitions: usize,
+    order: Option<&LexOrdering>,
+) -> Arc<PlanProperties> {
     Arc::new(PlanProperties::new(
-        EquivalenceProperties::new(schema),
+        EquivalenceProperties::new_with_orderings(schema, order.cloned()),
         Partitioning::UnknownPartitioning(partitions),
         EmissionType::Incremental,
         Boundedness::Bounded,
     ))
+}
+
+/// Work on one of the session's threads.
+async fn worked<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let mut task = AbortOnDrop(tokio::spawn(async move { work() }));
+    (&mut task.0).await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
 }

@@ -68,6 +68,11 @@ pub(crate) trait Operator: Any + fmt::Display + Send + Sync {
         Ok(None)
     }
 
+    /// The order that its only block comes in, where it makes one.
+    fn sorts(&self) -> Option<&LexOrdering> {
+        None
+    }
+
     /// What it holds of the machine for as long as it runs.
     fn holds(&self) -> Resources {
         Resources::new()
@@ -261,7 +266,8 @@ impl NodeExec {
         let schemas: Vec<SchemaRef> = inputs.iter().map(|input| input.schema()).collect();
         let counts: Vec<usize> =
             inputs.iter().map(|input| input.output_partitioning().partition_count()).collect();
-        let properties = properties(operator.schema(&schemas)?, operator.partitions(&counts));
+        let properties =
+            properties(operator.schema(&schemas)?, operator.partitions(&counts), operator.sorts());
         Ok(Self { operator, inputs, order, tally: Tally::default(), properties })
     }
 

@@ -104,6 +104,9 @@ impl ReadInPieces {
             limit if limit.is::<GlobalLimitExec>() || limit.is::<LocalLimitExec>() => true,
             // It reads everything before its first row.
             sort if sort.is::<SortExec>() => false,
+            sort if sort.downcast_ref::<NodeExec>().is_some_and(|node| node.operator().sorts().is_some()) => {
+                false
+            }
             other => cautious || other.fetch().is_some(),
         };
         let children = plan.children().into_iter().map(|child| self.walk(child.clone(), cautious));

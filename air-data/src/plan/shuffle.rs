@@ -7,10 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
-use datafusion::common::{DataFusionError, Result, internal_err};
+use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::stream::BoxStream;
@@ -18,17 +18,21 @@ use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::node::{Job, Operator};
 use super::numbered::Mixer;
+use super::scatter::Deal;
+use super::worked;
 use crate::blocks::{Blocks, BlocksBuilder};
 use crate::exchange::Room;
 use crate::memory::{Budget, batch_bytes};
-use crate::session::AbortOnDrop;
 
 /// Buckets of more rows than one chunk has.
-const BUCKETS: usize = 128;
+const BUCKETS: u16 = 256;
 
 /// Rows that are dealt at a time, and bytes of them.
 const CHUNK_ROWS: usize = 1 << 19;
 const CHUNK_BYTES: usize = 64 << 20;
+
+/// Buckets up to this are put together before their rows are: one column of more text may be longer than its offsets can tell.
+const WHOLE_BYTES: usize = i32::MAX as usize;
 
 /// All rows in a random order, as one block.
 pub(crate) struct Shuffle {
@@ -129,38 +133,16 @@ async fn dealt(
 }
 
 /// A chunk's rows by bucket, with their numbers.
-fn deal(chunk: &Chunk, mixer: Mixer, buckets: usize) -> Result<Vec<RecordBatch>> {
+fn deal(chunk: &Chunk, mixer: Mixer, buckets: u16) -> Result<Vec<RecordBatch>> {
     let rows: usize = chunk.batches.iter().map(RecordBatch::num_rows).sum();
     let numbers: Vec<u64> = (chunk.first..chunk.first + rows as u64).map(|index| mixer.mix(index)).collect();
     // The high bits, for any number of buckets.
-    let bucket = |number: u64| ((u128::from(number) * buckets as u128) >> 64) as usize;
-    let mut ends = vec![0; buckets];
-    for number in &numbers {
-        ends[bucket(*number)] += 1;
-    }
-    let mut end = 0;
-    for count in &mut ends {
-        let start = end;
-        end += *count;
-        *count = start;
-    }
-    // From here on each is where its bucket's next row goes, and at the end where the bucket ends.
-    let mut places = vec![(0, 0); rows];
-    let mut placed = vec![0; rows];
-    let all = chunk.batches.iter().enumerate();
-    let all = all.flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)));
-    for (place, number) in all.zip(&numbers) {
-        let at = &mut ends[bucket(*number)];
-        (places[*at], placed[*at]) = (place, *number);
-        *at += 1;
-    }
-    let batches: Vec<&RecordBatch> = chunk.batches.iter().collect();
+    let bucket = |number: &u64| ((u128::from(*number) * u128::from(buckets)) >> 64) as u16;
+    let deal = Deal::new(usize::from(buckets), numbers.iter().map(bucket));
     let schema = numbered(&chunk.batches[0].schema());
-    let mut start = 0;
-    let parts = ends.into_iter().map(|end| {
-        let range = std::mem::replace(&mut start, end)..end;
-        let mut columns = interleave_record_batch(&batches, &places[range.clone()])?.columns().to_vec();
-        columns.push(Arc::new(UInt64Array::from(placed[range].to_vec())) as ArrayRef);
+    let parts = deal.columns(&chunk.batches)?.into_iter().zip(deal.numbers(numbers.into_iter()));
+    let parts = parts.map(|(mut columns, numbers)| {
+        columns.push(Arc::new(UInt64Array::from(numbers)) as ArrayRef);
         Ok(RecordBatch::try_new(schema.clone(), columns)?)
     });
     parts.collect()
@@ -187,8 +169,7 @@ fn gathered(
             let bytes = batches.iter().map(batch_bytes).sum::<usize>();
             let memory = holding(memory, 2 * bytes);
             worked(move || {
-                let gathered = gather(&batches, batch_rows)?;
-                drop(batches);
+                let gathered = gather(batches, batch_rows, WHOLE_BYTES)?;
                 memory.shrink(bytes);
                 Ok((gathered, memory))
             })
@@ -210,35 +191,63 @@ fn handed_on(
 }
 
 /// A bucket's rows in the order of their numbers, which are the last column and left out.
-fn gather(bucket: &[RecordBatch], batch_rows: usize) -> Result<Vec<RecordBatch>> {
-    let mut order = Vec::with_capacity(bucket.iter().map(RecordBatch::num_rows).sum());
-    let mut columns = Vec::with_capacity(bucket.len());
-    for (index, batch) in bucket.iter().enumerate() {
-        let last = batch.num_columns() - 1;
-        let numbers = batch.column(last).as_primitive::<UInt64Type>().values();
-        order.extend(numbers.iter().enumerate().map(|(row, number)| (*number, index as u32, row as u32)));
-        columns.push(batch.project(&(0..last).collect::<Vec<_>>())?);
+fn gather(bucket: Vec<RecordBatch>, batch_rows: usize, whole_bytes: usize) -> Result<Vec<RecordBatch>> {
+    let Some(first) = bucket.first() else { return Ok(Vec::new()) };
+    let (schema, last) = (first.schema(), first.num_columns() - 1);
+    let rows: usize = bucket.iter().map(RecordBatch::num_rows).sum();
+    if u32::try_from(rows).is_err() {
+        return exec_err!(
+            "{rows} rows in one of {BUCKETS} parts of a shuffle, which is more than there may be"
+        );
     }
-    order.sort_unstable_by_key(|(number, ..)| *number);
-    let columns: Vec<&RecordBatch> = columns.iter().collect();
-    let batches = order.chunks(batch_rows.max(1)).map(|rows| {
-        let places: Vec<(usize, usize)> =
-            rows.iter().map(|&(_, batch, row)| (batch as usize, row as usize)).collect();
-        Ok(interleave_record_batch(&columns, &places)?)
-    });
-    batches.collect()
+    let mut order: Vec<(u64, u32)> = Vec::with_capacity(rows);
+    for batch in &bucket {
+        let start = order.len() as u32;
+        let numbers = batch.column(last).as_primitive::<UInt64Type>().values();
+        order.extend(numbers.iter().zip(start..).map(|(number, row)| (*number, row)));
+    }
+    order.sort_unstable();
+    let columns: Vec<usize> = (0..last).collect();
+    let bytes: usize = bucket.iter().map(batch_bytes).sum();
+    let orders = order.chunks(batch_rows.max(1));
+    if bytes <= whole_bytes {
+        let whole = concat_batches(&schema, &bucket)?.project(&columns)?;
+        drop(bucket);
+        let taken = orders.map(|order| {
+            let order = UInt32Array::from_iter_values(order.iter().map(|(_, row)| *row));
+            Ok(take_record_batch(&whole, &order)?)
+        });
+        return taken.collect();
+    }
+    let mut ends = 0;
+    let ends: Vec<usize> = bucket
+        .iter()
+        .map(|batch| {
+            ends += batch.num_rows();
+            ends
+        })
+        .collect();
+    let parts: Vec<RecordBatch> =
+        bucket.iter().map(|batch| batch.project(&columns)).collect::<std::result::Result<_, _>>()?;
+    let parts: Vec<&RecordBatch> = parts.iter().collect();
+    let place = |row: u32| {
+        let batch = ends.partition_point(|end| *end <= row as usize);
+        (batch, row as usize + parts[batch].num_rows() - ends[batch])
+    };
+    orders
+        .map(|order| {
+            Ok(interleave_record_batch(
+                &parts,
+                &order.iter().map(|(_, row)| place(*row)).collect::<Vec<_>>(),
+            )?)
+        })
+        .collect()
 }
 
 /// What a step holds while it is at it.
 fn holding(memory: MemoryReservation, bytes: usize) -> MemoryReservation {
     memory.grow(bytes);
     memory
-}
-
-/// Work on one of the session's threads.
-async fn worked<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let mut task = AbortOnDrop(tokio::spawn(async move { work() }));
-    (&mut task.0).await.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))?
 }
 
 #[cfg(test)]
@@ -273,10 +282,13 @@ mod tests {
         for buckets in [1, 2, 7, 64] {
             let first = deal(&chunk(0, &[300, 1, 99]), mixer, buckets).unwrap();
             let second = deal(&chunk(400, &[600]), mixer, buckets).unwrap();
-            let all = first.into_iter().zip(second).flat_map(|(a, b)| gather(&[a, b], 10).unwrap());
-            let all: Vec<RecordBatch> = all.collect();
-            assert!(all.iter().all(|batch| batch.num_columns() == 1 && batch.num_rows() <= 10));
-            assert_eq!(ids(&all), expected, "{buckets} buckets");
+            for whole_bytes in [0, WHOLE_BYTES] {
+                let both = first.iter().cloned().zip(second.iter().cloned());
+                let all: Vec<RecordBatch> =
+                    both.flat_map(|(a, b)| gather(vec![a, b], 10, whole_bytes).unwrap()).collect();
+                assert!(all.iter().all(|batch| batch.num_columns() == 1 && batch.num_rows() <= 10));
+                assert_eq!(ids(&all), expected, "{buckets} buckets");
+            }
         }
     }
 

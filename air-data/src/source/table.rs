@@ -86,7 +86,7 @@ pub(crate) struct SourceExec {
 impl SourceExec {
     pub(crate) fn new(table: SourceTable, columns: Option<Vec<usize>>, limit: Option<usize>) -> Result<Self> {
         let schema = project_schema(&table.source.schema(), columns.as_ref())?;
-        let properties = properties(schema, table.parts.len());
+        let properties = properties(schema, table.parts.len(), None);
         let request = ReadRequest { columns, limit, batch_rows: 0 };
         Ok(Self { table, request, tally: Tally::default(), properties })
     }

@@ -21,7 +21,8 @@ pub(super) struct Placed {
 
 impl Placed {
     pub(super) fn on(device: Device) -> Result<Self> {
-        let stream = Stream::new(device).map_err(|source| DataError::Device { device, source: source.into() })?;
+        let stream =
+            Stream::new(device).map_err(|source| DataError::Device { device, source: source.into() })?;
         Ok(Self { stream, sent: VecDeque::new(), ended: false })
     }
 
@@ -52,7 +53,8 @@ impl Placed {
 
     /// The copy is under way when this returns; work with the tensors, on any stream, waits for it.
     fn send(&self, batch: &Batch) -> std::result::Result<Batch, BoxError> {
-        let columns = batch.columns().iter().map(|(name, tensor)| Ok((name.clone(), self.stream.upload(tensor)?)));
+        let columns =
+            batch.columns().iter().map(|(name, tensor)| Ok((name.clone(), self.stream.upload(tensor)?)));
         Ok(Batch::new(columns.collect::<std::result::Result<_, BoxError>>()?)?)
     }
 }

@@ -112,6 +112,8 @@ fn several_agents_are_trained_by_their_settings() {
     assert!(text(&unknown.stderr).contains("known: MultiCartPole, RockPaperScissors"), "{unknown:?}");
     let nested = air_rl(&["train", "multi-ppo", "MultiCartPole", "--set", "copies.x=1", "--set", "copies=2"]);
     assert_eq!(nested.status.code(), Some(2), "{nested:?}");
+}
+
 #[test]
 fn several_seeds_are_logged_evaluated_kept_and_drawn() {
     let dir = tempfile::tempdir().unwrap();
