@@ -179,6 +179,7 @@ async fn in_memory(
         }
     };
     let pool = context.memory_pool().clone();
+    let keys = keys.clone();
     let sorting = futures::stream::iter(filled).map(move |bucket| {
         let memory = MemoryConsumer::new("air-data sort").register(&pool);
         let (schema, keys, free) = (schema.clone(), keys.clone(), free.clone());

@@ -12,7 +12,7 @@ use arrow::array::{
 };
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::interleave;
-use arrow::datatypes::{ByteArrayType, DataType, GenericBinaryType, GenericStringType};
+use arrow::datatypes::{ArrowNativeType, ByteArrayType, DataType, GenericBinaryType, GenericStringType};
 use datafusion::common::Result;
 
 /// Which bucket each row of some batches goes to, and how many rows each bucket gets.
