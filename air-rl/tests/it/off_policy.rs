@@ -8,7 +8,9 @@ use air_rl::{
     Td3Learner, Trainer, presets,
 };
 
-use crate::promises::{allocates_nothing, comes_back, does_not_depend_on_runners, reaches_its_goal, spec};
+use crate::promises::{
+    allocates_nothing, comes_back, does_not_depend_on_runners, reaches_its_goal, spec, told,
+};
 
 #[test]
 fn dqn_reaches_475_on_cartpole_on_three_seeds() {
