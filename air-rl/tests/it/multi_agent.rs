@@ -73,7 +73,7 @@ fn agents_end_apart_or_together_as_the_environment_says() {
     let mut lengths = [0, 0];
     for _ in 0..60 {
         env.step(&[Action::Discrete(1), Action::Discrete(0)], &mut obs, &mut steps).unwrap();
-        lengths.iter_mut().for_each(|n| *n += 1);
+        lengths = lengths.map(|n| n + 1);
         if steps[0].ended() {
             let other = obs[1].clone();
             env.reset(None, &[true, false], &mut obs).unwrap();
@@ -212,7 +212,9 @@ fn what_cannot_be_shared_is_said() {
             Space::discrete(2 + agent as u32)
         }
         fn reset(&mut self, _: Option<u64>, _: &[bool], obs: &mut [Vec<f32>]) -> Result<(), BoxError> {
-            obs.iter_mut().for_each(|obs| obs[0] = 0.0);
+            for obs in obs {
+                obs[0] = 0.0;
+            }
             Ok(())
         }
         fn step(&mut self, _: &[Action<'_>], _: &mut [Vec<f32>], steps: &mut [Step]) -> Result<(), BoxError> {
