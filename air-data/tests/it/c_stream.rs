@@ -255,7 +255,8 @@ fn streams_that_break_the_interface_are_errors() {
     }
     let session = session();
     let (mut stream, _) = counted(numbers(&session, 3).to_c_stream().unwrap());
-    (stream.get_next, stream.get_last_error) = (Some(fails), Some(silent));
+    stream.get_next = Some(fails);
+    stream.get_last_error = Some(silent);
     let error = told(&session.from_c_stream(stream).unwrap().count().unwrap_err());
     assert!(error.contains("caused by: it breaks the interface"), "{error}");
 

@@ -101,7 +101,7 @@ fn a_write_that_failed_goes_on_and_one_of_other_rows_is_refused() {
     };
     let fixed = numbers(&session, |_| Ok(()));
     refused(&fixed.repartition(3), FileFormat::Parquet, options(), "the number of blocks");
-    refused(&fixed.rename([("id", "n")]), FileFormat::Parquet, options(), "the columns");
+    refused(&fixed.rename_columns([("id", "n")]), FileFormat::Parquet, options(), "the columns");
     refused(&fixed, FileFormat::Ipc, options(), "the format");
     refused(
         &fixed,

@@ -2,8 +2,8 @@
 
 use air_core::seed::Seed;
 use air_rl::{
-    Algorithm as _, Dqn, DqnConfig, EnvSpec, OwnedAction, Policy, Ppo, PpoConfig, Registry, Sac, SacConfig,
-    Space, Td3, Td3Config, rng::NumpyRng,
+    Algorithm as _, Dqn, DqnConfig, EnvSpec, OwnedAction, Policy, Ppo, PpoConfig, Pqn, PqnConfig,
+    RecurrentPpo, RecurrentPpoConfig, Registry, Sac, SacConfig, Space, Td3, Td3Config, rng::NumpyRng,
 };
 use air_serve::onnx::{OnnxModel, Prediction, Value, Vector, from_bytes};
 use ndarray::Array2;
