@@ -14,7 +14,7 @@ mod pbt;
 pub use asha::{Asha, AshaConfig};
 pub use hyperband::{HyperBand, HyperBandConfig};
 pub use median::{MedianConfig, MedianStopping};
-pub use pbt::{Explore, Pbt, PbtConfig, Policy, PolicyReplay, Segment};
+pub use pbt::{Pbt, PbtConfig, Policy, PolicyReplay, Segment};
 
 use air_core::seed::Seed;
 use serde::{Deserialize, Serialize};

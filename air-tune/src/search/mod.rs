@@ -9,7 +9,7 @@ mod cma;
 mod differential;
 mod enqueued;
 mod feasible;
-pub(crate) mod gp;
+mod gp;
 mod nsga;
 pub(crate) mod pareto;
 mod quasi;

@@ -173,7 +173,7 @@ fn wrong_command_lines_are_code_2_and_say_what_is_wrong() {
         ("lr=uniform(2,1)", &["true"], "parameter `lr`: the lower bound 2 is above the upper bound 1"),
         ("lr=choice()", &["true"], "parameter `lr`: the list of values is empty"),
         ("lr=uniform(nan,1)", &["true"], "parameter `lr`: bounds must be finite"),
-        ("lr=normal(0,1)", &["true"], "parameter `lr`: `normal` is no domain"),
+        ("lr=gauss(0,1)", &["true"], "parameter `lr`: `gauss` is no domain"),
         ("lr", &["true"], "parameter `lr`: expected `name=domain`"),
         ("lr=1", &["echo", "{rl}"], "placeholder `{rl}` is no parameter of the space (lr)"),
         ("lr=1", &["no-such-program"], "command `no-such-program`: not found in PATH"),

@@ -3,7 +3,6 @@
 //! Jaderberg et al., "Population Based Training of Neural Networks", 2017, with Ray's defaults. Either each trial is looked at when its interval is over, which takes
 //! as many slots as there are trials; or, `synchronous`, the whole population is, which takes any number of slots and does not depend on their speed.
 
-mod bandit;
 mod explore;
 mod policy;
 
@@ -13,7 +12,6 @@ use air_core::seed::Seed;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use bandit::Bandit;
 pub use policy::{Policy, PolicyReplay, Segment};
 
 use super::{Action, Change, Decision, Scheduler, StopReason};
@@ -21,18 +19,6 @@ use crate::TrialId;
 use crate::error::{Result, TuneError};
 use crate::search::{Mode, Outcome};
 use crate::space::{Assignment, Space};
-
-/// How the configuration of a clone is found.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Explore {
-    /// That of its donor, perturbed.
-    #[default]
-    Perturb,
-    /// By PB2 (Parker-Holder, Nguyen, Roberts: "Provably Efficient Online Hyperparameter Optimization with Population-Based Bandits", 2020): a Gaussian process learns by how much
-    /// the metric improved over an interval from the configuration and the time, and the configuration with the largest upper bound is taken. For populations of four or five.
-    Bandit,
-}
 
 /// Settings of [`Pbt`]; the defaults are Ray's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,8 +36,6 @@ pub struct PbtConfig {
     pub factors: (f64, f64),
     /// Paths of the parameters that change; all but those that others depend on, if there are none here.
     pub mutate: Vec<String>,
-    /// How the configuration of a clone is found.
-    pub explore: Explore,
     /// Whether the whole population is looked at together.
     pub synchronous: bool,
     /// Iterations after which a trial is complete, if there are any.
@@ -67,7 +51,6 @@ impl Default for PbtConfig {
             resample: 0.25,
             factors: (1.2, 0.8),
             mutate: Vec::new(),
-            explore: Explore::Perturb,
             synchronous: false,
             max_t: None,
         }
@@ -128,7 +111,6 @@ pub struct Pbt {
     seed: Seed,
     /// Trials that are not over.
     members: BTreeMap<TrialId, Member>,
-    bandit: Bandit,
     actions: Vec<Action>,
 }
 
@@ -136,8 +118,6 @@ pub struct Pbt {
 struct Member {
     assignment: Assignment,
     value: f64,
-    /// Its value when it was last looked at, if it has gone on from there as it was.
-    before: Option<f64>,
     /// The iteration it was last heard of, and the one it was last looked at.
     iteration: u64,
     looked: u64,
@@ -160,7 +140,6 @@ impl Pbt {
             mode,
             seed,
             members: BTreeMap::new(),
-            bandit: Bandit::new(space)?,
             actions: Vec::new(),
         })
     }
@@ -188,19 +167,8 @@ impl Pbt {
         let mut rng = self.seed.child("trial", trial).child("change", changes).rng();
         let donor = good[rng.random_range(0..good.len())];
         let from = &self.members.get(&donor)?.assignment;
-        let assignment = match self.config.explore {
-            Explore::Perturb => explore::perturb(&self.space, &self.mutated, from, &self.config, &mut rng),
-            Explore::Bandit => {
-                let anew = PbtConfig { resample: 1.0, ..self.config.clone() };
-                let drawn = || explore::perturb(&self.space, &self.mutated, from, &anew, &mut rng);
-                let points: Vec<Assignment> =
-                    std::iter::repeat_with(drawn).take(bandit::CANDIDATES).collect();
-                let at = self.members.get(&trial)?.iteration;
-                self.bandit.pick(points, at)
-            }
-        };
+        let assignment = explore::perturb(&self.space, &self.mutated, from, &self.config, &mut rng);
         let member = self.members.get_mut(&trial)?;
-        member.before = None;
         member.assignment = assignment.clone();
         member.changes += 1;
         Some(Change { donor, assignment })
@@ -227,7 +195,6 @@ impl Scheduler for Pbt {
         let member = Member {
             assignment: assignment.clone(),
             value: f64::NAN,
-            before: None,
             iteration: 0,
             looked: self.config.burn_in,
             paused: false,
@@ -249,11 +216,6 @@ impl Scheduler for Pbt {
         member.value = value;
         if iteration < member.looked.saturating_add(self.config.interval) {
             return Decision::Continue;
-        }
-        if let Some(before) = member.before.replace(value) {
-            let gain = if self.mode == Mode::Max { value - before } else { before - value };
-            let length = iteration - member.looked;
-            self.bandit.learn(&member.assignment, iteration, gain / length.max(1) as f64);
         }
         member.looked = iteration;
         if self.config.synchronous {

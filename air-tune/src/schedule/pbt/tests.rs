@@ -38,15 +38,9 @@ fn pbt(config: PbtConfig) -> Pbt {
 
 #[test]
 fn it_is_a_scheduler_in_step_and_out_of_it() {
-    let kinds = [
-        (false, Explore::Perturb),
-        (true, Explore::Perturb),
-        (false, Explore::Bandit),
-        (true, Explore::Bandit),
-    ];
-    for (synchronous, explore) in kinds {
+    for synchronous in [false, true] {
         testing::scheduler(|mode| {
-            let config = PbtConfig { interval: 4, synchronous, explore, ..PbtConfig::default() };
+            let config = PbtConfig { interval: 4, synchronous, ..PbtConfig::default() };
             Box::new(Pbt::new(config, &testing::space(), mode, Seed::new(0)).unwrap())
         });
     }
@@ -150,48 +144,4 @@ proptest! {
             prop_assert!(space().check(&from).is_ok(), "{:?}", from);
         }
     }
-}
-
-/// What a trial gains in an interval is how near `lr` is to a tenth; so clones are to come near it.
-#[test]
-fn a_bandit_takes_what_has_improved_most() {
-    let learned = |explore| {
-        let space = Space::new().with("x", uniform(0.0, 1.0));
-        let config = PbtConfig { interval: 1, synchronous: true, explore, ..PbtConfig::default() };
-        let mut pbt = Pbt::new(config, &space, Mode::Max, Seed::new(3)).unwrap();
-        let mut values = [0.0; 8];
-        for trial in 0..8 {
-            let mut point = Assignment::new();
-            point.push("x", json!(trial as f64 / 8.0 + 0.05));
-            pbt.on_start(trial, &point);
-        }
-        let mut late = Vec::new();
-        for iteration in 1..=25 {
-            for trial in 0..8 {
-                let x = pbt.members[&trial].assignment.get("x").and_then(serde_json::Value::as_f64).unwrap();
-                values[trial as usize] += 1.0 - (x - 0.7).abs();
-                assert_eq!(pbt.on_report(trial, iteration, values[trial as usize]), Decision::Pause);
-            }
-            pbt.on_idle();
-            for action in pbt.take_actions() {
-                let Action::Resume { trial, change } = action else { panic!("{action:?}") };
-                if let Some(change) = change {
-                    values[trial as usize] = values[change.donor as usize];
-                    if iteration > 10 {
-                        late.push(
-                            (change.assignment.get("x").and_then(serde_json::Value::as_f64).unwrap() - 0.7)
-                                .abs(),
-                        );
-                    }
-                }
-            }
-        }
-        late.sort_by(f64::total_cmp);
-        late[late.len() / 2]
-    };
-    assert!(
-        learned(Explore::Bandit) < 0.1,
-        "half of the clones are {} or less away",
-        learned(Explore::Bandit)
-    );
 }

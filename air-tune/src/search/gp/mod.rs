@@ -27,31 +27,6 @@ const POINTS: usize = 200;
 const CLIMBS: usize = 4;
 const CLIMB_EVALUATIONS: usize = 30;
 
-/// Which of `candidates` is most promising to a Gaussian process that has seen `values` at `rows`, large ones good: the largest mean plus `wide` standard deviations.
-pub(crate) fn most_promising(
-    rows: &[Vec<f64>],
-    listed: &[bool],
-    values: &[f64],
-    candidates: &[Vec<f64>],
-    wide: f64,
-) -> Option<usize> {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
-    if !(deviation > 0.0 && deviation.is_finite()) {
-        return None;
-    }
-    let values: Vec<f64> = values.iter().map(|value| (value - mean) / deviation).collect();
-    let kernel = Kernel::new(listed.len()).fitted(rows, listed, &values, 50);
-    let model = Model::new(rows, listed, &values, kernel)?;
-    let bound = |point: &Vec<f64>| {
-        let (mean, variance) = model.predict(point);
-        mean + wide * variance.max(0.0).sqrt()
-    };
-    let bounds = candidates.iter().map(bound).enumerate();
-    bounds.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)
-}
-
 /// Settings of [`Gp`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
