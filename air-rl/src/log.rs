@@ -29,7 +29,8 @@ pub(crate) const PROGRESS: &str = "progress.jsonl";
 /// let mut log = RunLog::create(path, 1000)?;
 /// let mut ppo = Ppo::new(PpoConfig::default(), Registry::default().spec("CartPole-v1")?, 1)?;
 /// ppo.train_watching(&Stop::default().or_steps(5000), |_, now| log.iteration(now, None))?;
-/// assert_eq!(std::fs::read_to_string(path.join("progress.jsonl"))?.lines().count(), 5);
+/// // The first iteration, and the next one after each 1000 steps.
+/// assert_eq!(std::fs::read_to_string(path.join("progress.jsonl"))?.lines().count(), 6);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RunLog {

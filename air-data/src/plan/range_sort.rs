@@ -30,6 +30,7 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 
 use super::node::{Job, NodeExec, Operator};
+use super::numbered::Mixer;
 use super::scatter::Deal;
 use super::worked;
 use crate::memory::batch_bytes;
@@ -232,12 +233,19 @@ impl Bounds {
         if buckets == 1 {
             return Ok(Self { converter, starts: Vec::new() });
         }
+        // One of each so many rows, anywhere among them: keys that come round and round must not always meet the same one.
         let step = (rows / (buckets * SAMPLED)).max(1);
+        let mixer = Mixer::new(0);
+        let mut picks =
+            (0..).map(|pick| pick * step + (mixer.mix(pick as u64) % step as u64) as usize).peekable();
         let mut sample = Vec::with_capacity(rows / step + 1);
-        let mut next = 0;
+        let mut first = 0;
         for batch in batches {
-            let picked: Vec<u32> = (next..batch.num_rows()).step_by(step).map(|row| row as u32).collect();
-            next = (next + picked.len() * step) - batch.num_rows();
+            let mut picked = Vec::new();
+            while let Some(row) = picks.next_if(|row| *row < first + batch.num_rows()) {
+                picked.push((row - first) as u32);
+            }
+            first += batch.num_rows();
             let picked = take_record_batch(batch, &UInt32Array::from(picked))?;
             let rows = converter.convert_columns(&values(&picked, keys)?)?;
             sample.extend(rows.iter().map(|row| row.owned()));

@@ -110,7 +110,7 @@ fn several_agents_are_trained_by_their_settings() {
     let unknown = air_rl(&["train", "multi-ppo", "CartPole-v1"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(text(&unknown.stderr).contains("known: MultiCartPole, RockPaperScissors"), "{unknown:?}");
-    let nested = air_rl(&["train", "multi-ppo", "MultiCartPole", "--set", "copies.x=1", "--set", "copies=2"]);
+    let nested = air_rl(&["train", "multi-ppo", "MultiCartPole", "--set", "copies=2", "--set", "copies.x=1"]);
     assert_eq!(nested.status.code(), Some(2), "{nested:?}");
 }
 

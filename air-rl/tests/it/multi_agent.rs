@@ -148,10 +148,10 @@ fn self_play_of_a_lopsided_game_is_hard_to_exploit_on_three_seeds() {
         let mut ppo = MultiPpo::new(config.clone(), env.clone(), seed).unwrap();
         // The mean over what was played: no single policy stays put.
         let mut mean = [0.0; 3];
-        for iteration in 0..200 {
+        for iteration in 0..400 {
             ppo.train().unwrap();
-            for probabilities in choices(&ppo.policy()).iter().filter(|_| iteration >= 50) {
-                mean.iter_mut().zip(probabilities).for_each(|(mean, p)| *mean += p / 600.0);
+            for probabilities in choices(&ppo.policy()).iter().filter(|_| iteration >= 100) {
+                mean.iter_mut().zip(probabilities).for_each(|(mean, p)| *mean += p / 1200.0);
             }
         }
         let [rock, paper, scissors] = mean;
