@@ -224,7 +224,7 @@ mod tests {
         use std::os::unix::process::ExitStatusExt as _;
         let guard = Guard::start().unwrap();
         let mut ends = guard.spawn(sh("exit 3")).unwrap();
-        assert_eq!(ends.end_within(Duration::from_secs(3600)).unwrap().code(), Some(3));
+        assert_eq!(ends.end_within(Duration::from_hours(1)).unwrap().code(), Some(3));
         let mut stays = guard.spawn(sh("exec sleep 1000")).unwrap();
         assert_eq!(stays.end_within(Duration::ZERO).unwrap().signal(), Some(9));
     }

@@ -476,7 +476,7 @@ mod tests {
         let schema = batch.schema();
         let key = PhysicalSortExpr { expr: col("key", &schema).unwrap(), options: SortOptions::default() };
         let keys = LexOrdering::new([key]).unwrap();
-        let bounds = Bounds::sampled(&[batch.clone()], &keys, &schema, 50).unwrap();
+        let bounds = Bounds::sampled(std::slice::from_ref(&batch), &keys, &schema, 50).unwrap();
         assert!((2..=4).contains(&bounds.buckets()), "{}", bounds.buckets());
         let dealt = bounds.deal(&[batch], &keys).unwrap();
         let sizes: Vec<usize> =

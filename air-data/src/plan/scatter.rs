@@ -44,16 +44,12 @@ impl Deal {
         let mut dealt: Vec<Vec<ArrayRef>> = self.counts.iter().map(|_| Vec::with_capacity(width)).collect();
         for index in 0..width {
             let parts: Vec<&ArrayRef> = batches.iter().map(|batch| batch.column(index)).collect();
-            let column = match self.fast(&parts) {
-                Some(column) => column,
-                None => {
-                    let places = places.get_or_insert_with(|| self.places(batches));
-                    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-                    places
-                        .iter()
-                        .map(|rows| interleave(&parts, rows))
-                        .collect::<std::result::Result<_, _>>()?
-                }
+            let column = if let Some(column) = self.fast(&parts) {
+                column
+            } else {
+                let places = places.get_or_insert_with(|| self.places(batches));
+                let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                places.iter().map(|rows| interleave(&parts, rows)).collect::<std::result::Result<_, _>>()?
             };
             for (bucket, column) in dealt.iter_mut().zip(column) {
                 bucket.push(column);

@@ -178,10 +178,7 @@ impl TensorBatches {
         let classes =
             spec.classes.iter().enumerate().map(|(index, class)| (class.clone(), index as u32)).collect();
         let maker = Maker { features, label, classes };
-        let placed = match spec.device {
-            Device::Cpu => None,
-            device => Some(Placed::on(device)?),
-        };
+        let placed = (spec.device != Device::Cpu).then(|| Placed::on(spec.device)).transpose()?;
         Ok(Self { origin, spec, maker, epoch: 0, running: None, placed })
     }
 

@@ -18,7 +18,7 @@ use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type};
 use super::{session, told};
 
 /// No machine is so slow; who waits for nothing waits so long.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 fn columns(stream: &mut CStream) -> Schema {
     let mut schema = FFI_ArrowSchema::empty();

@@ -1,5 +1,5 @@
 //! The files of the budget that lanes stand on, with loom's mutex in them.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::struct_field_names)]
 
 mod sync {
     pub(super) use crate::loom_mutex::Mutex;

@@ -23,7 +23,7 @@ const SLOW_DOWN: Fault = Fault::Status(503, "SlowDown");
 fn with(options: &[(&str, &str)], max_retries: usize) -> Session {
     let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let storage =
-        StorageConfig { options: options.collect(), max_retries, retry_timeout: Duration::from_secs(60) };
+        StorageConfig { options: options.collect(), max_retries, retry_timeout: Duration::from_mins(1) };
     let config = SessionConfig { parallelism: 2, progress: false, storage, ..SessionConfig::default() };
     Session::new(config).unwrap()
 }
@@ -200,7 +200,7 @@ fn a_write_that_is_given_up_is_taken_back() {
     // On threads of its own.
     let began = Instant::now();
     while server.open_uploads() > 0 {
-        assert!(began.elapsed() < Duration::from_secs(120), "it is aborted");
+        assert!(began.elapsed() < Duration::from_mins(2), "it is aborted");
         std::thread::yield_now();
     }
     assert_eq!(server.keys().len(), 0);

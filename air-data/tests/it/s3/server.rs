@@ -241,9 +241,10 @@ impl State {
     }
 
     fn handle(&mut self, request: &Request) -> Answer {
-        let (bucket, key) = match self.virtual_hosted {
-            true => ("", request.path.as_str()),
-            false => request.path.split_once('/').unwrap_or((&request.path, "")),
+        let (bucket, key) = if self.virtual_hosted {
+            ("", request.path.as_str())
+        } else {
+            request.path.split_once('/').unwrap_or((&request.path, ""))
         };
         if bucket == "nobody" {
             return refusal(404, "NoSuchBucket");
