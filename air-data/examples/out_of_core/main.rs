@@ -16,7 +16,7 @@ use work::{ROW_BYTES, Work};
 fn status(line: &str) -> Result<u64, BoxError> {
     let text = std::fs::read_to_string("/proc/self/status")?;
     let found =
-        text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().nth(0)?.parse::<u64>().ok());
+        text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse::<u64>().ok());
     Ok(found.ok_or_else(|| format!("no {line} in /proc/self/status"))? * 1024)
 }
 

@@ -9,16 +9,20 @@ use air_rl::{
     ImpalaLearner, Reason, Space, Step, Stop,
 };
 
-use crate::promises::{allocates_nothing, comes_back, reaches_its_goal, spec, told};
+use crate::promises::{allocates_nothing, comes_back, reaches_its_goal_with, spec, told};
 
+// On the calling thread, where a run is the same each time.
 #[test]
 fn impala_reaches_475_on_cartpole_on_three_seeds() {
-    reaches_its_goal::<ImpalaLearner>("CartPole-v1");
+    reaches_its_goal_with::<ImpalaLearner>("CartPole-v1", |config| ImpalaConfig {
+        parallel: false,
+        ..config
+    });
 }
 
 #[test]
 fn appo_reaches_475_on_cartpole_on_three_seeds() {
-    reaches_its_goal::<AppoLearner>("CartPole-v1");
+    reaches_its_goal_with::<AppoLearner>("CartPole-v1", |config| AppoConfig { parallel: false, ..config });
 }
 
 /// A runner has two rollouts: it begins one when the last but one has been learned from, and then only the last comes between.

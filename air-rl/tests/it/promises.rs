@@ -12,7 +12,13 @@ pub fn spec(env: &str) -> EnvSpec {
 
 /// The preset of an algorithm on an environment reaches its goal on three seeds.
 pub fn reaches_its_goal<L: Learner>(env: &str) {
+    reaches_its_goal_with::<L>(env, |config| config);
+}
+
+/// The same, with some settings changed.
+pub fn reaches_its_goal_with<L: Learner>(env: &str, change: impl Fn(L::Config) -> L::Config) {
     let (config, goal) = presets::load::<L::Config>(L::NAME, env).unwrap();
+    let config = change(config);
     for seed in 1..=3 {
         let mut trainer = Trainer::<L>::new(config.clone(), spec(env), seed).unwrap();
         let stop = Stop::at_return(goal.mean_return).or_steps(goal.steps);
