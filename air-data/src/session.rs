@@ -367,9 +367,10 @@ fn engine_settings(
     // by their keys, which copies each of them.
     options.optimizer.hash_join_single_partition_threshold = HELD_BYTES.min(limit / 16);
     options.optimizer.hash_join_single_partition_threshold_rows = HELD_ROWS;
-    // A sort sets this much aside in each partition for its merge, which a small budget has not got; and the sorts below joins do so at once.
+    // A sort sets this much aside in each partition for its merge, which a small budget has not got; and the sorts below joins do so at once,
+    // as do those of all blocks, of which there may be many more than threads.
     let aside = &mut options.execution.sort_spill_reservation_bytes;
-    *aside = (*aside).min(limit / (16 * parallelism));
+    *aside = (*aside).min(limit / (64 * parallelism));
     settings
 }
 
