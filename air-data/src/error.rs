@@ -1,4 +1,12 @@
 //! What can go wrong with a dataset: [`DataError`].
+//!
+//! | file | idea |
+//! |---|---|
+//! | `carried` | our errors' way through the engine, and back |
+//! | `near` | the name that was meant |
+
+mod carried;
+mod near;
 
 use std::fmt;
 use std::ops::Range;
@@ -6,8 +14,10 @@ use std::sync::Arc;
 
 use air_core::BoxError;
 use air_core::device::Device;
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::common::DataFusionError;
 use serde::{Deserialize, Serialize};
+
+pub(crate) use near::nearest;
 
 use crate::source::{explain, status};
 use crate::stats::Bytes;
@@ -359,11 +369,6 @@ impl DataError {
         Self::Storage { verb, path: path.to_owned(), status: status(&source), source }
     }
 
-    /// As an error of the system, for those who write for the engine.
-    pub(crate) fn into_io(self) -> std::io::Error {
-        std::io::Error::other(Carried(self.shared()))
-    }
-
     /// The same error behind a handle that can be given out more than once.
     pub(crate) fn shared(self) -> Arc<Self> {
         match self {
@@ -379,71 +384,6 @@ impl DataError {
             other => other,
         }
     }
-}
-
-/// Our own error on its way through the engine, which only carries boxed errors.
-#[derive(Debug)]
-struct Carried(Arc<DataError>);
-
-impl fmt::Display for Carried {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Carried {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source()
-    }
-}
-
-impl From<DataError> for DataFusionError {
-    fn from(error: DataError) -> Self {
-        match error {
-            DataError::Engine(inner) => *inner,
-            other => Self::External(Box::new(Carried(other.shared()))),
-        }
-    }
-}
-
-impl From<DataFusionError> for DataError {
-    fn from(error: DataFusionError) -> Self {
-        if let Some(carried) = carried(&error) {
-            return Self::Shared(carried);
-        }
-        if let DataFusionError::SchemaError(inner, _) = error.find_root()
-            && let SchemaError::FieldNotFound { field, valid_fields } = inner.as_ref()
-        {
-            let known = valid_fields.iter().map(|column| column.name.clone()).collect();
-            return Self::unknown_column(&field.name, known);
-        }
-        Self::Engine(Box::new(error))
-    }
-}
-
-impl From<arrow::error::ArrowError> for DataError {
-    fn from(error: arrow::error::ArrowError) -> Self {
-        DataFusionError::from(error).into()
-    }
-}
-
-/// Finds our own error inside an engine error.
-fn carried(error: &DataFusionError) -> Option<Arc<DataError>> {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = next {
-        // Some name what is inside of them as their source, and some only its source.
-        let inside =
-            match (current.downcast_ref::<DataFusionError>(), current.downcast_ref::<std::io::Error>()) {
-                (Some(DataFusionError::External(inner)), _) => inner.downcast_ref::<Carried>(),
-                (_, Some(system)) => system.get_ref().and_then(|inner| inner.downcast_ref::<Carried>()),
-                _ => current.downcast_ref::<Carried>(),
-            };
-        if let Some(found) = inside {
-            return Some(found.0.clone());
-        }
-        next = current.source();
-    }
-    None
 }
 
 /// As many columns are listed in a message.
@@ -475,77 +415,9 @@ fn unknown_column(column: &str, known: &[String], nearest: Option<&String>) -> S
     format!("no column '{column}'{hint}{link}{columns}")
 }
 
-/// The name of `known` with the fewest edits from `name`, if a third of the letters or fewer differ.
-pub(crate) fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    let wanted = name.to_lowercase();
-    known
-        .iter()
-        .map(|candidate| (edits(&wanted, &candidate.to_lowercase()), candidate.as_str()))
-        .filter(|(distance, candidate)| {
-            let letters = candidate.chars().count();
-            *distance < letters && *distance * 3 <= letters.max(3)
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance, with one row of the table at a time.
-fn edits(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_near_name_is_suggested_and_a_far_one_is_not() {
-        let known = vec!["sepal.length".to_owned(), "variety".to_owned()];
-        assert_eq!(nearest("sepal_length", &known), Some("sepal.length"));
-        assert_eq!(nearest("Variety", &known), Some("variety"));
-        assert_eq!(nearest("color", &known), None);
-    }
-
-    #[test]
-    fn our_error_survives_the_way_through_the_engine() {
-        let inner = DataError::NotFound { path: "x.csv".to_owned() };
-        let engine = DataFusionError::from(inner).context("while scanning");
-        let engine = DataFusionError::Shared(Arc::new(engine));
-        let back = DataError::from(engine);
-        assert!(matches!(back.root(), DataError::NotFound { path } if path == "x.csv"), "{back:?}");
-    }
-
-    #[test]
-    fn our_error_survives_the_way_through_a_writer_of_the_system_s_kind() {
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull).into();
-        let spill = DataError::Spill {
-            path: "/t/x".to_owned(),
-            file_bytes: 5 << 20,
-            spilled_bytes: 1 << 30,
-            source: full,
-        };
-        let system = spill.into_io();
-        let arrow = arrow::error::ArrowError::IoError(system.to_string(), system);
-        let back = DataError::from(DataFusionError::from(arrow));
-        assert!(matches!(back.root(), DataError::Spill { path, .. } if path == "/t/x"), "{back:?}");
-        assert!(
-            back.to_string().starts_with(
-                "cannot spill to /t/x with 5.0 MiB of this file written and 1.0 GiB on disk in all; "
-            ),
-            "{back}"
-        );
-    }
 
     #[test]
     fn a_place_reads_well() {
