@@ -20,6 +20,7 @@ use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::joins::{HashJoinExec, SortMergeJoinExec};
 use datafusion_datasource::file_groups::FileGroup;
 
+use super::lookup::Lookups;
 use crate::source::SourceExec;
 
 /// The part of the memory that the side of a hash join may take: the other side, the table itself and the output need some too.
@@ -28,12 +29,14 @@ const SHARE: usize = 4;
 /// Bytes in memory for a byte in a file, at most: files are compressed, and short as text.
 const FROM_FILE: usize = 4;
 
-/// DataFusion's rules, and before the one that looks for the smaller side of a join this one.
-/// `strict` is what was asked for, not what the machine has.
+/// DataFusion's rules, and before the one that looks for the smaller side of a join [`SpillableJoins`]; [`Lookups`], once sides are chosen and
+/// columns left out. `strict` is what was asked for, not what the machine has.
 pub(crate) fn rules(memory: usize, strict: bool) -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     let joins = rules.iter().position(|rule| rule.name() == "join_selection").unwrap_or(0);
     rules.insert(joins, Arc::new(SpillableJoins { memory, strict }));
+    let last = rules.iter().position(|rule| rule.name() == "EnsureCooperative").unwrap_or(rules.len());
+    rules.insert(last, Arc::new(Lookups));
     rules
 }
 

@@ -10,6 +10,7 @@ mod groups;
 mod joins;
 mod keep_order;
 mod keep_steps;
+mod lookup;
 mod merge;
 mod mix;
 mod node;

@@ -15,7 +15,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
-use datafusion::physical_expr::{LexOrdering, OrderingRequirements, PhysicalExpr};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
 };
@@ -70,6 +70,11 @@ pub(crate) trait Operator: Any + fmt::Display + Send + Sync {
 
     /// The order that its only block comes in, where it makes one.
     fn sorts(&self) -> Option<&LexOrdering> {
+        None
+    }
+
+    /// What is known of the order and the equality of what comes out, where it is more than that.
+    fn known(&self) -> Option<&EquivalenceProperties> {
         None
     }
 
@@ -266,8 +271,11 @@ impl NodeExec {
         let schemas: Vec<SchemaRef> = inputs.iter().map(|input| input.schema()).collect();
         let counts: Vec<usize> =
             inputs.iter().map(|input| input.output_partitioning().partition_count()).collect();
-        let properties =
+        let mut properties =
             properties(operator.schema(&schemas)?, operator.partitions(&counts), operator.sorts());
+        if let Some(known) = operator.known() {
+            Arc::make_mut(&mut properties).set_eq_properties(known.clone());
+        }
         Ok(Self { operator, inputs, order, tally: Tally::default(), properties })
     }
 
