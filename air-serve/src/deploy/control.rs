@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use air_core::resource::ResourcePool;
-use air_core::{BoxError, Cx, Handle, Mailbox, Message, RuntimeHandle, Spec, Worker};
+use air_core::{BoxError, CoreError, Cx, Handle, Mailbox, Message, RuntimeHandle, Spec, Worker};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ impl Outcome {
 
     /// Waits for it.
     pub(crate) fn wait(self) -> Result<(), ServeError> {
-        self.0.recv().unwrap_or(Err(ServeError::Core(air_core::CoreError::Stopped)))
+        self.0.recv().unwrap_or(Err(ServeError::Core(CoreError::Stopped)))
     }
 
     /// Waits for it no longer than that; says whether it has ended.
@@ -141,10 +141,7 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
             switch,
             state: Mutex::new(state),
         });
-        let looked_after = Arc::clone(&controller);
-        let spec = Spec::new(format!("serve/{name}")).shared().capacity(4);
-        let keeper = ground.runtime.spawn(spec, move |_| Ok(Keeper(Arc::clone(&looked_after) as _)))?;
-        let _ = bell.set(keeper);
+        let _ = bell.set(keep(&ground.runtime, &name, Arc::clone(&controller) as _)?);
         Ok((controller, outcome))
     }
 
@@ -327,11 +324,39 @@ fn ring(bell: &OnceLock<Mailbox<Keeper>>) {
 trait LookAfter: Send + Sync {
     /// Returns whether there is more to look after.
     fn look(&self) -> bool;
+
+    /// Nobody looks after it any more, whether it has ended or not.
+    fn leave(&self);
 }
 
 impl<I: Send + 'static, O: Send + 'static> LookAfter for Controller<I, O> {
     fn look(&self) -> bool {
         self.state.lock().look()
+    }
+
+    fn leave(&self) {
+        self.state.lock().leave();
+    }
+}
+
+/// Has a worker look after a deployment for as long as it has to be, or as its lives last.
+fn keep(
+    runtime: &RuntimeHandle,
+    name: &str,
+    kept: Arc<dyn LookAfter>,
+) -> Result<Mailbox<Keeper>, CoreError> {
+    let charge = Charge(kept);
+    runtime.spawn(Spec::new(format!("serve/{name}")).shared().capacity(4), move |_| {
+        Ok(Keeper(Arc::clone(&charge.0)))
+    })
+}
+
+/// What a keeper's lives have in common; it goes with the last of them.
+struct Charge(Arc<dyn LookAfter>);
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
@@ -367,3 +392,32 @@ impl Handle<Look> for Keeper {
 
 /// The versions of a deployment that still have something to do.
 pub(super) type Versions<I, O> = BTreeMap<VersionId, Version<I, O>>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use air_core::Runtime;
+
+    use super::*;
+
+    struct Broken(SyncSender<()>);
+
+    impl LookAfter for Broken {
+        fn look(&self) -> bool {
+            panic!("it cannot be looked after")
+        }
+
+        fn leave(&self) {
+            self.0.send(()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_ends_with_the_last_life_of_a_keeper() {
+        let runtime = Runtime::with(air_core::RuntimeConfig::default()).unwrap();
+        let (left, end) = sync_channel(1);
+        let _keeper = keep(&runtime.handle(), "broken", Arc::new(Broken(left))).unwrap();
+        end.recv().unwrap();
+    }
+}

@@ -90,6 +90,8 @@ pub(super) struct State<I: Send + 'static, O: Send + 'static> {
     pub(super) closing: Option<Vec<Done>>,
     /// It has ended.
     pub(super) over: bool,
+    /// Nobody looks after it any more.
+    left: bool,
 }
 
 impl<I: Send + 'static, O: Send + 'static> State<I, O> {
@@ -111,6 +113,7 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             message: String::new(),
             closing: None,
             over: false,
+            left: false,
         }
     }
 
@@ -176,6 +179,9 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             let _ = done.send(Ok(()));
             return outcome;
         }
+        if self.left {
+            return outcome;
+        }
         self.closing.get_or_insert_default().push(done);
         for version in self.versions.values() {
             version.core.close();
@@ -192,6 +198,12 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
             let _ = reconfiguring.done.send(closed());
         }
         outcome
+    }
+
+    /// Ends all that is waited for: nobody looks after it any more.
+    pub(super) fn leave(&mut self) {
+        (self.update, self.reconfiguring, self.closing) = (None, None, Some(Vec::new()));
+        self.left = true;
     }
 
     /// Gives up all replicas that are left of one that is ending.
