@@ -16,12 +16,12 @@ use air_core::storage::Storage;
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
-use crate::checkpoint::Saved;
+use crate::env::rng::NumpyRng;
 use crate::envs::{EnvSpec, MULTI_ENVS, Registry, multi_env};
 use crate::error::RlError;
-use crate::learner::{Learner, Settings};
-use crate::rng::NumpyRng;
+use crate::saved::checkpoint::Saved;
+use crate::train::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
+use crate::train::learner::{Learner, Settings};
 use crate::{
     AppoLearner, BcLearner, CqlLearner, DqnLearner, ImpalaLearner, IqlLearner, MarwilLearner, MultiPpo,
     OfflineLearner, OfflineSettings as _, OfflineTrainer, OwnedAction, PpoLearner, PqnLearner,

@@ -19,6 +19,18 @@
 //!
 //! The guide is `docs/rl.md`; the command line is [`cli`].
 //!
+//! | folder | idea |
+//! |---|---|
+//! | `algorithms/` | each algorithm in one file, top to bottom |
+//! | `env/`, `envs/` | what an environment is, and what may be put around one; the environments there are |
+//! | `play/` | what acts, where it is written down, on which threads |
+//! | `learn/` | losses, advantages, distributions, replay: the parts that algorithms learn with |
+//! | `train/` | learners, who drives them, what a run writes |
+//! | `saved/`, `curve/` | policies and checkpoints; learning curves |
+//! | `cli/` | the command line |
+//!
+//! Modules are exported without their folders.
+//!
 //! | module | idea |
 //! |---|---|
 //! | [`Env`], [`Space`] | one environment; it writes into the caller's row |
@@ -62,106 +74,60 @@
 //! 5. Environments of Gymnasium's names equal Gymnasium's in every bit of every state (`tests/it/gymnasium.rs`, `gymnasium_envs.rs`).
 //! 6. What is not a number stops the run with a name; it never reaches the weights unseen (`tests/it/guards.rs`).
 
-mod actions;
-pub mod actor;
-mod algorithm;
-mod async_workers;
-pub mod bc;
-pub mod categorical;
-mod check;
-pub mod checkpoint;
+mod algorithms;
 pub mod cli;
-pub mod cql;
 pub mod curve;
-pub mod dqn;
-mod dqn_config;
-mod driver;
 mod env;
 pub mod envs;
 mod error;
-mod export;
-pub mod gae;
-pub mod gaussian;
-mod imitate;
-pub mod impala;
-mod impala_config;
-pub mod iql;
-mod learner;
-pub mod log;
-pub mod marwil;
-mod multi_agent;
-mod multi_env;
-mod multi_runner;
-mod nets;
-pub mod normalize;
-mod off_policy;
-mod offline;
-pub mod offline_data;
-mod policy;
-mod policy_loss;
-pub mod ppo;
-mod ppo_config;
-pub mod pqn;
-mod pqn_config;
+mod learn;
+mod play;
 pub mod presets;
-mod python;
-pub mod recurrent_ppo;
-mod recurrent_ppo_config;
-pub mod replay;
-pub mod rng;
-pub mod rollout;
-pub mod runner;
-pub mod sac;
-mod sac_config;
-mod sampler;
-mod space;
-mod squashed;
-pub mod sum_tree;
-mod task;
-pub mod td3;
-mod td3_config;
-mod time_limit;
-mod twin;
-pub mod values;
-mod vec_env;
-pub mod vtrace;
-mod workers;
-pub mod wrap;
+mod saved;
+mod train;
 
-pub use actions::ActionRows;
-pub use actor::Actor;
 pub use air_core::BoxError;
-pub use algorithm::{Algorithm, Iteration, Outcome, Reason, Stop, WINDOW};
-pub use bc::{BcConfig, BcLearner};
-pub use check::check_env;
-pub use cql::{CqlConfig, CqlLearner};
-pub use dqn::{DqnConfig, DqnLearner, DqnStats};
-pub use driver::Trainer;
+pub use algorithms::bc::{BcConfig, BcLearner};
+pub use algorithms::cql::{CqlConfig, CqlLearner};
+pub use algorithms::dqn::{DqnConfig, DqnLearner, DqnStats};
+pub use algorithms::impala::{
+    AppoConfig, AppoLearner, ImpalaConfig, ImpalaLearner, Traced, TracedLearner, TracedStats,
+};
+pub use algorithms::iql::{IqlConfig, IqlLearner};
+pub use algorithms::marwil::{MarwilConfig, MarwilLearner};
+pub use algorithms::multi_agent::{MultiPpo, MultiPpoConfig, MultiStats, Policies, PolicyStats};
+pub use algorithms::ppo::{PpoConfig, PpoLearner, PpoStats};
+pub use algorithms::pqn::{PqnConfig, PqnLearner, PqnStats};
+pub use algorithms::recurrent_ppo::{RecurrentPpoConfig, RecurrentPpoLearner};
+pub use algorithms::sac::{SacConfig, SacLearner, SacStats};
+pub use algorithms::td3::{Td3Config, Td3Learner, Td3Stats};
+pub use algorithms::{bc, cql, dqn, impala, iql, marwil, ppo, pqn, recurrent_ppo, sac, td3};
+pub use env::actions::ActionRows;
+pub use env::check::check_env;
+pub use env::multi_env::{MultiEnv, check_multi_env};
+pub use env::python::PythonConfig;
+pub use env::space::Space;
+pub use env::time_limit::TimeLimit;
+pub use env::vec_env::{Actions, Batch, VecEnv, Vectorized};
 pub use env::{Action, Env, OwnedAction, Step};
+pub use env::{rng, wrap};
 pub use envs::{EnvSpec, Registry};
 pub use error::{Result, RlError};
-pub use impala::{AppoConfig, AppoLearner, ImpalaConfig, ImpalaLearner, Traced, TracedLearner, TracedStats};
-pub use iql::{IqlConfig, IqlLearner};
-pub use learner::{Figures, Learner, Settings};
-pub use marwil::{MarwilConfig, MarwilLearner};
-pub use multi_agent::{MultiPpo, MultiPpoConfig, MultiStats, Policies, PolicyStats};
-pub use multi_env::{MultiEnv, check_multi_env};
-pub use multi_runner::MultiEnvSpec;
-pub use off_policy::{ReplayLearner, ReplaySettings, ReplayStep, Replayed, Replaying};
-pub use offline::{Drawing, OfflineLearner, OfflineSettings, OfflineTrainer};
-pub use offline_data::{Dataset, RecordedEpisode, record};
-pub use policy::{Played, Policy};
-pub use ppo::{PpoConfig, PpoLearner, PpoStats};
-pub use pqn::{PqnConfig, PqnLearner, PqnStats};
-pub use python::PythonConfig;
-pub use recurrent_ppo::{RecurrentPpoConfig, RecurrentPpoLearner};
-pub use sac::{SacConfig, SacLearner, SacStats};
-pub use sampler::Sampling;
-pub use space::Space;
-pub use task::Task;
-pub use td3::{Td3Config, Td3Learner, Td3Stats};
-pub use time_limit::TimeLimit;
-pub use vec_env::{Actions, Batch, VecEnv, Vectorized};
+pub use learn::offline_data::{Dataset, RecordedEpisode, record};
+pub use learn::{categorical, gae, gaussian, normalize, offline_data, replay, sum_tree, values, vtrace};
+pub use play::actor::Actor;
+pub use play::multi_runner::MultiEnvSpec;
+pub use play::sampler::Sampling;
+pub use play::task::Task;
+pub use play::{actor, rollout, runner};
+pub use saved::checkpoint;
+pub use saved::policy::{Played, Policy};
+pub use train::algorithm::{Algorithm, Iteration, Outcome, Reason, Stop, WINDOW};
+pub use train::driver::Trainer;
+pub use train::learner::{Figures, Learner, Settings};
+pub use train::log;
+pub use train::off_policy::{ReplayLearner, ReplaySettings, ReplayStep, Replayed, Replaying};
+pub use train::offline::{Drawing, OfflineLearner, OfflineSettings, OfflineTrainer};
 
 /// PPO on an environment.
 pub type Ppo = Trainer<PpoLearner>;

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use crate::error::{Result, RlError};
-use crate::learner::Settings;
+use crate::train::learner::Settings;
 
 /// A preset, read.
 #[derive(Clone, Debug, Deserialize)]

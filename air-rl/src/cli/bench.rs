@@ -8,9 +8,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::{options, python, usage};
-use crate::actions::ActionRows;
-use crate::rng::NumpyRng;
-use crate::space::Space;
+use crate::env::actions::ActionRows;
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 
 /// Batches of actions drawn before the clock starts.
 const DRAWN: usize = 64;

@@ -7,7 +7,7 @@ use air_core::outln;
 use clap::{Args, ValueEnum};
 
 use super::usage;
-use crate::policy::Policy;
+use crate::saved::policy::Policy;
 
 #[derive(Args)]
 pub(super) struct Export {

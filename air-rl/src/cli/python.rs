@@ -3,9 +3,9 @@
 use air_core::cli::CliError;
 use clap::Args;
 
-use crate::checkpoint::Saved;
+use crate::env::python::PythonConfig;
 use crate::envs::Registry;
-use crate::python::PythonConfig;
+use crate::saved::checkpoint::Saved;
 
 #[derive(Args)]
 #[command(next_help_heading = "Environments in Python (gym:NAME, py:MODULE:CLASS)")]

@@ -12,10 +12,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Train, environment};
-use crate::algorithm::{Algorithm, Iteration};
 use crate::envs::EnvSpec;
 use crate::error::Result;
-use crate::log::RunLog;
+use crate::train::algorithm::{Algorithm, Iteration};
+use crate::train::log::RunLog;
 
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(500);

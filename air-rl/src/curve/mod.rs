@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Result, RlError};
-use crate::log::PROGRESS;
+use crate::train::log::PROGRESS;
 
 pub use band::{Band, band};
 pub use svg::draw;

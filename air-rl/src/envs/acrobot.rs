@@ -5,9 +5,9 @@ use std::f64::consts::PI;
 use air_core::BoxError;
 
 use super::square::square;
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 const GRAVITY: f64 = 9.8;
 const DT: f64 = 0.2;

@@ -3,9 +3,9 @@
 use air_core::BoxError;
 
 use super::pixels::{SIDE, Screen, space};
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 const PLANES: usize = 4;
 const PLAYER: usize = 0;
@@ -143,7 +143,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::check::check_env;
+    use crate::env::check::check_env;
 
     const ITEMS: usize = PLANES * SIDE * SIDE;
 

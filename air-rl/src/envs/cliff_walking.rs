@@ -4,9 +4,9 @@ use air_core::BoxError;
 use serde::Deserialize;
 
 use super::grid::{Outcome, draw_outcome};
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 const ROWS: u32 = 4;
 const COLUMNS: u32 = 12;

@@ -3,8 +3,8 @@
 use air_core::BoxError;
 use serde::Deserialize;
 
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::space::Space;
 
 /// Walk from 0 to `length`: action 0 goes left (not below 0), 1 right. −0.1 a step, and +1 on the step that arrives,
 /// which ends the episode. No time limit. The observation is the position.

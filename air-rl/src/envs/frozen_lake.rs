@@ -4,9 +4,9 @@ use air_core::BoxError;
 use serde::Deserialize;
 
 use super::grid::{Outcome, draw, draw_outcome};
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 const SMALL: [&str; 4] = ["SFFF", "FHFH", "FFFH", "HFFG"];
 const LARGE: [&str; 8] =

@@ -1,6 +1,6 @@
 //! What grid worlds share: outcomes drawn as Gymnasium draws them.
 
-use crate::rng::NumpyRng;
+use crate::env::rng::NumpyRng;
 
 /// One outcome of an action.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,9 @@
 use air_core::BoxError;
 use serde::Deserialize;
 
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 /// Half the width of the world and the height above the pad at which an episode begins, metres.
 const HALF_WIDTH: f64 = 10.0;
@@ -231,7 +231,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::check::check_env;
+    use crate::env::check::check_env;
 
     /// The controller that comes with Gymnasium's lander, which reads nothing but the observation.
     fn pilot(s: &[f32]) -> (f32, f32) {

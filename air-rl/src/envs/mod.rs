@@ -46,11 +46,11 @@ pub use rock_paper_scissors::RockPaperScissors;
 pub use taxi::{Taxi, TaxiOptions, TaxiV3Options};
 
 use crate::env::Env;
+use crate::env::python::{self, PythonConfig};
+use crate::env::time_limit::TimeLimit;
+use crate::env::vec_env::{VecEnv, Vectorized};
+use crate::env::wrap::Wrap;
 use crate::error::{Result, RlError};
-use crate::python::{self, PythonConfig};
-use crate::time_limit::TimeLimit;
-use crate::vec_env::{VecEnv, Vectorized};
-use crate::wrap::Wrap;
 
 type Make = dyn Fn(usize) -> Result<Box<dyn VecEnv>> + Send + Sync;
 type One = dyn Fn() -> std::result::Result<Box<dyn Env>, BoxError> + Send + Sync;

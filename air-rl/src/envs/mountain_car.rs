@@ -2,9 +2,9 @@
 
 use air_core::BoxError;
 
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 const LEFT: f64 = -1.2;
 const RIGHT: f64 = 0.6;

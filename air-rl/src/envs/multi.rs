@@ -2,7 +2,7 @@
 
 use super::{MultiCartPole, RockPaperScissors};
 use crate::error::{Result, RlError};
-use crate::multi_runner::MultiEnvSpec;
+use crate::play::multi_runner::MultiEnvSpec;
 
 /// Their names, sorted.
 pub const MULTI_ENVS: [&str; 2] = ["MultiCartPole", "RockPaperScissors"];

@@ -3,11 +3,11 @@
 use air_core::BoxError;
 
 use super::CartPole;
+use crate::env::multi_env::MultiEnv;
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
+use crate::env::time_limit::TimeLimit;
 use crate::env::{Action, Env as _, Step};
-use crate::multi_env::MultiEnv;
-use crate::rng::NumpyRng;
-use crate::space::Space;
-use crate::time_limit::TimeLimit;
 
 /// As many CartPoles as there are agents, with Gymnasium's limit of 500 steps; each agent sees and moves its own, and its
 /// episode ends alone.

@@ -6,9 +6,9 @@ use air_core::BoxError;
 use serde::Deserialize;
 
 use super::square::{square, square_f32};
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 const MAX_SPEED: f64 = 8.0;
 const MAX_TORQUE: f32 = 2.0;

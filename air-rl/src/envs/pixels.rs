@@ -2,8 +2,8 @@
 
 use air_core::BoxError;
 
+use crate::env::space::Space;
 use crate::error::RlError;
-use crate::space::Space;
 
 /// Rows and columns.
 pub(super) const SIDE: usize = 10;

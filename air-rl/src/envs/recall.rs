@@ -3,9 +3,9 @@
 use air_core::BoxError;
 use serde::Deserialize;
 
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 /// Shows one of two cues, then nothing for `delay` steps, then asks: the action must name the cue. +1 if it does, −1 if
 /// not, and the episode ends; before that nothing counts. The observation is `[cue 0, cue 1, asked]`. Whoever does not

@@ -2,9 +2,9 @@
 
 use air_core::BoxError;
 
+use crate::env::multi_env::MultiEnv;
+use crate::env::space::Space;
 use crate::env::{Action, Step, out_of_range};
-use crate::multi_env::MultiEnv;
-use crate::space::Space;
 
 /// Rounds of an episode.
 const ROUNDS: u32 = 10;

@@ -4,9 +4,9 @@ use air_core::BoxError;
 use serde::Deserialize;
 
 use super::grid::{Outcome, draw, draw_outcome};
+use crate::env::rng::NumpyRng;
+use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
-use crate::rng::NumpyRng;
-use crate::space::Space;
 
 const SIDE: u32 = 5;
 /// Of cells, five places of the passenger (the last is the taxi) and four destinations.

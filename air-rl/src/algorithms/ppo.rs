@@ -1,0 +1,286 @@
+//! Proximal policy optimisation ([Schulman et al. 2017](https://arxiv.org/abs/1707.06347)), top to bottom.
+//!
+//! Collect `envs × steps` transitions with the current policy; estimate advantages (GAE); for some epochs, walk over
+//! the transitions in shuffled minibatches and follow the gradient of a clipped surrogate. Details follow "The 37
+//! implementation details of PPO" ([Huang et al. 2022](https://iclr-blog-track.github.io/2022/03/25/ppo-implementation-details/))
+//! and what "What matters in on-policy RL" ([Andrychowicz et al. 2021](https://arxiv.org/abs/2006.05990)) measured:
+//! separate tanh networks for policy and value, orthogonal first weights with a small last policy layer, advantages
+//! normalised by minibatch. Unlike most, a truncated episode is continued with the value of its final observation.
+//!
+//! Actions may be discrete (with masks), multi-discrete (one distribution for each decision, their log-probabilities added)
+//! or continuous (normal distributions with deviations that do not depend on the observation, clipped at the environment).
+//!
+//! [`PpoLearner`] is pure: a rollout in, new weights and [`PpoStats`] out, no clock, no thread, no file.
+//! [`Ppo`](crate::Ppo) drives it.
+
+mod config;
+
+use std::fmt;
+
+use air_core::seed::Seed;
+use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Optimizer as _, Scratch};
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+
+use crate::env::space::Space;
+use crate::error::{Result, RlError};
+use crate::learn::gae::Estimate;
+use crate::learn::nets::{self, descend, network};
+use crate::learn::normalize::{Normalizer, RewardScaler};
+use crate::learn::policy_loss::{
+    Objective, PolicyGradient, PolicyLoss, Sums, explained_variance, normalize, shuffle, value_loss,
+};
+use crate::play::actor::{Actor, Explore, Head};
+use crate::play::rollout::Rollout;
+use crate::play::sampler::Sampling;
+use crate::play::task::Task;
+use crate::saved::checkpoint::State;
+use crate::train::learner::Learner;
+pub use config::PpoConfig;
+
+/// What one update did, means over its minibatches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PpoStats {
+    /// Clipped surrogate, to be minimised (without the entropy bonus).
+    pub policy_loss: f32,
+    /// Half the squared error of the value.
+    pub value_loss: f32,
+    /// Entropy of the policy, nats.
+    pub entropy: f32,
+    /// How far the policy moved from the one that collected: KL divergence, nats (estimator k3 of Schulman's note).
+    pub kl: f32,
+    /// Share of transitions whose ratio was outside the clip range.
+    pub clip_fraction: f32,
+    /// Share of the returns' variance that the critic had explained before the update; 1 is perfect.
+    pub explained_variance: f32,
+    /// Epochs done; fewer than configured when `target_kl` stopped them.
+    pub epochs: usize,
+}
+
+impl fmt::Display for PpoStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "entropy {:.3}  kl {:.4}", self.entropy, self.kl)
+    }
+}
+
+/// Policy and value network with their optimisers; learns from one rollout at a time.
+#[derive(Clone, Debug)]
+pub struct PpoLearner {
+    config: PpoConfig,
+    seed: Seed,
+    /// Updates done.
+    iteration: u64,
+    /// Transitions learned from.
+    steps: u64,
+    /// Observation → logits or means of the actions.
+    actor: Actor,
+    /// Observation → value.
+    critic: Mlp,
+    actor_adam: Adam,
+    /// Of the log standard deviations, where there are any.
+    std_adam: Adam,
+    critic_adam: Adam,
+    reward_scaler: Option<RewardScaler>,
+    buffers: Buffers,
+}
+
+/// Working memory, kept between updates.
+#[derive(Clone, Debug, Default)]
+struct Buffers {
+    estimate: Estimate,
+    order: Vec<u32>,
+    obs: Vec<f32>,
+    batch_advantages: Vec<f32>,
+    gradient: PolicyGradient,
+    d_value: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl Learner for PpoLearner {
+    type Config = PpoConfig;
+    type Stats = PpoStats;
+
+    const NAME: &'static str = "ppo";
+
+    fn new(config: &PpoConfig, task: &Task, seed: Seed) -> Result<Self> {
+        let net = |outputs, output_gain, name| {
+            let init = Init::Orthogonal { hidden_gain: 2_f32.sqrt(), output_gain };
+            let (hidden, output) = (Activation::Tanh, Activation::Identity);
+            nets::mlp(task.inputs(), &config.hidden, outputs, hidden, output, init, seed.child(name, 0))
+        };
+        let adam = || Adam::new(config.lr).eps(1e-5);
+        let space = &task.action_space;
+        let head = match space {
+            Space::Box { low, .. } => Head::Gaussian { log_std: vec![config.log_std; low.len()] },
+            Space::Discrete { .. } | Space::MultiDiscrete { .. } => Head::Categorical,
+        };
+        let policy = net(head.outputs(space), 0.01, "actor")?;
+        let mut actor = Actor::new(policy, head, space.clone(), Explore::Draw)?;
+        actor.normalizer = config.normalize_observations.then(|| Normalizer::new(task.inputs()));
+        Ok(Self {
+            config: config.clone(),
+            seed,
+            iteration: 0,
+            steps: 0,
+            actor,
+            critic: net(1, 1.0, "critic")?,
+            actor_adam: adam(),
+            std_adam: adam(),
+            critic_adam: adam(),
+            reward_scaler: config.normalize_rewards.then(RewardScaler::default),
+            buffers: Buffers::default(),
+        })
+    }
+
+    fn config(&self) -> &PpoConfig {
+        &self.config
+    }
+
+    fn sampling(config: &PpoConfig) -> Sampling {
+        let &PpoConfig { envs, steps, runners, parallel, .. } = config;
+        Sampling { envs, steps, runners, parallel }
+    }
+
+    fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    fn iteration(&self) -> u64 {
+        self.iteration
+    }
+
+    /// Learns from one rollout collected with the present policy; normalises it in place if told to.
+    fn update(&mut self, rollout: &mut Rollout) -> Result<PpoStats> {
+        self.iteration += 1;
+        self.steps += rollout.rows() as u64;
+        self.set_lr();
+        self.normalize(rollout);
+        let Buffers { estimate, scratch, .. } = &mut self.buffers;
+        estimate.values(rollout, &self.critic, scratch)?;
+        estimate.advantages(rollout, self.config.gamma, self.config.lambda);
+        let stats = self.epochs(rollout)?;
+        if let Some(normalizer) = &mut self.actor.normalizer {
+            normalizer.refresh();
+        }
+        self.check(&stats)?;
+        Ok(stats)
+    }
+
+    fn state(&mut self, state: &mut State<'_>) -> Result<()> {
+        state.network("actor", &mut self.actor.net)?;
+        state.network("critic", &mut self.critic)?;
+        let mut rest = (
+            (self.iteration, self.steps),
+            (self.actor_adam.clone(), self.std_adam.clone(), self.critic_adam.clone()),
+            (self.actor.head.clone(), self.actor.normalizer.clone(), self.reward_scaler.clone()),
+        );
+        state.value("learner", &mut rest)?;
+        (self.iteration, self.steps) = rest.0;
+        (self.actor_adam, self.std_adam, self.critic_adam) = rest.1;
+        (self.actor.head, self.actor.normalizer, self.reward_scaler) = rest.2;
+        Ok(())
+    }
+}
+
+impl PpoLearner {
+    /// The value network: observation → value.
+    pub fn critic(&self) -> &Mlp {
+        &self.critic
+    }
+
+    /// Brings observations and rewards to the scales learned so far, and learns from theirs.
+    fn normalize(&mut self, rollout: &mut Rollout) {
+        if let Some(normalizer) = &mut self.actor.normalizer {
+            // What was seen counts from the next iteration on: this one was played with the old scales.
+            normalizer.observe(&rollout.obs);
+            normalizer.apply(&mut rollout.obs);
+            normalizer.apply(&mut rollout.last_obs);
+            normalizer.apply(&mut rollout.cut_obs);
+        }
+        if let Some(scaler) = &mut self.reward_scaler {
+            scaler.apply(self.config.gamma, rollout);
+        }
+    }
+
+    /// Walks over the rollout in shuffled minibatches, some times.
+    fn epochs(&mut self, rollout: &Rollout) -> Result<PpoStats> {
+        let mut sums = Sums::default();
+        let mut order = std::mem::take(&mut self.buffers.order);
+        order.clear();
+        order.extend(0..rollout.rows() as u32);
+        let mut rng = self.seed.child("shuffle", self.iteration).rng();
+        let mut epochs = 0;
+        for _ in 0..self.config.epochs {
+            shuffle(&mut order, |below| rng.random_range(0..below));
+            let before = sums;
+            for rows in order.chunks(self.config.minibatch) {
+                self.minibatch(rollout, rows, &mut sums)?;
+            }
+            epochs += 1;
+            let kl = (sums.kl - before.kl) / (sums.rows - before.rows);
+            if self.config.target_kl.is_some_and(|target| kl > f64::from(target)) {
+                break;
+            }
+        }
+        self.buffers.order = order;
+        Ok(sums
+            .stats(epochs, explained_variance(&self.buffers.estimate.values, &self.buffers.estimate.returns)))
+    }
+
+    /// One gradient step of both networks on some rows.
+    fn minibatch(&mut self, rollout: &Rollout, rows: &[u32], sums: &mut Sums) -> Result<()> {
+        let Self { config, actor, critic, buffers: b, .. } = self;
+        let (n, scale) = (rows.len(), 1.0 / rows.len() as f32);
+        b.obs.clear();
+        b.batch_advantages.clear();
+        for &row in rows {
+            b.obs.extend_from_slice(rollout.obs_row(row as usize));
+            b.batch_advantages.push(b.estimate.advantages[row as usize]);
+        }
+        if config.normalize_advantages {
+            normalize(&mut b.batch_advantages);
+        }
+
+        let (net, head, space) = actor.parts();
+        let loss = PolicyLoss { objective: Objective::Clipped(config.clip), entropy: config.entropy };
+        let outputs = net.forward(&b.obs, n).map_err(network)?;
+        loss.over(rollout, rows, (outputs, head, space), &b.batch_advantages, sums, &mut b.gradient);
+        b.gradient.step_log_std(head, config.grad_clip, &mut self.std_adam)?;
+        descend(net, &b.gradient.outputs, config.grad_clip, &mut self.actor_adam)?;
+
+        b.d_value.clear();
+        let values = critic.forward(&b.obs, n).map_err(network)?;
+        for (&row, &value) in rows.iter().zip(values) {
+            let (old, target) = (b.estimate.values[row as usize], b.estimate.returns[row as usize]);
+            let (loss, d) = value_loss(config.value_clip, value, old, target);
+            sums.value_loss += f64::from(loss);
+            b.d_value.push(d * scale);
+        }
+        descend(critic, &b.d_value, config.grad_clip, &mut self.critic_adam)
+    }
+
+    fn set_lr(&mut self) {
+        let done = match self.config.lr_decay_steps {
+            0 => 0.0,
+            over => (self.steps as f64 / over as f64).min(1.0) as f32,
+        };
+        let lr = self.config.lr * (1.0 - 0.9 * done);
+        self.actor_adam.set_lr(lr);
+        self.std_adam.set_lr(lr);
+        self.critic_adam.set_lr(lr);
+    }
+
+    /// Numbers that stopped being numbers end the run here, with a name, rather than later as a policy that does nothing.
+    fn check(&self, stats: &PpoStats) -> Result<()> {
+        let bad = if !stats.policy_loss.is_finite() {
+            "policy loss"
+        } else if !stats.value_loss.is_finite() {
+            "value loss"
+        } else if !nets::finite([self.actor.net.params(), self.critic.params()]) {
+            "a weight"
+        } else {
+            return Ok(());
+        };
+        Err(RlError::Diverged { what: bad, iteration: self.iteration })
+    }
+}
