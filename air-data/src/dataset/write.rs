@@ -5,6 +5,8 @@ use object_store::path::Path;
 
 use super::Dataset;
 use crate::error::{DataError, Result};
+#[cfg(feature = "images")]
+use crate::format::ImageOptions;
 use crate::format::{CsvOptions, FileFormat};
 use crate::plan::repeatable;
 use crate::sink::{FileSink, Sink, Target, WriteOptions, write};
@@ -79,6 +81,17 @@ impl Dataset {
     #[cfg(feature = "avro")]
     pub fn write_avro(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
         self.write(path.as_ref(), FileFormat::Avro, WriteOptions::default())
+    }
+
+    /// Writes PNG images: a file for each row of the only column, tensors of height, width and, unless it is one, channels (1, 3 or 4) of 8-bit integers, of one shape or
+    /// of any, as [`Session::read_images`](crate::Session::read_images) makes them. [`WriteOptions::jpeg_quality`](crate::WriteOptions) makes them JPEG. Each is complete as it comes; a
+    /// new directory on a local disk is there once all are. See [`Dataset::write_parquet`].
+    ///
+    /// # Errors
+    /// As [`Dataset::write_parquet`]; columns and tensors that are no images are refused.
+    #[cfg(feature = "images")]
+    pub fn write_images(&self, path: impl AsRef<str>) -> Result<Vec<String>> {
+        self.write(path.as_ref(), FileFormat::Images(ImageOptions::default()), WriteOptions::default())
     }
 
     /// Writes into a place that this crate does not know; see [`Sink`]. A part for each block, all of them or none. Returns what the sink says of it.

@@ -1,4 +1,4 @@
-//! Images, PNG and JPEG: a row for each file, decoded into a tensor of height, width and channels.
+//! Images, PNG and JPEG: a row for each file, decoded into a tensor of height, width and channels; and the other way round.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -8,16 +8,19 @@ use arrow::array::{
     ArrayRef, FixedSizeListArray, Int32Array, ListArray, RecordBatch, StructArray, UInt8Array,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageReader, Limits};
+use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::{FileBytes, Format, VALUE_BYTES, Want, batch};
 use crate::error::{DataError, Result as DataResult};
+use crate::tensors::TensorColumns;
 
 /// What an image is decoded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -181,4 +184,77 @@ fn column(image: DynamicImage, options: &ImageOptions) -> Result<ArrayRef, BoxEr
     let shape: ArrayRef =
         Arc::new(FixedSizeListArray::try_new(item(DataType::Int32), 3, Arc::new(shape), None)?);
     Ok(Arc::new(StructArray::try_new(fields(), vec![data, shape], None)?))
+}
+
+/// The only column of a batch of one row as the bytes of a file.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    column: String,
+    /// JPEG of this quality; without one PNG.
+    jpeg_quality: Option<u8>,
+    bytes: Vec<u8>,
+}
+
+impl Picture {
+    pub(crate) fn new(schema: &SchemaRef, jpeg_quality: Option<u8>) -> Result<Self, BoxError> {
+        let [field] = &schema.fields()[..] else {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            return Err(
+                format!("an image is one column, and there are {}; select one", names.join(", ")).into()
+            );
+        };
+        let values = match field.data_type() {
+            DataType::Struct(parts) => match parts.find("data").map(|(_, data)| data.data_type()) {
+                Some(DataType::List(item)) => item.data_type(),
+                _ => field.data_type(),
+            },
+            mut kind => {
+                while let DataType::FixedSizeList(item, _) = kind {
+                    kind = item.data_type();
+                }
+                kind
+            }
+        };
+        if *values != DataType::UInt8 || values == field.data_type() {
+            let (name, kind) = (field.name(), field.data_type());
+            return Err(format!("'{name}' is {kind}, and an image is a tensor of 8-bit integers").into());
+        }
+        Ok(Self { column: field.name().clone(), jpeg_quality, bytes: Vec::new() })
+    }
+
+    pub(crate) fn write(&mut self, row: &RecordBatch) -> Result<(), BoxError> {
+        let tensor = match row.column(0).data_type() {
+            DataType::Struct(_) => row.ragged(&self.column)?.get(0).ok_or("a batch without a row")?,
+            _ => row.tensor(&self.column)?.select(0, 0)?,
+        };
+        let (height, width, channels) = match tensor.shape()[..] {
+            [height, width] => (height, width, 1),
+            [height, width, channels] => (height, width, channels),
+            _ => return Err(format!("a tensor of shape {:?} is no image", tensor.shape()).into()),
+        };
+        let color = match channels {
+            1 => ExtendedColorType::L8,
+            3 => ExtendedColorType::Rgb8,
+            4 if self.jpeg_quality.is_none() => ExtendedColorType::Rgba8,
+            _ => {
+                let can = if self.jpeg_quality.is_some() { "1 or 3" } else { "1, 3 or 4" };
+                return Err(
+                    format!("an image of {channels} channels, the last axis; {can} can be written").into()
+                );
+            }
+        };
+        let (width, height) = (u32::try_from(width)?, u32::try_from(height)?);
+        let tensor = tensor.contiguous()?;
+        let pixels = tensor.as_slice::<u8>()?;
+        match self.jpeg_quality {
+            Some(quality) => JpegEncoder::new_with_quality(&mut self.bytes, quality)
+                .write_image(pixels, width, height, color)?,
+            None => PngEncoder::new(&mut self.bytes).write_image(pixels, width, height, color)?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
 }

@@ -22,6 +22,9 @@ use super::webdataset::WebDataset;
 use super::{FileBytes, Format};
 use crate::error::{DataError, Result};
 
+/// Rows of each of many CSV files that are looked at for the columns' types.
+const FEWEST_ROWS: usize = 1000;
+
 /// Settings for reading and writing CSV.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -36,7 +39,7 @@ pub struct CsvOptions {
     pub comment: Option<char>,
     /// Whether a quoted value may hold line ends. When not, large files are read by several threads at once.
     pub newlines_in_values: bool,
-    /// Rows looked at to tell the columns' types.
+    /// Rows looked at to tell the columns' types: so many in all files together, and no fewer than 1000 in each where it is that many.
     pub infer_rows: usize,
 }
 
@@ -169,6 +172,25 @@ impl FileFormat {
         }
     }
 
+    /// Whether a file holds one row.
+    pub(crate) fn is_file_a_row(&self) -> bool {
+        #[cfg(feature = "images")]
+        return matches!(self, Self::Images(_));
+        #[cfg(not(feature = "images"))]
+        false
+    }
+
+    /// The format of one of so many files, all of which are looked into.
+    pub(crate) fn looked_into(&self, files: usize) -> Self {
+        match self {
+            Self::Csv(options) => {
+                let rows = options.infer_rows.div_ceil(files.max(1)).max(options.infer_rows.min(FEWEST_ROWS));
+                Self::Csv(CsvOptions { infer_rows: rows, ..options.clone() })
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Who reads it.
     pub(crate) fn reader(&self) -> Result<Reader> {
         Ok(match self {
@@ -216,5 +238,25 @@ pub(crate) async fn sniffed(format: FileFormat, first: Option<FileBytes>) -> Fil
     match start.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'[') => FileFormat::JsonArray,
         _ => format,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_files_share_the_rows_that_types_are_told_by() {
+        let rows =
+            |infer_rows, files| match FileFormat::Csv(CsvOptions { infer_rows, ..CsvOptions::default() })
+                .looked_into(files)
+            {
+                FileFormat::Csv(options) => options.infer_rows,
+                _ => 0,
+            };
+        assert_eq!(rows(10_000, 1), 10_000);
+        assert_eq!(rows(10_000, 3), 3334);
+        assert_eq!(rows(10_000, 5000), 1000);
+        assert_eq!(rows(20, 3), 20);
     }
 }

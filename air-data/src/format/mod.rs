@@ -20,7 +20,7 @@ mod binary;
 mod bytes;
 pub(crate) mod cells;
 #[cfg(feature = "images")]
-mod images;
+pub(crate) mod images;
 pub(crate) mod ipc;
 mod json_array;
 mod kind;

@@ -31,7 +31,7 @@ use super::options::{FileErrors, ReadOptions};
 use super::paths::find;
 use crate::error::{DataError, Result};
 use crate::format::{FileBytes, FileFormat, FormatSource, Reader, ipc, signature, sniffed};
-use crate::session;
+use crate::session::{self, AbortOnDrop};
 use crate::tensors::{is_mark, mark};
 
 /// How many files are looked into at once for their columns.
@@ -67,7 +67,7 @@ pub(crate) async fn open(
     let found = find(&paths, &extensions, session.stores()).await?;
     let first = found.files.first().map(|file| FileBytes::new(found.store.clone(), file.meta.clone()));
     let format = sniffed(format, first).await;
-    let reader = format.reader()?;
+    let reader = format.looked_into(found.files.len()).reader()?;
     let mut list = FileList::new(found, options.on_error);
     let schema = match &options.schema {
         Some(schema) => schema.clone(),
@@ -92,7 +92,12 @@ async fn columns(
         .iter()
         .map(|file| {
             let (meta, path) = (file.meta.clone(), list.name(&file.meta));
-            look(meta, path, format.clone(), reader.clone(), state.clone(), list.store.clone())
+            let look = look(meta, path, format.clone(), reader.clone(), state.clone(), list.store.clone());
+            async move {
+                // Telling the types of text takes time: on as many cores as there are files.
+                let mut task = AbortOnDrop(tokio::spawn(look));
+                (&mut task.0).await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
+            }
         })
         .collect();
     let mut looks = futures::stream::iter(looks).buffered(SCHEMAS_AT_ONCE);

@@ -63,7 +63,7 @@ mod avro {
 mod images {
     use crate::formats::fixture;
     use crate::{session, told};
-    use air_data::{FileFormat, ImageMode, ImageOptions, ReadOptions};
+    use air_data::{FileFormat, ImageMode, ImageOptions, ReadOptions, WriteMode, WriteOptions};
     use arrow::array::AsArray;
     use arrow::datatypes::{Int32Type, UInt8Type};
 
@@ -96,6 +96,69 @@ mod images {
         let gray = ImageOptions { mode: ImageMode::Gray, size: Some((2, 3)), ..ImageOptions::default() };
         let batch = session().read_images(fixture("gray.png"), gray).unwrap().to_batch().unwrap();
         assert_eq!(batch.column(0).as_fixed_size_list().value_length(), 6);
+    }
+
+    #[test]
+    fn images_come_back_as_they_were_written_a_file_for_each_row() {
+        let (session, dir) = (session(), tempfile::tempdir().unwrap());
+        let out = dir.path().join("out").to_string_lossy().into_owned();
+        let read = |path: &str, size| {
+            session.read_images(path, ImageOptions { size, ..ImageOptions::default() }).unwrap()
+        };
+        for size in [None, Some((4, 6))] {
+            let paths = vec![fixture("rgb.png"), fixture("gray.png"), fixture("flat.jpg")];
+            let options = FileFormat::Images(ImageOptions { size, ..ImageOptions::default() });
+            let images = session.read_with(paths, options, ReadOptions::default()).unwrap();
+            let again = images.union(&images).repartition(2);
+            // The second time it replaces what is there.
+            let options = WriteOptions { mode: WriteMode::Overwrite, ..WriteOptions::default() };
+            let files = again.write(&out, FileFormat::Images(ImageOptions::default()), options).unwrap();
+            assert_eq!(files.len(), 6);
+            assert!(files.iter().all(|file| file.ends_with(".png")), "{files:?}");
+            let mut there: Vec<String> = std::fs::read_dir(&out)
+                .unwrap()
+                .map(|e| e.unwrap().path().to_string_lossy().into_owned())
+                .collect();
+            there.sort();
+            assert_eq!(there, files);
+            assert_eq!(
+                read(&out, size).to_batch().unwrap().columns(),
+                again.to_batch().unwrap().columns(),
+                "{size:?}"
+            );
+        }
+        let one = read(&fixture("gray.png"), None);
+        let jpg = dir.path().join("one.jpg").to_string_lossy().into_owned();
+        let options = WriteOptions { jpeg_quality: Some(90), ..WriteOptions::default() };
+        one.write(&jpg, FileFormat::Images(ImageOptions::default()), options).unwrap();
+        assert!(std::fs::read(&jpg).unwrap().starts_with(b"\xff\xd8\xff"));
+    }
+
+    #[test]
+    fn what_is_no_image_is_not_written() {
+        let (session, dir) = (session(), tempfile::tempdir().unwrap());
+        let out = dir.path().join("out").to_string_lossy().into_owned();
+        let ids = session.range(3).unwrap();
+        let error = told(&ids.write_images(&out).unwrap_err());
+        assert!(error.contains("'id' is Int64, and an image is a tensor of 8-bit integers"), "{error}");
+        let images = session
+            .read_with(
+                vec![fixture("rgb.png"), fixture("gray.png")],
+                FileFormat::Images(ImageOptions::default()),
+                ReadOptions::default(),
+            )
+            .unwrap();
+        let single = dir.path().join("one.png").to_string_lossy().into_owned();
+        let error = told(&images.write_images(&single).unwrap_err());
+        assert!(error.contains("there are more rows than one"), "{error}");
+        assert!(!std::path::Path::new(&single).exists());
+        let rgba = ImageOptions { mode: ImageMode::Rgba, ..ImageOptions::default() };
+        let options = WriteOptions { jpeg_quality: Some(90), ..WriteOptions::default() };
+        let jpegs = session.read_images(fixture("rgb.png"), rgba).unwrap();
+        let error =
+            told(&jpegs.write(&out, FileFormat::Images(ImageOptions::default()), options).unwrap_err());
+        assert!(error.contains("an image of 4 channels, the last axis; 1 or 3 can be written"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
     }
 
     #[test]

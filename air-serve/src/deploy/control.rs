@@ -340,11 +340,7 @@ impl<I: Send + 'static, O: Send + 'static> LookAfter for Controller<I, O> {
 }
 
 /// Has a worker look after a deployment for as long as it has to be, or as its lives last.
-fn keep(
-    runtime: &RuntimeHandle,
-    name: &str,
-    kept: Arc<dyn LookAfter>,
-) -> Result<Mailbox<Keeper>, CoreError> {
+fn keep(runtime: &RuntimeHandle, name: &str, kept: Arc<dyn LookAfter>) -> Result<Mailbox<Keeper>, CoreError> {
     let charge = Charge(kept);
     runtime.spawn(Spec::new(format!("serve/{name}")).shared().capacity(4), move |_| {
         Ok(Keeper(Arc::clone(&charge.0)))

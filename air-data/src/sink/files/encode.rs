@@ -68,6 +68,8 @@ pub(super) fn encoder(
         FileFormat::WebDataset => Box::new(Samples::new(schema)?),
         #[cfg(feature = "avro")]
         FileFormat::Avro => Box::new(crate::format::avro::Blocks::new(schema)?),
+        #[cfg(feature = "images")]
+        FileFormat::Images(_) => Box::new(crate::format::images::Picture::new(schema, options.jpeg_quality)?),
         other => return Err(format!("files of the format {other:?} are read and not written").into()),
     })
 }
@@ -183,6 +185,21 @@ impl Encoder for crate::format::avro::Blocks {
 
     fn finish(&mut self) -> std::result::Result<(), BoxError> {
         Self::finish(self)
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        Self::take(self)
+    }
+}
+
+#[cfg(feature = "images")]
+impl Encoder for crate::format::images::Picture {
+    fn write(&mut self, batch: &RecordBatch) -> std::result::Result<(), BoxError> {
+        Self::write(self, batch)
+    }
+
+    fn finish(&mut self) -> std::result::Result<(), BoxError> {
+        Ok(())
     }
 
     fn take(&mut self) -> Vec<u8> {

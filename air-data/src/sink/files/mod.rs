@@ -4,7 +4,8 @@
 //! multipart upload elsewhere), and none is completed before the store has all parts of all. So a failure, or a crash while rows
 //! are still being computed, leaves nothing half-written to be read, and one in completing takes the files back that were not there before. A new directory on a
 //! local disk is written under another, hidden name beside it and then renamed, so it is there with all its files or not at all; elsewhere a crash between the first
-//! and the last completion leaves some of the files, each of them whole. A write that is to be gone on with completes each block's files in a hidden directory that stays.
+//! and the last completion leaves some of the files, each of them whole; so it does of files of one row each, such as images, which are completed as they come, and
+//! taken back after a failure: an upload that waits takes memory, and they are many. A write that is to be gone on with completes each block's files in a hidden directory that stays.
 
 mod encode;
 mod part;
@@ -73,6 +74,9 @@ pub struct WriteOptions {
     pub row_group_rows: Option<usize>,
     /// Columns that become directories, `key=value`, outermost first, instead of being in the files.
     pub partition_by: Vec<String>,
+    /// Images are JPEG of this quality, 1 to 100; without one PNG, which loses nothing.
+    #[cfg(feature = "images")]
+    pub jpeg_quality: Option<u8>,
     /// Whether a write that is cut off or fails leaves the blocks that are complete, for a write of the same rows to the same directory to go on
     /// from. Until all are complete they lie beside the directory, in `.NAME.unfinished`. Only for directories on a local disk, and for rows of
     /// which each block has the same whenever it is computed: not those of joins and groups.
@@ -87,6 +91,10 @@ impl WriteOptions {
     pub fn validate(&self) -> Result<()> {
         if self.row_group_rows == Some(0) {
             return Err(DataError::Config { field: "row_group_rows", reason: "at least 1".to_owned() });
+        }
+        #[cfg(feature = "images")]
+        if self.jpeg_quality.is_some_and(|quality| !(1..=100).contains(&quality)) {
+            return Err(DataError::Config { field: "jpeg_quality", reason: "between 1 and 100".to_owned() });
         }
         Ok(())
     }
@@ -151,6 +159,8 @@ pub(crate) struct FileWrite {
     /// Where the files lie until they are complete.
     base: Path,
     before: Vec<Path>,
+    /// What the names of files of one row begin with, so that none replaces a file that is there already.
+    tag: String,
 }
 
 impl FileWrite {
@@ -195,6 +205,10 @@ impl FileWrite {
         };
         let resumed = if resumable.is_some() { left(&target, &base, noted).await? } else { BTreeMap::new() };
         let (resumable, resumed) = (resumable.map(Arc::new), Mutex::new(resumed));
+        let tag = match (before.is_empty(), &stage) {
+            (false, None) => format!("{:08x}-", rand::random::<u32>()),
+            _ => String::new(),
+        };
         Ok(Self {
             target,
             format: sink.format.clone(),
@@ -205,6 +219,7 @@ impl FileWrite {
             resumed,
             base,
             before,
+            tag,
         })
     }
 
@@ -218,7 +233,7 @@ impl FileWrite {
             if file.is_complete() {
                 target.store.delete(&file.path).await.map_err(|e| target.failed(&file.path, e.into()))?;
             }
-            file.give_up().await;
+            file.give_up(target.store.as_ref()).await;
         }
         let mut complete: Vec<Path> = Vec::with_capacity(files.len());
         while let Some(mut file) = files.pop_front() {
@@ -247,7 +262,7 @@ impl FileWrite {
 
     /// After a failure to complete a file: those that are not complete, and those that are and were not there before.
     async fn take_back(&self, files: VecDeque<Ended>, complete: &[Path]) {
-        give_up(files).await;
+        give_up(files, self.target.store.as_ref()).await;
         for path in complete.iter().filter(|path| !self.before.contains(path)) {
             let _ = self.target.store.delete(path).await;
         }
@@ -255,9 +270,9 @@ impl FileWrite {
 }
 
 /// Takes back files that are not visible yet.
-async fn give_up(files: impl IntoIterator<Item = Ended>) {
+async fn give_up(files: impl IntoIterator<Item = Ended>, store: &dyn ObjectStore) {
     for file in files {
-        file.give_up().await;
+        file.give_up(store).await;
     }
 }
 
@@ -310,7 +325,7 @@ impl SinkWrite for FileWrite {
     }
 
     async fn abort(&self, parts: Vec<Vec<Ended>>) {
-        give_up(parts.into_iter().flatten()).await;
+        give_up(parts.into_iter().flatten(), self.target.store.as_ref()).await;
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use air_core::BoxError;
 use arrow::array::RecordBatch;
-use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::encode::{Encoder, encoder};
 use super::resume::{Noted, Resumable};
@@ -34,12 +34,14 @@ pub(crate) struct Ended {
     pub(super) rows: u64,
     /// Until then.
     upload: Option<Upload>,
+    /// It was complete before the write was, and goes again if that fails.
+    early: bool,
 }
 
 impl Ended {
     /// One that an earlier write completed.
     pub(super) fn there(path: Path, rows: u64) -> Self {
-        Self { path, rows, upload: None }
+        Self { path, rows, upload: None, early: false }
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -54,11 +56,13 @@ impl Ended {
         Ok(())
     }
 
-    /// Takes it back, unless it is complete.
-    pub(super) async fn give_up(self) {
+    /// Takes it back, unless it was completed when all were.
+    pub(super) async fn give_up(self, store: &dyn ObjectStore) {
         if let Some(upload) = self.upload {
             // The first error is the one to tell; an upload that cannot be taken back is never visible.
             let _ = upload.abort().await;
+        } else if self.early {
+            let _ = store.delete(&self.path).await;
         }
     }
 }
@@ -68,6 +72,8 @@ pub(crate) struct FilePart {
     to: Destination,
     /// Files under way, by their directories.
     open: BTreeMap<Vec<String>, (Box<dyn Encoder>, Written)>,
+    /// Files of one row, which are complete.
+    single: Vec<Ended>,
 }
 
 /// Where a block's files go, and how they are written.
@@ -80,6 +86,7 @@ struct Destination {
     format: FileFormat,
     options: WriteOptions,
     resumable: Option<Arc<Resumable>>,
+    tag: String,
 }
 
 impl FilePart {
@@ -92,27 +99,36 @@ impl FilePart {
             format: write.format.clone(),
             options: write.options.clone(),
             resumable: write.resumable.clone(),
+            tag: write.tag.clone(),
         };
-        Self { to, open: BTreeMap::new() }
+        Self { to, open: BTreeMap::new(), single: Vec::new() }
     }
 
     fn into_files(self) -> (Destination, Vec<Ended>) {
-        let ended =
-            |(_, file): (_, Written)| Ended { path: file.path, rows: file.rows, upload: Some(file.upload) };
-        (self.to, self.open.into_values().map(ended).collect())
+        let ended = |(_, file): (_, Written)| Ended {
+            path: file.path,
+            rows: file.rows,
+            upload: Some(file.upload),
+            early: false,
+        };
+        (self.to, self.open.into_values().map(ended).chain(self.single).collect())
     }
 
     async fn put(&mut self, batch: &RecordBatch) -> Result<()> {
         for (directories, piece) in
             self.to.layout.split(batch).map_err(|e| self.to.failed(&self.to.base, e))?
         {
+            if self.to.format.is_file_a_row() {
+                self.put_rows(&directories, &piece).await?;
+                continue;
+            }
             if !self.open.contains_key(&directories) {
                 if self.open.len() == MAX_FILES {
                     let reason =
                         format!("more than {MAX_FILES} directories in one block; sort by the columns first");
                     return Err(DataError::Config { field: "partition_by", reason });
                 }
-                let file = self.to.start(&directories).await?;
+                let file = self.to.start(&directories, None).await?;
                 self.open.insert(directories.clone(), file);
             }
             let Some((encoder, written)) = self.open.get_mut(&directories) else { continue };
@@ -123,10 +139,37 @@ impl FilePart {
         Ok(())
     }
 
+    /// Each row as a file.
+    async fn put_rows(&mut self, directories: &[String], rows: &RecordBatch) -> Result<()> {
+        for row in 0..rows.num_rows() {
+            let number = self.single.len();
+            if self.to.target.single && number > 0 {
+                let reason = "there are more rows than one; give a path without an extension, a directory";
+                return Err(self.to.failed(&self.to.base, reason.into()));
+            }
+            let (mut encoder, mut file) = self.to.start(directories, Some(number)).await?;
+            let written = async {
+                encoder.write(&rows.slice(row, 1)).map_err(|e| self.to.failed(&file.path, e))?;
+                self.to.send(encoder.take(), &mut file).await?;
+                file.upload.complete().await.map_err(|e| self.to.stopped(&file, e))
+            };
+            if let Err(error) = written.await {
+                let _ = file.upload.abort().await;
+                return Err(error);
+            }
+            self.single.push(Ended { path: file.path, rows: 1, upload: None, early: true });
+        }
+        Ok(())
+    }
+
     async fn end(&mut self) -> Result<()> {
         // The only file is there even when it holds no row: its columns are worth having.
-        if self.open.is_empty() && self.to.number == 0 && self.to.options.partition_by.is_empty() {
-            let file = self.to.start(&[]).await?;
+        if self.open.is_empty()
+            && !self.to.format.is_file_a_row()
+            && self.to.number == 0
+            && self.to.options.partition_by.is_empty()
+        {
+            let file = self.to.start(&[], None).await?;
             self.open.insert(Vec::new(), file);
         }
         for (encoder, written) in self.open.values_mut() {
@@ -140,13 +183,17 @@ impl FilePart {
 }
 
 impl Destination {
-    async fn start(&self, directories: &[String]) -> Result<(Box<dyn Encoder>, Written)> {
+    /// A file of the block, or of one of its rows.
+    async fn start(&self, directories: &[String], row: Option<usize>) -> Result<(Box<dyn Encoder>, Written)> {
         let path = if self.target.single {
             self.base.clone()
         } else {
-            let extension = self.format.extensions().first().copied().unwrap_or("bin");
+            let (extension, number, tag) = (self.extension(), self.number, &self.tag);
             let directory = directories.iter().fold(self.base.clone(), |path, part| path.join(part.as_str()));
-            directory.join(format!("part-{:05}.{extension}", self.number))
+            directory.join(match row {
+                Some(row) => format!("{tag}part-{number:05}-{row:06}.{extension}"),
+                None => format!("part-{number:05}.{extension}"),
+            })
         };
         let encoder =
             encoder(&self.format, &self.options, &self.layout.schema).map_err(|e| self.failed(&path, e))?;
@@ -155,13 +202,23 @@ impl Destination {
         Ok((encoder, Written { path, rows: 0, upload: Upload::new(upload) }))
     }
 
+    fn extension(&self) -> &'static str {
+        #[cfg(feature = "images")]
+        if self.options.jpeg_quality.is_some() && self.format.is_file_a_row() {
+            return "jpg";
+        }
+        self.format.extensions().first().copied().unwrap_or("bin")
+    }
+
     /// Completes the files of a block that is to be gone on from, and notes that they are there.
     async fn keep(&self, resumable: &Resumable, files: &mut [Ended]) -> Result<()> {
         for file in &mut *files {
             file.complete().await.map_err(|e| self.failed(&file.path, e.into()))?;
         }
         let noted: Vec<Noted> = files.iter().map(|file| self.noted(file)).collect();
-        blocking(|| resumable.note(self.number, &noted)).map_err(|e| self.failed(&self.base, e.into()))
+        blocking(|| resumable.note(self.number, &noted)).map_err(|e| self.failed(&self.base, e.into()))?;
+        files.iter_mut().for_each(|file| file.early = false);
+        Ok(())
     }
 
     fn noted(&self, file: &Ended) -> Noted {
@@ -202,13 +259,14 @@ impl SinkPart for FilePart {
         if let Some(resumable) = &to.resumable
             && let Err(error) = to.keep(resumable, &mut files).await
         {
-            give_up(files).await;
+            give_up(files, to.target.store.as_ref()).await;
             return Err(error.into());
         }
         Ok(files)
     }
 
     async fn abort(self) {
-        give_up(self.into_files().1).await;
+        let (to, files) = self.into_files();
+        give_up(files, to.target.store.as_ref()).await;
     }
 }
