@@ -11,6 +11,7 @@ use std::sync::Arc;
 use air_core::resource::Resources;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -18,6 +19,9 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildFilterDescription, FilterDescription, FilterPushdownPhase,
 };
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -75,6 +79,11 @@ pub(crate) trait Operator: Any + fmt::Display + Send + Sync {
 
     /// What is known of the order and the equality of what comes out, where it is more than that.
     fn known(&self) -> Option<&EquivalenceProperties> {
+        None
+    }
+
+    /// An input, and what is found out of its rows while it runs: whoever reads them may leave those out that it does not let pass.
+    fn filter(&self) -> Option<(usize, Arc<dyn PhysicalExpr>)> {
         None
     }
 
@@ -375,6 +384,25 @@ impl ExecutionPlan for NodeExec {
             }
         }
         Ok(recursion)
+    }
+
+    fn gather_filters_for_pushdown(
+        &self,
+        phase: FilterPushdownPhase,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        config: &ConfigOptions,
+    ) -> Result<FilterDescription> {
+        let found =
+            phase == FilterPushdownPhase::Post && config.optimizer.enable_join_dynamic_filter_pushdown;
+        let mut own = self.operator.filter().filter(|_| found);
+        let inputs = (0..self.inputs.len()).map(|index| {
+            let input = ChildFilterDescription::all_unsupported(&filters);
+            match own.take_if(|(input, _)| *input == index) {
+                Some((_, filter)) => input.with_self_filter(filter),
+                None => input,
+            }
+        });
+        Ok(inputs.fold(FilterDescription::new(), FilterDescription::with_child))
     }
 
     fn execute(&self, index: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

@@ -1,6 +1,8 @@
 //! Joins of every kind against a loop, with and without a memory limit.
 
-use air_data::{DataError, Dataset, Join, JoinKind, Session, SessionConfig, col, lit};
+use air_data::{
+    DataError, Dataset, FileFormat, Join, JoinKind, Session, SessionConfig, WriteOptions, col, lit,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{session, told};
@@ -170,6 +172,34 @@ fn a_side_that_is_held_and_looked_up_is_what_a_loop_makes_of_it() {
     }
     // Where the side that is held has to bring rows without a partner, DataFusion joins.
     assert!(looked_up >= 3 * cases.len() * KINDS.len() / 2, "{looked_up}");
+}
+
+#[test]
+fn rows_whose_keys_no_held_row_has_are_not_read() {
+    let (session, dir) = (session(), tempfile::tempdir().unwrap());
+    let path = dir.path().join("ids").to_string_lossy().into_owned();
+    let options = WriteOptions { row_group_rows: Some(10_000), ..WriteOptions::default() };
+    session.range(100_000).unwrap().write(&path, FileFormat::Parquet, options).unwrap();
+    let read = |few: &Dataset, join: fn([&'static str; 1]) -> Join| {
+        let ds = session.read_parquet(&path).unwrap().join(few, join(["id"]));
+        let ids: i64 = ds.sum("id").unwrap();
+        let ds = session.read_parquet(&path).unwrap().join(few, join(["id"])).select(["id"]);
+        let count = ds.collect().unwrap().iter().map(|batch| batch.num_rows()).sum::<usize>();
+        let stats = ds.stats().unwrap();
+        let scanned =
+            stats.operators.iter().filter(|op| op.name.contains("DataSource")).filter_map(|op| op.rows).max();
+        (count, ids, scanned.unwrap())
+    };
+    let few =
+        session.from_items(vec![17_i64, 54_321, 17, 200_000]).unwrap().rename_columns([("item", "id")]);
+    assert_eq!(read(&few, Join::inner), (3, 17 + 17 + 54_321, 2));
+    assert_eq!(read(&few, Join::left_semi), (2, 17 + 54_321, 2));
+    assert_eq!(read(&few, Join::left), (100_001, (0..100_000).sum::<i64>() + 17, 100_000));
+    // Too many to be told one by one: the row groups that they may be in.
+    let some = session.range(300).unwrap().with_column("id", col("id") + lit(25_000));
+    assert_eq!(read(&some, Join::inner), (300, (25_000..25_300).sum(), 300));
+    let none = session.range(0).unwrap();
+    assert_eq!(read(&none, Join::inner), (0, 0, 0));
 }
 
 #[test]

@@ -28,12 +28,12 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Reads a side to its end.
+    /// Reads a side to its end; its keys, too.
     pub(super) async fn read(
         side: Arc<dyn ExecutionPlan>,
         key: Arc<dyn PhysicalExpr>,
         context: Arc<TaskContext>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, ArrayRef)> {
         let memory = MemoryConsumer::new("air-data join").register(context.memory_pool());
         let mut side = side.execute(0, context)?;
         let mut batches = Vec::new();
@@ -45,8 +45,9 @@ impl Held {
         let rows = concat_batches(&side.schema(), &batches)?;
         drop(batches);
         memory.try_resize(batch_bytes(&rows) + Places::most_bytes(rows.num_rows()))?;
-        let places = Places::of(&Keys::of(&key.evaluate(&rows)?.into_array(rows.num_rows())?)?)?;
-        Ok(Self { rows, places, _memory: memory })
+        let keys = key.evaluate(&rows)?.into_array(rows.num_rows())?;
+        let places = Places::of(&Keys::of(&keys)?)?;
+        Ok((Self { rows, places, _memory: memory }, keys))
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod held;
 mod places;
+mod wanted;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -17,6 +18,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, JoinType, NullEquality, Result};
+use datafusion::physical_expr::expressions::{DynamicFilterPhysicalExpr, lit};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
@@ -67,6 +69,8 @@ pub(super) struct Lookup {
     shape: Arc<Shape>,
     held_key: Arc<dyn PhysicalExpr>,
     known: EquivalenceProperties,
+    /// What rows must be to come out, once it is known, where all others are left out.
+    wanted: Option<Arc<DynamicFilterPhysicalExpr>>,
     held: OnceLock<Reading>,
 }
 
@@ -92,7 +96,13 @@ impl Lookup {
         }
         let shape = Shape { kind, key: key.clone(), columns, schema: join.schema() };
         let known = join.properties().eq_properties.clone();
-        Some(Self { shape: Arc::new(shape), held_key: held_key.clone(), known, held: OnceLock::new() })
+        Some(Self::new(Arc::new(shape), held_key.clone(), known))
+    }
+
+    fn new(shape: Arc<Shape>, held_key: Arc<dyn PhysicalExpr>, known: EquivalenceProperties) -> Self {
+        let wanted = matches!(shape.kind, Kind::Inner | Kind::Semi)
+            .then(|| Arc::new(DynamicFilterPhysicalExpr::new(vec![shape.key.clone()], lit(true))));
+        Self { shape, held_key, known, wanted, held: OnceLock::new() }
     }
 }
 
@@ -113,8 +123,12 @@ impl Operator for Lookup {
     }
 
     fn fresh(&self) -> Option<Arc<dyn Operator>> {
-        let (shape, held_key, known) = (self.shape.clone(), self.held_key.clone(), self.known.clone());
-        Some(Arc::new(Self { shape, held_key, known, held: OnceLock::new() }))
+        let (shape, held_key) = (self.shape.clone(), self.held_key.clone());
+        Some(Arc::new(Self::new(shape, held_key, self.known.clone())))
+    }
+
+    fn filter(&self) -> Option<(usize, Arc<dyn PhysicalExpr>)> {
+        self.wanted.clone().map(|wanted| (1, wanted as _))
     }
 
     fn known(&self) -> Option<&EquivalenceProperties> {
@@ -124,7 +138,16 @@ impl Operator for Lookup {
     fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let held = self.held.get_or_init(|| {
             let read = Held::read(job.inputs[0].clone(), self.held_key.clone(), job.context.clone());
-            read.map(|held| held.map(Arc::new).map_err(Arc::new)).boxed().shared()
+            let (key, schema, wanted) = (self.shape.key.clone(), job.inputs[1].schema(), self.wanted.clone());
+            let read = async move {
+                let (held, keys) = read.await?;
+                if let Some(filter) = wanted {
+                    filter.update(wanted::wanted(&keys, &key, &schema)?)?;
+                    filter.mark_complete();
+                }
+                Ok(Arc::new(held))
+            };
+            read.map(|read| read.map_err(Arc::new)).boxed().shared()
         });
         let (held, shape, busy) = (held.clone(), self.shape.clone(), job.tally.busy());
         let (rows, most_rows) = (job.input(1, job.index)?, job.context.session_config().batch_size());
