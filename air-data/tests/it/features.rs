@@ -109,7 +109,7 @@ mod images {
             let paths = vec![fixture("rgb.png"), fixture("gray.png"), fixture("flat.jpg")];
             let options = FileFormat::Images(ImageOptions { size, ..ImageOptions::default() });
             let images = session.read_with(paths, options, ReadOptions::default()).unwrap();
-            let again = images.union(&images).repartition(2);
+            let again = images.union([&images]).repartition(2);
             // The second time it replaces what is there.
             let options = WriteOptions { mode: WriteMode::Overwrite, ..WriteOptions::default() };
             let files = again.write(&out, FileFormat::Images(ImageOptions::default()), options).unwrap();
