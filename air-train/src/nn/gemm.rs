@@ -1,16 +1,21 @@
 //! Matrix products for dense layers: explicit SIMD, chosen at run time, in safe Rust.
 //!
-//! One register-blocked kernel serves all three products of a dense layer (`X·W`, `D·Wᵀ`, `Xᵀ·D`): the right operand is
-//! packed into panels that lie in the order the kernel reads them, the left one too where its rows are not contiguous, so
-//! the loop reads a few streams without a bounds check. Narrow outputs use narrower panels, so a two-unit head does not pay for a
-//! wide block. For one CPU and one shape the order of every sum is fixed: equal inputs give equal bits.
-
-use std::array::from_fn;
+//! One register-blocked kernel serves all three products of a dense layer (`X·W`, `D·Wᵀ`, `Xᵀ·D`). The right operand is read where it
+//! is if its rows are as wide as a block, and otherwise packed into panels that lie in the order the kernel reads them, the left one too where
+//! its rows are not contiguous, so the loop reads a few streams without a bounds check. Narrow outputs use narrower panels, so a
+//! two-unit head does not pay for a wide block; the narrowest have ways of their own ([`narrow`]). For one CPU and one shape the order of
+//! every sum is fixed: equal inputs give equal bits, and a row's do not depend on which rows are computed with it.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// The longest slice of the inner dimension: a panel of `b`, three vectors wide, and one of `a` then share 48 KiB.
+mod narrow;
+mod pack;
+
+/// The longest slice of the inner dimension: a panel of `b`, four vectors wide, and one of `a` then share 56 KiB.
 const DEPTH: usize = 200;
+
+/// The widest rows of a transposed `a` that are read where they are; with wider ones a panel's rows are far apart.
+const NEAR: usize = 64;
 
 /// A matrix operand: `data` is row-major with `width` columns; `transposed` says the product uses its transpose.
 #[derive(Clone, Copy)]
@@ -58,6 +63,13 @@ impl Product<'_> {
         debug_assert_eq!(c.len(), self.m * self.n);
         Arch::new().dispatch(Kernel { product: self, c, panel });
     }
+
+    /// Working memory that [`product`] needs.
+    fn room(&self, lanes: usize) -> usize {
+        let depth = self.k.min(DEPTH);
+        let a = if self.a.transposed { (self.m + 8) * depth } else { 0 };
+        a + depth * 4 * lanes
+    }
 }
 
 struct Kernel<'a, 'c> {
@@ -71,13 +83,39 @@ impl WithSimd for Kernel<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { product, c, panel } = self;
-        // As many rows of accumulators, three vectors each, as the register file holds.
-        match (product.m, S::REGISTER_COUNT >= 32) {
-            (1, _) => blocks::<S, 1>(simd, &product, c, panel),
-            (_, true) => blocks::<S, 8>(simd, &product, c, panel),
-            (_, false) => blocks::<S, 4>(simd, &product, c, panel),
+        let Self { product: wanted, c, panel } = self;
+        let lanes = S::F32_LANES;
+        if narrow::is_narrow(&wanted, lanes) {
+            return narrow::dots(simd, &wanted, c, panel);
         }
+        if !narrow::is_tall(&wanted, lanes) {
+            return product(simd, &wanted, c, at_least(panel, wanted.room(lanes)));
+        }
+        let other = narrow::swapped(&wanted);
+        let (out, panel) = at_least(panel, c.len() + other.room(lanes)).split_at_mut(c.len());
+        product(simd, &other, out, panel);
+        narrow::turn(&wanted, out, c);
+    }
+}
+
+/// At least so much of `panel`, which grows if it must.
+fn at_least(panel: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if panel.len() < len {
+        panel.resize(len, 0.0);
+    }
+    panel
+}
+
+/// As many rows of accumulators as the register file holds beside what is multiplied.
+#[inline(always)]
+fn product<S: Simd>(simd: S, product: &Product<'_>, c: &mut [f32], panel: &mut [f32]) {
+    let many = S::REGISTER_COUNT >= 32;
+    match product.m {
+        1 => blocks::<S, 1, 3>(simd, product, c, panel),
+        _ if !many => blocks::<S, 4, 3>(simd, product, c, panel),
+        2..=4 => blocks::<S, 4, 4>(simd, product, c, panel),
+        _ if product.n > 2 * S::F32_LANES => blocks::<S, 6, 4>(simd, product, c, panel),
+        _ => blocks::<S, 8, 2>(simd, product, c, panel),
     }
 }
 
@@ -90,37 +128,39 @@ struct Block {
     cols: usize,
 }
 
-/// Cuts the product into blocks, `M` rows at a time.
+/// Cuts the product into blocks, `M` rows and up to `W` vectors at a time.
 #[inline(always)]
-fn blocks<S: Simd, const M: usize>(simd: S, product: &Product<'_>, c: &mut [f32], panel: &mut Vec<f32>) {
+fn blocks<S: Simd, const M: usize, const W: usize>(
+    simd: S,
+    product: &Product<'_>,
+    c: &mut [f32],
+    panel: &mut [f32],
+) {
     let lanes = S::F32_LANES;
     let slices = product.k.div_ceil(DEPTH).max(1);
     let slice = product.k.div_ceil(slices);
-    let size_b = slice * 3 * lanes;
-    let size = size_b + if product.a.transposed { product.m.next_multiple_of(M) * slice } else { 0 };
-    if panel.len() < size {
-        panel.resize(size, 0.0);
-    }
-    let (panel_b, panel_a) = panel.split_at_mut(size_b);
+    let (panel_b, panel_a) = panel.split_at_mut(slice * W * lanes);
     for number in 0..slices {
         let p0 = number * slice;
         let depth = slice.min(product.k - p0);
-        if product.a.transposed {
-            pack_a::<M>(product, p0, depth, panel_a);
+        if product.a.transposed && product.a.width > NEAR {
+            pack::pack_a::<M>(product, p0, depth, panel_a);
         }
         let mut j0 = 0;
         while j0 < product.n {
             let left = product.n - j0;
             let vectors = match left.div_ceil(lanes) {
-                // Two and two keep more sums in flight than three and one.
-                4 => 2,
-                n => n.min(3),
+                // Two halves keep more sums in flight than a wide block and one vector.
+                over if over == W + 1 => over.div_ceil(2),
+                n => n.min(W),
             };
             let block = Block { p0, depth, j0, cols: left.min(vectors * lanes) };
             match vectors {
                 1 => columns::<S, M, 1>(simd, product, c, panel_a, panel_b, block),
                 2 => columns::<S, M, 2>(simd, product, c, panel_a, panel_b, block),
-                _ => columns::<S, M, 3>(simd, product, c, panel_a, panel_b, block),
+                3 if W >= 3 => columns::<S, M, 3>(simd, product, c, panel_a, panel_b, block),
+                _ if W >= 4 => columns::<S, M, 4>(simd, product, c, panel_a, panel_b, block),
+                _ => {}
             }
             j0 += block.cols;
         }
@@ -139,31 +179,77 @@ fn columns<S: Simd, const M: usize, const V: usize>(
 ) {
     let width = V * S::F32_LANES;
     let Block { p0, depth, j0, cols } = block;
-    let b = product.b;
+    let (a, b) = (product.a, product.b);
+    let whole = !b.transposed && cols == width;
     // A single row reads `b` once: where a block is whole, packing it would only add work.
-    if M == 1 && !product.a.transposed && !b.transposed && cols == width {
+    if M == 1 && !a.transposed && whole {
         let rows = b.data[p0 * b.width..(p0 + depth) * b.width].chunks_exact(b.width.max(1));
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
-        for (x, row) in product.a.data[product.first_row * product.a.width + p0..][..depth].iter().zip(rows) {
-            multiply_add(simd, &[*x; M], S::as_simd_f32s(&row[j0..j0 + width]).0, &mut sums);
+        for (x, row) in a.data[product.first_row * a.width + p0..][..depth].iter().zip(rows) {
+            if let Some(b) = S::as_simd_f32s(&row[j0..j0 + width]).0.first_chunk() {
+                multiply_add(simd, &[*x; M], b, &mut sums);
+            }
         }
         return store::<S, M, V>(simd, product, c, block, 0, sums);
     }
-    let panel_b = &mut panel_b[..depth * width];
-    pack_b::<S, V>(b, block, width, panel_b);
+    let panel_b = if whole && b.width == width {
+        // It lies there as it would be packed.
+        &b.data[p0 * width..(p0 + depth) * width]
+    } else {
+        let panel_b = &mut panel_b[..depth * width];
+        pack::pack_b::<S, V>(b, block, width, panel_b);
+        panel_b
+    };
     let (vectors, _) = S::as_simd_f32s(panel_b).0.as_chunks::<V>();
     for i0 in (0..product.m).step_by(M) {
-        let mut sums = [[simd.splat_f32s(0.0); V]; M];
-        if product.a.transposed {
-            let (rows, _) = panel_a[i0 * depth..(i0 + M) * depth].as_chunks::<M>();
-            for (x, b) in rows.iter().zip(vectors) {
-                multiply_add(simd, x, b, &mut sums);
-            }
+        // Where half of the rows are left, half of the rows are computed.
+        if M > 4 && product.m - i0 <= 4 {
+            rows::<S, 4, M, V>(simd, product, c, panel_a, vectors, block, i0);
         } else {
-            rows_in_place(simd, product, i0, p0, vectors, &mut sums);
+            rows::<S, M, M, V>(simd, product, c, panel_a, vectors, block, i0);
         }
-        store::<S, M, V>(simd, product, c, block, i0, sums);
     }
+}
+
+/// `M` rows of one block of columns; where `a` is packed, its panels are `P` wide.
+#[inline(always)]
+fn rows<S: Simd, const M: usize, const P: usize, const V: usize>(
+    simd: S,
+    product: &Product<'_>,
+    c: &mut [f32],
+    panel_a: &[f32],
+    vectors: &[[S::f32s; V]],
+    block: Block,
+    i0: usize,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); V]; M];
+    let a = product.a;
+    if !a.transposed {
+        rows_in_place(simd, product, i0, block.p0, vectors, &mut sums);
+    } else if a.width > NEAR {
+        let (rows, _) = panel_a[i0 * block.depth..(i0 + P) * block.depth].as_chunks::<P>();
+        for (x, b) in rows.iter().zip(vectors) {
+            multiply_add(simd, x.first_chunk().unwrap_or(&[0.0; M]), b, &mut sums);
+        }
+    } else {
+        let first = product.first_row + i0;
+        let rows = a.data[block.p0 * a.width..].chunks(a.width);
+        let last = M.min(product.m - i0) - 1;
+        for (row, b) in rows.zip(vectors) {
+            let row = &row[first..];
+            // Beyond the last row it is read again; those sums are not stored.
+            let mut x = [0.0; M];
+            if let Some(whole) = row.first_chunk() {
+                x = *whole;
+            } else {
+                for (i, x) in x.iter_mut().enumerate() {
+                    *x = row[i.min(last)];
+                }
+            }
+            multiply_add(simd, &x, b, &mut sums);
+        }
+    }
+    store::<S, M, V>(simd, product, c, block, i0, sums);
 }
 
 /// The sums of `M` rows of `a` that lie contiguous: read where they are, a few steps at a time.
@@ -179,20 +265,33 @@ fn rows_in_place<S: Simd, const M: usize, const V: usize>(
     const STEPS: usize = 8;
     let a = product.a;
     // Below the last row it is read again; those sums are not stored.
-    let rows: [&[f32]; M] = from_fn(|i| {
+    let mut rows: [&[f32]; M] = [&[]; M];
+    let mut chunks: [&[[f32; STEPS]]; M] = [&[]; M];
+    for i in 0..M {
         let row = product.first_row + (i0 + i).min(product.m - 1);
-        &a.data[row * a.width + p0..][..vectors.len()]
-    });
-    let chunks: [&[[f32; STEPS]]; M] = from_fn(|i| rows[i].as_chunks::<STEPS>().0);
+        rows[i] = &a.data[row * a.width + p0..][..vectors.len()];
+        chunks[i] = rows[i].as_chunks().0;
+    }
     let (groups, rest) = vectors.as_chunks::<STEPS>();
     for (number, group) in groups.iter().enumerate() {
-        let x: [&[f32; STEPS]; M] = from_fn(|i| &chunks[i][number]);
+        let mut chunk: [&[f32; STEPS]; M] = [&[0.0; STEPS]; M];
+        for i in 0..M {
+            chunk[i] = &chunks[i][number];
+        }
         for (p, b) in group.iter().enumerate() {
-            multiply_add(simd, &from_fn(|i| x[i][p]), b, sums);
+            let mut x = [0.0; M];
+            for i in 0..M {
+                x[i] = chunk[i][p];
+            }
+            multiply_add(simd, &x, b, sums);
         }
     }
     for (p, b) in rest.iter().enumerate() {
-        multiply_add(simd, &from_fn(|i| rows[i][groups.len() * STEPS + p]), b, sums);
+        let mut x = [0.0; M];
+        for i in 0..M {
+            x[i] = rows[i][groups.len() * STEPS + p];
+        }
+        multiply_add(simd, &x, b, sums);
     }
 }
 
@@ -201,10 +300,11 @@ fn rows_in_place<S: Simd, const M: usize, const V: usize>(
 fn multiply_add<S: Simd, const M: usize, const V: usize>(
     simd: S,
     x: &[f32; M],
-    b: &[S::f32s],
+    b: &[S::f32s; V],
     sums: &mut [[S::f32s; V]; M],
 ) {
-    let b: [S::f32s; V] = from_fn(|v| b[v]);
+    // In registers before the sums are touched.
+    let b = *b;
     for (x, sums) in x.iter().zip(sums) {
         let x = simd.splat_f32s(*x);
         for (b, sum) in b.iter().zip(sums) {
@@ -253,91 +353,6 @@ fn store<S: Simd, const M: usize, const V: usize>(
     }
 }
 
-/// Copies a slice of a transposed `a` into panels of `M` rows, each `[depth, M]`, with zeros below the last row.
-#[inline(always)]
-fn pack_a<const M: usize>(product: &Product<'_>, p0: usize, depth: usize, panels: &mut [f32]) {
-    let a = product.a;
-    let panels = &mut panels[..product.m.next_multiple_of(M) * depth];
-    for (number, panel) in panels.chunks_exact_mut(M * depth.max(1)).enumerate() {
-        let i0 = number * M;
-        let rows = M.min(product.m - i0);
-        let first = product.first_row + i0;
-        for (p, to) in panel.as_chunks_mut::<M>().0.iter_mut().enumerate() {
-            let from = &a.data[(p0 + p) * a.width + first..];
-            if let Some(whole) = from.first_chunk::<M>() {
-                // What lies right of the last row is another row's, and its sums are not stored.
-                *to = *whole;
-            } else {
-                to[..rows].copy_from_slice(&from[..rows]);
-                to[rows..].fill(0.0);
-            }
-        }
-    }
-}
-
-/// Copies a block of `b` into `panel[depth, width]`, with zeros right of the last column.
-#[inline(always)]
-fn pack_b<S: Simd, const V: usize>(b: Operand<'_>, block: Block, width: usize, panel: &mut [f32]) {
-    let Block { p0, depth, j0, cols } = block;
-    if depth == 0 {
-        return;
-    }
-    if !b.transposed {
-        let rows = b.data[p0 * b.width + j0..].chunks(b.width);
-        if cols == width {
-            // Whole vectors are moved as such: a call to copy so few bytes would cost as much as the copy.
-            let (to, _) = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>();
-            for (to, from) in to.iter_mut().zip(rows) {
-                to.copy_from_slice(S::as_simd_f32s(&from[..width]).0);
-            }
-        } else {
-            for (row, from) in panel.chunks_exact_mut(width).zip(rows) {
-                row[..cols].copy_from_slice(&from[..cols]);
-                row[cols..].fill(0.0);
-            }
-        }
-        return;
-    }
-    const SQUARE: usize = 8;
-    let row = |j: usize| &b.data[(j0 + j) * b.width + p0..][..depth];
-    let whole = cols / SQUARE * SQUARE;
-    for j in (0..whole).step_by(SQUARE) {
-        transpose::<SQUARE>(from_fn(|r| row(j + r)), &mut panel[j..], width);
-    }
-    for j in whole..width {
-        let to = panel.iter_mut().skip(j).step_by(width);
-        if j < cols {
-            to.zip(row(j)).for_each(|(to, from)| *to = *from);
-        } else {
-            to.for_each(|to| *to = 0.0);
-        }
-    }
-}
-
-/// `to[p·stride + r] = from[r][p]`, in squares that the compiler turns into register shuffles.
-#[inline(always)]
-fn transpose<const M: usize>(from: [&[f32]; M], to: &mut [f32], stride: usize) {
-    let depth = from[0].len();
-    let whole = depth / M * M;
-    for p in (0..whole).step_by(M) {
-        let square: [[f32; M]; M] = from_fn(|r| {
-            let row = &from[r][p..p + M];
-            from_fn(|i| row[i])
-        });
-        for i in 0..M {
-            let to = &mut to[(p + i) * stride..][..M];
-            for r in 0..M {
-                to[r] = square[r][i];
-            }
-        }
-    }
-    for p in whole..depth {
-        for r in 0..M {
-            to[p * stride + r] = from[r][p];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +377,12 @@ mod tests {
             (64, 64, 64),
             (9, 33, 0),
             (30, 10, 513),
+            (100, 64, 64),
+            (6, 130, 20),
+            (70, 1, 100),
+            (40, 3, 41),
+            (5, 4, 200),
+            (66, 2, 7),
         ] {
             for a_t in [false, true] {
                 for b_t in [false, true] {
