@@ -6,17 +6,17 @@ use crate::env::rng::NumpyRng;
 use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
 
-const GRAVITY: f64 = 9.8;
-const MASS_POLE: f64 = 0.1;
-const TOTAL_MASS: f64 = MASS_POLE + 1.0;
+pub(super) const GRAVITY: f64 = 9.8;
+pub(super) const MASS_POLE: f64 = 0.1;
+pub(super) const TOTAL_MASS: f64 = MASS_POLE + 1.0;
 /// Half the pole's length.
-const LENGTH: f64 = 0.5;
-const POLE_MASS_LENGTH: f64 = MASS_POLE * LENGTH;
-const FORCE: f64 = 10.0;
+pub(super) const LENGTH: f64 = 0.5;
+pub(super) const POLE_MASS_LENGTH: f64 = MASS_POLE * LENGTH;
+pub(super) const FORCE: f64 = 10.0;
 /// Seconds between states.
-const TAU: f64 = 0.02;
-const X_LIMIT: f64 = 2.4;
-const THETA_LIMIT: f64 = 12.0 * 2.0 * std::f64::consts::PI / 360.0;
+pub(super) const TAU: f64 = 0.02;
+pub(super) const X_LIMIT: f64 = 2.4;
+pub(super) const THETA_LIMIT: f64 = 12.0 * 2.0 * std::f64::consts::PI / 360.0;
 
 /// Gymnasium's CartPole without its time limit (Barto, Sutton & Anderson 1983; `CartPole-v1` is this one in a
 /// [`TimeLimit`](crate::TimeLimit) of 500 steps).

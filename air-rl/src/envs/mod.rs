@@ -4,6 +4,7 @@ mod acrobot;
 mod asterix;
 mod breakout;
 mod cartpole;
+mod cartpole_batch;
 mod cliff_walking;
 mod corridor;
 mod freeway;
@@ -32,6 +33,7 @@ pub use acrobot::Acrobot;
 pub use asterix::Asterix;
 pub use breakout::Breakout;
 pub use cartpole::CartPole;
+use cartpole_batch::CartPoles;
 pub use cliff_walking::{CliffWalking, CliffWalkingOptions};
 pub use corridor::{CorridorOptions, SimpleCorridor};
 pub use freeway::Freeway;
@@ -134,6 +136,7 @@ impl Default for Registry {
         let mut registry = Self { known: BTreeMap::new(), python: PythonConfig::default() };
         registry.register("Acrobot-v1", || TimeLimit::new(Acrobot::new(), 500));
         registry.register("CartPole-v1", || TimeLimit::new(CartPole::new(), 500));
+        registry.step_together("CartPole-v1", |envs| Ok(Box::new(CartPoles::new(envs, 500)?)));
         registry.register("MountainCar-v0", || TimeLimit::new(MountainCar::new(), 200));
         registry.register("MountainCarContinuous-v0", || TimeLimit::new(MountainCarContinuous::new(), 999));
         registry.register_with("Pendulum-v1", |options: &PendulumOptions| {
@@ -206,6 +209,17 @@ impl Registry {
             Ok(Bound { make, one })
         };
         self.known.insert(key, Arc::new(bind));
+    }
+
+    /// Makes batches of an environment that takes no options all at once, where they are not wrapped.
+    fn step_together<F>(&mut self, name: &str, make: F)
+    where
+        F: Fn(usize) -> Result<Box<dyn VecEnv>> + Send + Sync + 'static,
+    {
+        let Some(alone) = self.known.remove(name) else { return };
+        let make: Arc<Make> = Arc::new(make);
+        let bind = move |options: Value| Ok(Bound { make: Arc::clone(&make), ..alone(options)? });
+        self.known.insert(name.into(), Arc::new(bind));
     }
 
     /// The names, sorted.
