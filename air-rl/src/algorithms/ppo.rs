@@ -18,6 +18,7 @@ mod config;
 use std::fmt;
 
 use air_core::seed::Seed;
+use air_core::team::Team;
 use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Optimizer as _, Scratch};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
@@ -81,6 +82,8 @@ pub struct PpoLearner {
     std_adam: Adam,
     critic_adam: Adam,
     reward_scaler: Option<RewardScaler>,
+    /// Policy and value network learn at the same time if there are two.
+    team: Team,
     buffers: Buffers,
 }
 
@@ -89,11 +92,45 @@ pub struct PpoLearner {
 struct Buffers {
     estimate: Estimate,
     order: Vec<u32>,
-    obs: Vec<f32>,
-    batch_advantages: Vec<f32>,
-    gradient: PolicyGradient,
-    d_value: Vec<f32>,
+    policy: PolicyBuffers,
+    value: ValueBuffers,
     scratch: Scratch,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PolicyBuffers {
+    obs: Vec<f32>,
+    advantages: Vec<f32>,
+    gradient: PolicyGradient,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ValueBuffers {
+    obs: Vec<f32>,
+    d_value: Vec<f32>,
+}
+
+/// What an epoch does that does not wait for anything else.
+enum Half<'a> {
+    Policy(PolicyHalf<'a>, Sums, &'a mut Result<Sums>),
+    Value(ValueHalf<'a>, f64, &'a mut Result<f64>),
+}
+
+/// The policy with its optimisers.
+struct PolicyHalf<'a> {
+    config: &'a PpoConfig,
+    actor: &'a mut Actor,
+    adam: &'a mut Adam,
+    std_adam: &'a mut Adam,
+    buffers: &'a mut PolicyBuffers,
+}
+
+/// The value network with its optimiser.
+struct ValueHalf<'a> {
+    config: &'a PpoConfig,
+    critic: &'a mut Mlp,
+    adam: &'a mut Adam,
+    buffers: &'a mut ValueBuffers,
 }
 
 impl Learner for PpoLearner {
@@ -128,6 +165,7 @@ impl Learner for PpoLearner {
             std_adam: adam(),
             critic_adam: adam(),
             reward_scaler: config.normalize_rewards.then(RewardScaler::default),
+            team: Team::new(config.threads)?,
             buffers: Buffers::default(),
         })
     }
@@ -213,9 +251,7 @@ impl PpoLearner {
         for _ in 0..self.config.epochs {
             shuffle(&mut order, |below| rng.random_range(0..below));
             let before = sums;
-            for rows in order.chunks(self.config.minibatch) {
-                self.minibatch(rollout, rows, &mut sums)?;
-            }
+            sums = self.epoch(rollout, &order, sums)?;
             epochs += 1;
             let kl = (sums.kl - before.kl) / (sums.rows - before.rows);
             if self.config.target_kl.is_some_and(|target| kl > f64::from(target)) {
@@ -227,36 +263,28 @@ impl PpoLearner {
             .stats(epochs, explained_variance(&self.buffers.estimate.values, &self.buffers.estimate.returns)))
     }
 
-    /// One gradient step of both networks on some rows.
-    fn minibatch(&mut self, rollout: &Rollout, rows: &[u32], sums: &mut Sums) -> Result<()> {
-        let Self { config, actor, critic, buffers: b, .. } = self;
-        let (n, scale) = (rows.len(), 1.0 / rows.len() as f32);
-        b.obs.clear();
-        b.batch_advantages.clear();
-        for &row in rows {
-            b.obs.extend_from_slice(rollout.obs_row(row as usize));
-            b.batch_advantages.push(b.estimate.advantages[row as usize]);
-        }
-        if config.normalize_advantages {
-            normalize(&mut b.batch_advantages);
-        }
-
-        let (net, head, space) = actor.parts();
-        let loss = PolicyLoss { objective: Objective::Clipped(config.clip), entropy: config.entropy };
-        let outputs = net.forward(&b.obs, n).map_err(network)?;
-        loss.over(rollout, rows, (outputs, head, space), &b.batch_advantages, sums, &mut b.gradient);
-        b.gradient.step_log_std(head, config.grad_clip, &mut self.std_adam)?;
-        descend(net, &b.gradient.outputs, config.grad_clip, &mut self.actor_adam)?;
-
-        b.d_value.clear();
-        let values = critic.forward(&b.obs, n).map_err(network)?;
-        for (&row, &value) in rows.iter().zip(values) {
-            let (old, target) = (b.estimate.values[row as usize], b.estimate.returns[row as usize]);
-            let (loss, d) = value_loss(config.value_clip, value, old, target);
-            sums.value_loss += f64::from(loss);
-            b.d_value.push(d * scale);
-        }
-        descend(critic, &b.d_value, config.grad_clip, &mut self.critic_adam)
+    /// One pass over the rows in this order; policy and value network need nothing of each other meanwhile.
+    fn epoch(&mut self, rollout: &Rollout, order: &[u32], sums: Sums) -> Result<Sums> {
+        let Self { config, actor, critic, actor_adam, std_adam, critic_adam, buffers, team, .. } = self;
+        let config: &PpoConfig = config;
+        let Buffers { estimate, policy, value, .. } = buffers;
+        let policy = PolicyHalf { config, actor, adam: actor_adam, std_adam, buffers: policy };
+        let value = ValueHalf { config, critic, adam: critic_adam, buffers: value };
+        let (mut learned, mut valued) = (Ok(sums), Ok(0.0));
+        let halves =
+            [Half::Policy(policy, sums, &mut learned), Half::Value(value, sums.value_loss, &mut valued)];
+        let (estimate, batches) = (&*estimate, || order.chunks(config.minibatch));
+        team.each(halves, |half| match half {
+            Half::Policy(mut half, sums, to) => {
+                *to = batches().try_fold(sums, |sums, rows| half.minibatch(rollout, estimate, rows, sums));
+            }
+            Half::Value(mut half, loss, to) => {
+                *to = batches().try_fold(loss, |loss, rows| half.minibatch(rollout, estimate, rows, loss));
+            }
+        });
+        let mut sums = learned?;
+        sums.value_loss = valued?;
+        Ok(sums)
     }
 
     fn set_lr(&mut self) {
@@ -282,5 +310,64 @@ impl PpoLearner {
             return Ok(());
         };
         Err(RlError::Diverged { what: bad, iteration: self.iteration })
+    }
+}
+
+impl PolicyHalf<'_> {
+    /// One gradient step of the policy on some rows.
+    fn minibatch(
+        &mut self,
+        rollout: &Rollout,
+        estimate: &Estimate,
+        rows: &[u32],
+        mut sums: Sums,
+    ) -> Result<Sums> {
+        let Self { config, actor, adam, std_adam, buffers: b } = self;
+        gather(rollout, rows, &mut b.obs);
+        b.advantages.clear();
+        b.advantages.extend(rows.iter().map(|&row| estimate.advantages[row as usize]));
+        if config.normalize_advantages {
+            normalize(&mut b.advantages);
+        }
+        let (net, head, space) = actor.parts();
+        let loss = PolicyLoss { objective: Objective::Clipped(config.clip), entropy: config.entropy };
+        let outputs = net.forward(&b.obs, rows.len()).map_err(network)?;
+        loss.over(rollout, rows, (outputs, head, space), &b.advantages, &mut sums, &mut b.gradient);
+        b.gradient.step_log_std(head, config.grad_clip, std_adam)?;
+        descend(net, &b.gradient.outputs, config.grad_clip, adam)?;
+        Ok(sums)
+    }
+}
+
+impl ValueHalf<'_> {
+    /// One gradient step of the value network on some rows; adds to the sum of its losses.
+    fn minibatch(
+        &mut self,
+        rollout: &Rollout,
+        estimate: &Estimate,
+        rows: &[u32],
+        mut sum: f64,
+    ) -> Result<f64> {
+        let Self { config, critic, adam, buffers: b } = self;
+        gather(rollout, rows, &mut b.obs);
+        b.d_value.clear();
+        let scale = 1.0 / rows.len() as f32;
+        let values = critic.forward(&b.obs, rows.len()).map_err(network)?;
+        for (&row, &value) in rows.iter().zip(values) {
+            let (old, target) = (estimate.values[row as usize], estimate.returns[row as usize]);
+            let (loss, d) = value_loss(config.value_clip, value, old, target);
+            sum += f64::from(loss);
+            b.d_value.push(d * scale);
+        }
+        descend(critic, &b.d_value, config.grad_clip, adam)?;
+        Ok(sum)
+    }
+}
+
+/// The observations of some rows.
+fn gather(rollout: &Rollout, rows: &[u32], obs: &mut Vec<f32>) {
+    obs.clear();
+    for &row in rows {
+        obs.extend_from_slice(rollout.obs_row(row as usize));
     }
 }

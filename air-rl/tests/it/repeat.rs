@@ -44,6 +44,10 @@ fn results_do_not_depend_on_the_number_of_runners() {
     let threads = PpoConfig { runners: 3, parallel: true, ..PpoConfig::default() };
     let mut ppo = Ppo::new(threads, cartpole(), 5).unwrap();
     assert!(one == (train(&mut ppo, 40), weights(&ppo)), "runners on threads differ from one without");
+    let halves = PpoConfig { threads: 2, ..PpoConfig::default() };
+    let mut ppo = Ppo::new(halves, cartpole(), 5).unwrap();
+    assert!(one == (train(&mut ppo, 40), weights(&ppo)), "networks that learn at the same time differ");
+    assert!(Ppo::new(PpoConfig { threads: 0, ..PpoConfig::default() }, cartpole(), 5).is_err());
     let mut other = Ppo::new(PpoConfig::default(), cartpole(), 6).unwrap();
     assert_ne!(train(&mut other, 40), one.0, "the seed has no effect");
 }

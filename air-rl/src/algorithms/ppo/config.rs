@@ -19,6 +19,8 @@ pub struct PpoConfig {
     /// Give each runner a supervised worker thread of its own. Off, all take turns on the calling thread: faster where
     /// a step takes microseconds, and on two cores or fewer. Results do not depend on it.
     pub parallel: bool,
+    /// Threads that learn: with two, policy and value network learn at the same time. Results do not depend on it.
+    pub threads: usize,
     /// Units of the hidden layers, of policy and value network alike.
     pub hidden: Vec<usize>,
     /// Learning rate of Adam.
@@ -60,6 +62,7 @@ impl Default for PpoConfig {
             steps: 64,
             runners: 1,
             parallel: false,
+            threads: 1,
             hidden: vec![32, 32],
             lr: 3e-3,
             lr_decay_steps: 0,
@@ -84,6 +87,7 @@ impl Settings for PpoConfig {
     fn validate(&self) -> Result<()> {
         Check::sampling(self.envs, self.steps, self.runners)?;
         Check::at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
+        Check::at("threads", (1..=256).contains(&self.threads), "must be between 1 and 256")?;
         Check::positive("lr", self.lr)?;
         Check::unit("gamma", self.gamma)?;
         Check::unit("lambda", self.lambda)?;
