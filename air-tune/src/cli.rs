@@ -1,5 +1,6 @@
 //! The `air-tune` command line.
 
+mod bench;
 mod look;
 
 use std::ffi::OsString;
@@ -16,7 +17,7 @@ use serde_json::json;
 use crate::command::Command;
 use crate::config::Config;
 use crate::error::TuneError;
-use crate::log::{Callback, Event};
+use crate::log::{Callback, Event, LogConfig, MlflowConfig};
 use crate::result::{ResultGrid, TrialResult};
 use crate::schedule::{AshaConfig, HyperBandConfig, MedianConfig, SchedulerConfig};
 use crate::search::{
@@ -62,6 +63,8 @@ enum Verb {
     Report(ReportArgs),
     /// Write the trials as a table
     Export(ExportArgs),
+    /// Measure what a trial costs here before it does any work, and what a proposal of each searcher costs
+    Bench(bench::BenchArgs),
 }
 
 #[derive(Args)]
@@ -122,6 +125,12 @@ struct RunArgs {
     /// Folder for the results [default: the first free one of air-results/tune-1, tune-2, …]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Show the trials as runs of the MLflow server at this address: http://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    mlflow: Option<String>,
+    /// Write the trials as runs of this Weights & Biases project; `wandb sync DIR/wandb/offline-run-*` uploads them
+    #[arg(long, value_name = "PROJECT")]
+    wandb: Option<String>,
     /// Print one JSON object for each trial as it ends, then {"best": …}
     #[arg(long)]
     json: bool,
@@ -257,6 +266,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         Verb::Show(args) => look::show(&args),
         Verb::Report(args) => look::report(&args),
         Verb::Export(args) => look::export(&args),
+        Verb::Bench(args) => bench::run(&args),
     };
     done.map_err(|error| match error {
         CliError::Failed(error) => match error.downcast::<TuneError>() {
@@ -352,7 +362,9 @@ fn search(args: RunArgs) -> Result<(), CliError> {
     let dir = args.out.unwrap_or_else(free_dir);
     let name = dir.file_name().map_or_else(|| "tune".into(), |name| name.to_string_lossy().into_owned());
     let failure = FailureConfig { max_failures: args.max_failures, fail_fast: false };
-    let run = RunConfig { name, dir: Some(dir.clone()), failure, ..RunConfig::default() };
+    let log =
+        LogConfig { mlflow: args.mlflow.map(MlflowConfig::at), wandb: args.wandb, ..LogConfig::default() };
+    let run = RunConfig { name, dir: Some(dir.clone()), failure, log };
     let tuner = Tuner::with(space, command).tune_config(tune).run_config(run).command(args.command);
     finish(tuner, &dir, args.json)
 }

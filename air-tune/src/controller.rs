@@ -133,6 +133,10 @@ impl Controller {
                 return self.launch(trial, now);
             }
             self.exhausted = true;
+            if self.scheduler.on_exhausted() {
+                let seq = self.tick();
+                self.outbox.push(Record::Exhausted { seq });
+            }
         }
         if self.running == 0 && self.paused > 0 {
             self.idle(now);
@@ -155,8 +159,9 @@ impl Controller {
         let (assignment, attempt) = (state.assignment.clone(), state.attempts);
         let (iteration, generation) = (state.iterations, state.clone.generation);
         let origin = state.clone.origin.clone();
+        let resources = self.scheduler.resources(trial);
         self.outbox.push(Record::Started { seq, trial, attempt, assignment: assignment.clone(), at: now });
-        Next::Run(Launch { trial, assignment, attempt, iteration, generation, origin })
+        Next::Run(Launch { trial, assignment, attempt, iteration, generation, origin, resources })
     }
 
     /// A running trial reported; returns why it must stop, if it must.
@@ -357,6 +362,9 @@ impl Controller {
                 self.by_run.replay(trial, &path, &domain, &value).map_err(|error| error.to_string())?;
                 let state = self.trials.get_mut(trial as usize).ok_or_else(|| format!("no trial {trial}"))?;
                 state.assignment.push(path, value);
+            }
+            Replay::Exhausted => {
+                self.scheduler.on_exhausted();
             }
             Replay::Idle => {
                 self.scheduler.on_idle();

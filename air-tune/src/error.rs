@@ -77,6 +77,14 @@ pub enum TuneError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// There is no room for what was to be stored; what was stored before is safe.
+    #[error("study database `{}`: the disk is full; free some space, then resume the experiment", path.display())]
+    Full {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// The database holds something this crate did not write.
     #[error("study database `{}`: {reason}", path.display())]
     Damaged {

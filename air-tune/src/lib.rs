@@ -24,7 +24,7 @@
 //!   parameters where it uses them.
 //! - [`search`]: searchers propose configurations (grid, random, quasi-random, TPE, CMA-ES, Gaussian process, differential evolution, NSGA-II,
 //!   BOHB); [`schedule`]: schedulers stop the hopeless early,
-//!   pause trials and clone them. Both are pure traits, and [`testing`]
+//!   pause trials, clone them, and give them more of the machine. Both are pure traits, and [`testing`]
 //!   holds the suites that every implementation passes.
 //! - [`stop`]: stoppers say when a trial, or the experiment, is complete.
 //! - [`Tuner`] with [`TuneConfig`] and [`RunConfig`] runs an experiment; [`Trial`] is what the code in a trial sees; [`ResultGrid`] is what

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use air_core::resource::ResourcePool;
 use air_core::seed::Seed;
 use air_core::{BoxError, Cx, GroupSpec, Handle, Message, Restart, Runtime, Strategy, Worker};
 
@@ -19,6 +20,8 @@ pub(crate) struct Slot {
     pub trainable: Arc<dyn Trainable>,
     pub dir: Option<PathBuf>,
     pub seed: Seed,
+    /// Where what trials have of the machine is had from, if that is dealt out.
+    pub pool: Option<ResourcePool>,
 }
 
 impl Slot {
@@ -36,7 +39,12 @@ impl Slot {
             tracing::info_span!("air.tune.trial", trial = launch.trial, attempt = launch.attempt).entered();
         let run = || {
             let seed = self.seed.child("trial", launch.trial);
-            let mut trial = Trial::new(&launch, seed, self.dir.as_deref(), Arc::clone(&self.study))?;
+            // Whoever had it may not have returned yet.
+            let lease = match (&self.pool, &launch.resources) {
+                (Some(pool), Some(resources)) => Some(pool.acquire(resources.clone()).wait()?),
+                _ => None,
+            };
+            let mut trial = Trial::new(&launch, seed, self.dir.as_deref(), Arc::clone(&self.study), lease)?;
             self.trainable.run(&mut trial, launch.assignment.to_config())
         };
         match catch_unwind(AssertUnwindSafe(run)) {

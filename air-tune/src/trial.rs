@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use air_core::BoxError;
 use air_core::checkpoint::Checkpoint;
+use air_core::device::Device;
 use air_core::report::Reporter;
+use air_core::resource::{Lease, Resources};
 use air_core::seed::Seed;
 
 use crate::TrialId;
@@ -72,11 +74,18 @@ pub struct Trial {
     study: Arc<Study>,
     keep: Option<Keep>,
     checkpoint: Option<Checkpoint>,
+    lease: Option<Lease>,
 }
 
 impl Trial {
     /// Finds the newest checkpoint, if the trial ran before; copies it from another trial, if this one goes on from there.
-    pub(crate) fn new(launch: &Launch, seed: Seed, root: Option<&Path>, study: Arc<Study>) -> Result<Self> {
+    pub(crate) fn new(
+        launch: &Launch,
+        seed: Seed,
+        root: Option<&Path>,
+        study: Arc<Study>,
+        lease: Option<Lease>,
+    ) -> Result<Self> {
         let id = launch.trial;
         let keep = root.map(|root| Keep::new(root, id, launch.generation));
         let mut checkpoint = None;
@@ -97,7 +106,7 @@ impl Trial {
             None => 0,
         };
         let dir = root.map(|root| trial_dir(root, id));
-        Ok(Self { id, attempt: launch.attempt, iteration, seed, dir, study, keep, checkpoint })
+        Ok(Self { id, attempt: launch.attempt, iteration, seed, dir, study, keep, checkpoint, lease })
     }
 
     /// Its number, from 0.
@@ -123,6 +132,16 @@ impl Trial {
     /// Its folder, if the experiment has one. It may not exist yet.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
+    }
+
+    /// What it has of the machine until it returns, where a [`ResourceChanging`](crate::schedule::ResourceChanging) scheduler deals that out.
+    pub fn resources(&self) -> Option<Resources> {
+        self.lease.as_ref().map(Lease::resources)
+    }
+
+    /// Its GPUs; of a share, the one device it lies on. None, where no GPUs are dealt out.
+    pub fn devices(&self) -> Vec<Device> {
+        self.lease.as_ref().map(Lease::devices).unwrap_or_default()
     }
 
     /// Reports the numbers of one more iteration.

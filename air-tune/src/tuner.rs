@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use air_core::seed::Seed;
-use air_core::{BoxError, Runtime};
+use air_core::{BoxError, Runtime, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -295,6 +295,7 @@ impl Tuner {
         self.check_custom()?;
         self.meta.space.validate()?;
         self.meta.tune.validate()?;
+        self.meta.run.log.validate()?;
         let tune = self.meta.tune.clone();
         let dir = self.meta.run.dir.clone();
         let seed = Seed::new(tune.seed);
@@ -305,7 +306,7 @@ impl Tuner {
             let (points, space) = (&tune.points_to_evaluate, &self.meta.space);
             tune.search.build_after(points, space, &modes, tune.num_samples, seed.child("search", 0))?
         };
-        let scheduler = match self.scheduler.take() {
+        let mut scheduler = match self.scheduler.take() {
             Some(scheduler) => scheduler,
             None => tune.scheduler.build(&self.meta.space, tune.mode, seed.child("schedule", 0))?,
         };
@@ -328,7 +329,14 @@ impl Tuner {
             fail_fast: self.meta.run.failure.fail_fast,
             time_budget: tune.time_budget,
         };
-        let runtime = Runtime::start()?;
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        let slots = scheduler.at_once(tune.max_concurrent_trials.unwrap_or_else(cpus)).max(1);
+        let mut machine = RuntimeConfig::default();
+        let deals = scheduler.total();
+        if let Some(total) = &deals {
+            machine = machine.resources(total.clone());
+        }
+        let runtime = Runtime::with(machine)?;
         let mut stoppers =
             tune.stop.iter().map(|config| config.build(tune.mode)).collect::<Result<Vec<_>>>()?;
         stoppers.append(&mut self.stoppers);
@@ -355,9 +363,9 @@ impl Tuner {
             trainable: Arc::clone(&self.trainable),
             dir: dir.clone(),
             seed: seed.child("trials", 0),
+            pool: deals.map(|_| runtime.resource_pool().clone()),
         };
-        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
-        let ran = slots::run(&runtime, slot, tune.max_concurrent_trials.unwrap_or_else(cpus));
+        let ran = slots::run(&runtime, slot, slots);
         let (trials, named) = study.close();
         let mut space = self.meta.space.clone();
         for (path, domain) in &named {
@@ -409,7 +417,7 @@ impl Tuner {
         let tune = &self.meta.tune;
         let dir = self.meta.run.dir.clone();
         let mut callbacks = match &dir {
-            Some(dir) => self.meta.run.log.callbacks(dir),
+            Some(dir) => self.meta.run.log.callbacks(dir, &self.meta.run.name)?,
             None => Vec::new(),
         };
         if !self.quiet && Progress::is_visible() {

@@ -1,21 +1,21 @@
 //! Searchers for a program in another language: JSON lines on standard input and output.
 //!
 //! ```text
-//! -> {"op": "init", "space": [{"name": "x", "kind": "float", "low": 0, "high": 1, "log": false}], "seed": 1, "searcher": "tpe"}
+//! -> {"op": "init", "space": [{"name": "x", "kind": "float", "low": 0, "high": 1, "log": false}], "seed": 1, "searcher": {"kind": "tpe"}}
 //! <- {"ok": true}
 //! -> {"op": "ask"}
 //! <- {"id": 0, "params": {"x": 0.25}}
 //! -> {"op": "tell", "id": 0, "value": 1.5}
 //! <- {"ok": true}
 //! ```
-//! Kinds are float, int and choice (with `choices`); `"when": ["model", "svm"]` makes a parameter exist only where another has that value.
+//! The searcher is a `SearchConfig`. Kinds are float, int and choice (with `choices`); `"when": ["model", "svm"]` makes a parameter exist only where another has that value.
 
 use std::io::{BufRead, Write};
 
 use air_core::BoxError;
 use air_core::seed::Seed;
 use air_tune::Mode;
-use air_tune::search::{BasicVariants, Cma, CmaConfig, Gp, GpConfig, Outcome, Searcher, Tpe, TpeConfig};
+use air_tune::search::{Outcome, SearchConfig, Searcher};
 use air_tune::space::{Domain, Space, choice, int_uniform, log_int_uniform, log_uniform, uniform};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
 enum Message {
-    Init { space: Vec<Param>, seed: u64, searcher: String },
+    Init { space: Vec<Param>, seed: u64, searcher: SearchConfig },
     Ask,
     Tell { id: u64, value: f64 },
 }
@@ -65,21 +65,14 @@ impl Param {
     }
 }
 
-fn searcher(name: &str, params: &[Param], seed: u64) -> Result<Box<dyn Searcher>, BoxError> {
+fn searcher(config: &SearchConfig, params: &[Param], seed: u64) -> Result<Box<dyn Searcher>, BoxError> {
     let space = params.iter().fold(Space::new(), |space, param| match &param.when {
         Some((path, value)) => {
             space.when(path, [value.clone()], Space::new().with(&param.name, param.domain()))
         }
         None => space.with(&param.name, param.domain()),
     });
-    let seed = Seed::new(seed);
-    Ok(match name {
-        "random" => Box::new(BasicVariants::new(&space, u64::MAX, seed)?),
-        "tpe" => Box::new(Tpe::new(&space, Mode::Min, u64::MAX, TpeConfig::default(), seed)?),
-        "cma" => Box::new(Cma::new(&space, Mode::Min, u64::MAX, CmaConfig::default(), seed)?),
-        "gp" => Box::new(Gp::new(&space, Mode::Min, u64::MAX, GpConfig::default(), seed)?),
-        _ => return Err(format!("no searcher `{name}`: there are random, tpe, cma and gp").into()),
-    })
+    Ok(config.build(&space, &[Mode::Min], u64::MAX, Seed::new(seed))?)
 }
 
 fn main() -> Result<(), BoxError> {
@@ -89,8 +82,8 @@ fn main() -> Result<(), BoxError> {
     for line in std::io::stdin().lock().lines() {
         let message = serde_json::from_str(&line?)?;
         let answer = match (message, &mut searching) {
-            (Message::Init { space, seed, searcher: name }, _) => {
-                searching = Some(searcher(&name, &space, seed)?);
+            (Message::Init { space, seed, searcher: config }, _) => {
+                searching = Some(searcher(&config, &space, seed)?);
                 next = 0;
                 json!({"ok": true})
             }

@@ -174,10 +174,11 @@ impl FileFormat {
 
     /// Whether a file holds one row.
     pub(crate) fn is_file_a_row(&self) -> bool {
-        #[cfg(feature = "images")]
-        return matches!(self, Self::Images(_));
-        #[cfg(not(feature = "images"))]
-        false
+        match self {
+            #[cfg(feature = "images")]
+            Self::Images(_) => true,
+            _ => false,
+        }
     }
 
     /// The format of one of so many files, all of which are looked into.

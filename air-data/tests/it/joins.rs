@@ -184,7 +184,7 @@ fn rows_whose_keys_no_held_row_has_are_not_read() {
         let ds = session.read_parquet(&path).unwrap().join(few, join(["id"]));
         let ids = ds.sum::<Option<i64>>("id").unwrap().unwrap_or(0);
         let ds = session.read_parquet(&path).unwrap().join(few, join(["id"])).select(["id"]);
-        let count = ds.collect().unwrap().iter().map(|batch| batch.num_rows()).sum::<usize>();
+        let count = ds.collect().unwrap().iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>();
         let stats = ds.stats().unwrap();
         let scanned =
             stats.operators.iter().filter(|op| op.name.contains("DataSource")).filter_map(|op| op.rows).max();

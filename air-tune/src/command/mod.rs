@@ -11,6 +11,7 @@
 //! | `AIR_SEED` | a 64-bit seed of its own |
 //! | `AIR_CHECKPOINT` | a folder that survives the command: what it saves there, it finds again when the trial is resumed |
 //! | `AIR_TRIAL_DIR` | the trial's folder |
+//! | `AIR_CPUS`, `AIR_GPUS`, `CUDA_VISIBLE_DEVICES` | what the trial has of the machine, where a scheduler deals that out |
 //!
 //! The integer `training_iteration` of a report, if there is one, is its iteration; otherwise reports are counted. A trial that is stopped
 //! early gets SIGTERM, and SIGKILL after [`Command::grace`]; both go to its whole process group.

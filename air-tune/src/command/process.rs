@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use air_core::BoxError;
+use air_core::device::Device;
 use air_core::process::{Group, Guard, Process, Signal};
 use parking_lot::Mutex;
 
@@ -75,6 +76,17 @@ fn spawn(command: &Command, trial: &Trial, config: &Config, argv: &[String]) -> 
     process.env("AIR_TRIAL", trial.id().to_string());
     process.env("AIR_ATTEMPT", trial.attempt().to_string());
     process.env("AIR_SEED", trial.seed().value().to_string());
+    if let Some(resources) = trial.resources() {
+        process.env("AIR_CPUS", resources.cpu.to_string()).env("AIR_GPUS", resources.gpu.to_string());
+        if resources.gpu > 0.0 {
+            let devices = trial.devices();
+            let numbers = devices.iter().filter_map(|device| match device {
+                Device::Cuda(number) => Some(number.to_string()),
+                Device::Cpu => None,
+            });
+            process.env("CUDA_VISIBLE_DEVICES", numbers.collect::<Vec<_>>().join(","));
+        }
+    }
     if let Some(dir) = trial.dir() {
         let dir = std::path::absolute(dir)?;
         let checkpoint = dir.join("checkpoint");

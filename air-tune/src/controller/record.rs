@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use air_core::resource::Resources;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -76,6 +77,8 @@ pub(crate) struct Launch {
     pub generation: u32,
     /// What the generation starts from, until it has been copied.
     pub origin: Option<Origin>,
+    /// What it has of the machine, if that is dealt out.
+    pub resources: Option<Resources>,
 }
 
 /// The checkpoint that a clone starts from.
@@ -138,6 +141,10 @@ pub(crate) enum Record {
     Idle {
         seq: u64,
     },
+    /// The scheduler was told that no new trial will start, and heeds it.
+    Exhausted {
+        seq: u64,
+    },
     Ended {
         seq: u64,
         trial: TrialId,
@@ -192,4 +199,5 @@ pub(crate) enum Replay {
         value: Value,
     },
     Idle,
+    Exhausted,
 }

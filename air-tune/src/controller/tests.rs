@@ -160,6 +160,7 @@ fn past(records: &[Record]) -> (Vec<Replay>, u64) {
                 (seq, Replay::Suggested { trial, path, domain, value })
             }
             Record::Idle { seq } => (seq, Replay::Idle),
+            Record::Exhausted { seq } => (seq, Replay::Exhausted),
             Record::Reported { seq, trial, iteration, value, values, seconds, .. } => {
                 (seq, Replay::Reported { trial, iteration, value, values, seconds })
             }
@@ -260,15 +261,75 @@ fn run_side_by_side(c: &mut Controller) {
     }
 }
 
-fn pausing() -> [SchedulerConfig; 2] {
-    use crate::schedule::{HyperBandConfig, PbtConfig};
+fn pausing() -> [SchedulerConfig; 3] {
+    use crate::schedule::{HyperBandConfig, PbtConfig, ResourceConfig};
     let pbt = PbtConfig { interval: 3, synchronous: true, max_t: Some(12), ..PbtConfig::default() };
-    [HyperBandConfig { max_t: 9, reduction_factor: 3 }.into(), pbt.into()]
+    let hyperband: SchedulerConfig = HyperBandConfig { max_t: 9, reduction_factor: 3 }.into();
+    let more = ResourceConfig { inner: Box::new(hyperband.clone()), ..dealt() };
+    [hyperband, pbt.into(), more.into()]
+}
+
+fn dealt() -> crate::schedule::ResourceConfig {
+    let total = air_core::resource::Resources::new().cpu(12.0);
+    crate::schedule::ResourceConfig { total, ..Default::default() }
+}
+
+/// What trials are given of the machine is what it would have been without the interruption.
+#[test]
+fn resources_are_dealt_as_if_nothing_had_happened() {
+    let scheduler = SchedulerConfig::from(dealt());
+    let fresh = || {
+        let mut c = with(5, rules(), &scheduler);
+        c.scheduler.at_once(3);
+        c
+    };
+    // Reports each running trial in turn until all have twelve; gives who started with what, after which iteration.
+    let run = |c: &mut Controller| {
+        let (mut running, mut starts) = (Vec::<(TrialId, u64)>::new(), BTreeMap::new());
+        loop {
+            while running.len() < 3
+                && let Next::Run(launch) = c.next(at(0))
+            {
+                let done = launch.iteration;
+                starts.insert((launch.trial, done), launch.resources.map(|resources| resources.cpu));
+                running.push((launch.trial, done));
+            }
+            if running.is_empty() {
+                return starts;
+            }
+            running.sort_by_key(|(trial, done)| (*done, *trial));
+            let (trial, done) = running.remove(0);
+            let stop = c.report(at(0), trial, done + 1, loss(1.0));
+            if stop.is_some() || done + 1 >= 12 + trial {
+                c.ended(at(0), trial, Ok(()));
+            } else {
+                running.push((trial, done + 1));
+            }
+        }
+    };
+    let mut whole = fresh();
+    let starts = run(&mut whole);
+    let has: Vec<_> = starts.iter().map(|((trial, at), cpus)| (*trial, *at, cpus.unwrap())).collect();
+    assert!(has.iter().take(1).all(|start| *start == (0, 0, 4.0)), "{has:?}");
+    assert_eq!(has.last().map(|(trial, _, cpus)| (*trial, *cpus)), Some((4, 12.0)), "{has:?}");
+    let records = whole.take_records();
+    assert_eq!(records.iter().filter(|record| matches!(record, Record::Exhausted { .. })).count(), 1);
+    for kept in 0..=records.len() {
+        let mut resumed = fresh();
+        let (replay, seq) = past(&records[..kept]);
+        for event in replay {
+            resumed.replay(event).unwrap();
+        }
+        resumed.resume(seq, at(0));
+        run(&mut resumed);
+        assert!(resumed.trials().iter().all(|state| state.status == Status::Complete), "after {kept}");
+        assert_eq!((resumed.paused, resumed.running), (0, 0));
+    }
 }
 
 #[test]
 fn paused_trials_go_on_when_the_scheduler_says_so() {
-    for (scheduler, complete) in pausing().into_iter().zip([4, 16]) {
+    for (scheduler, complete) in pausing().into_iter().zip([4, 16, 4]) {
         let mut c = with(16, rules(), &scheduler);
         run_side_by_side(&mut c);
         let count = |status| c.trials().iter().filter(|state| state.status == status).count();
@@ -445,4 +506,27 @@ fn names_that_cannot_be_are_refused() {
     assert!(refused("x", uniform(7.0, 8.0)).contains("already, which lies outside"), "x is the space's");
     assert!(refused("x.y", uniform(0.0, 1.0)).contains("both a value and an object"));
     assert!(c.suggest(99, "y", &uniform(0.0, 1.0)).is_err());
+}
+
+/// By a simulated clock: slots are never left without a trial while there is one.
+#[test]
+fn ten_thousand_trials_of_a_second_on_sixty_four_slots_take_what_they_must() {
+    let mut c = controller(10_000, rules());
+    let mut running: VecDeque<(u64, TrialId)> = (0..64).map(|_| (0, start(&mut c, 0))).collect();
+    let (mut now, mut ended) = (0, 0);
+    // All take the same time, so they end in the order they started.
+    while let Some((began, trial)) = running.pop_front() {
+        now = began + 1;
+        assert_eq!(c.report(at(now), trial, 1, loss(1.0)), None);
+        c.ended(at(now), trial, Ok(()));
+        ended += 1;
+        match c.next(at(now)) {
+            Next::Run(launch) => running.push_back((now, launch.trial)),
+            Next::Over => {}
+            Next::Wait => panic!("a slot waits after {ended} trials"),
+        }
+        c.take_records();
+    }
+    // 156.25 seconds, were trials divisible.
+    assert_eq!((ended, now), (10_000, 10_000_u64.div_ceil(64)));
 }

@@ -5,20 +5,23 @@
 
 pub(crate) mod csv;
 mod json;
+mod mlflow;
 mod progress;
 mod tensorboard;
+mod wandb;
 
 use std::path::Path;
 
 use air_core::BoxError;
 use serde::{Deserialize, Serialize};
 
+pub use mlflow::{Mlflow, MlflowConfig};
 pub use progress::Progress;
 pub use tensorboard::{EventWriter, Scalar};
 
 use crate::TrialId;
 use crate::config::Config;
-use crate::error::Cause;
+use crate::error::{Cause, Result, TuneError};
 use crate::result::TrialResult;
 use crate::values::Values;
 
@@ -101,22 +104,48 @@ pub struct LogConfig {
     pub json: bool,
     /// `trial_00000/events.out.tfevents…`, for TensorBoard.
     pub tensorboard: bool,
+    /// `wandb/offline-run-…`, for the Weights & Biases project of this name: `wandb sync` uploads them.
+    pub wandb: Option<String>,
+    /// A server that trials are shown on as runs; `mlflow.jsonl` is which run is which trial.
+    pub mlflow: Option<MlflowConfig>,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { csv: true, json: true, tensorboard: true }
+        Self { csv: true, json: true, tensorboard: true, wandb: None, mlflow: None }
     }
 }
 
 impl LogConfig {
     /// Nothing but the database.
     pub fn none() -> Self {
-        Self { csv: false, json: false, tensorboard: false }
+        Self { csv: false, json: false, tensorboard: false, wandb: None, mlflow: None }
     }
 
-    pub(crate) fn callbacks(&self, dir: &Path) -> Vec<Box<dyn Callback>> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig) for the first one out of range.
+    pub fn validate(&self) -> Result<()> {
+        if self
+            .wandb
+            .as_deref()
+            .is_some_and(|project| project.is_empty() || project.contains(['/', '\\', '#', '?', '%', ':']))
+        {
+            return Err(TuneError::config("wandb", "must be the name of a project, without / \\ # ? % :"));
+        }
+        self.mlflow.as_ref().map_or(Ok(()), MlflowConfig::validate)
+    }
+
+    /// What writes the files; `name` is the study's.
+    pub(crate) fn callbacks(&self, dir: &Path, name: &str) -> Result<Vec<Box<dyn Callback>>> {
         let mut callbacks: Vec<Box<dyn Callback>> = Vec::new();
+        if let Some(config) = &self.mlflow {
+            callbacks.push(Box::new(Mlflow::start(config.clone(), name, Some(dir))?));
+        }
+        if let Some(project) = &self.wandb {
+            callbacks.push(Box::new(wandb::Wandb::new(dir, project, name)));
+        }
         if self.json {
             callbacks.push(Box::new(json::JsonLines::new(dir)));
         }
@@ -127,6 +156,6 @@ impl LogConfig {
         if self.csv {
             callbacks.push(Box::new(csv::ProgressCsv::new(dir)));
         }
-        callbacks
+        Ok(callbacks)
     }
 }

@@ -1,12 +1,15 @@
 //! A report of an experiment: one HTML file with its charts as SVG, which needs nothing else.
 
 mod chart;
+mod fanova;
+mod forest;
 mod importance;
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use chart::{Chart, Scale, colour, escape, parallel, short};
+use fanova::Spread;
 
 use crate::controller::Status;
 use crate::error::{Result, TuneError};
@@ -32,12 +35,25 @@ impl ResultGrid {
     /// How much each parameter has to do with the metric, most first; the shares add up to one. Permutation importance of a random forest (Breiman, 2001) over
     /// the trials that ended with a value. All shares are zero where there are too few.
     pub fn importance(&self) -> Vec<(String, f64)> {
+        self.shares(|_, rows, values| importance::importance(rows, values))
+    }
+
+    /// The share of the metric's variance over the space that each parameter explains by itself, most first: fANOVA (Hutter et al., 2014), over the trials that ended with a value. What the
+    /// shares lack from one is what parameters do together. All are zero where there are too few trials.
+    pub fn main_effects(&self) -> Vec<(String, f64)> {
+        self.shares(|axes, rows, values| {
+            let spread = |at| axes.axis(at).listed().map_or(Spread::Number, Spread::Listed);
+            fanova::main_effects(rows, values, &(0..axes.len()).map(spread).collect::<Vec<_>>())
+        })
+    }
+
+    fn shares(&self, of: impl Fn(&Axes, &[Vec<f64>], &[f64]) -> Vec<f64>) -> Vec<(String, f64)> {
         let Ok(axes) = Axes::new(self.space()) else { return Vec::new() };
         let trials: Vec<(&TrialResult, f64)> = self.valued().collect();
         let rows: Vec<Vec<f64>> =
             trials.iter().map(|(trial, _)| axes.encode(&self.assignment(trial))).collect();
         let values: Vec<f64> = trials.iter().map(|(_, value)| *value).collect();
-        let shares = importance::importance(&rows, &values);
+        let shares = of(&axes, &rows, &values);
         let shares = if shares.is_empty() { vec![0.0; axes.len()] } else { shares };
         let mut named: Vec<(String, f64)> =
             (0..axes.len()).map(|at| axes.path(at).to_owned()).zip(shares).collect();
@@ -76,6 +92,11 @@ impl ResultGrid {
             let note =
                 "How much worse a random forest tells the metric once a parameter's values are shuffled.";
             section(&mut page, "Importance of parameters", note, &bars(&importance));
+        }
+        let effects = self.main_effects();
+        if effects.iter().any(|(_, share)| *share > 0.0) {
+            let note = "The share of the metric's variance over the whole space that a parameter explains by itself (fANOVA); what is left of one, parameters do together.";
+            section(&mut page, "Main effects", note, &bars(&effects));
         }
         let params: Vec<&Param> =
             importance.iter().take(PARAMS).filter_map(|(path, _)| self.space().get(path)).collect();

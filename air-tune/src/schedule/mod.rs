@@ -10,12 +10,15 @@ mod asha;
 mod hyperband;
 mod median;
 mod pbt;
+mod resources;
 
 pub use asha::{Asha, AshaConfig};
 pub use hyperband::{HyperBand, HyperBandConfig};
 pub use median::{MedianConfig, MedianStopping};
-pub use pbt::{Pbt, PbtConfig, Policy, PolicyReplay, Segment};
+pub use pbt::{Explore, Pbt, PbtConfig, Policy, PolicyReplay, Segment};
+pub use resources::{Favour, ResourceChanging, ResourceConfig};
 
+use air_core::resource::Resources;
 use air_core::seed::Seed;
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +147,27 @@ pub trait Scheduler: Send {
     /// Nothing runs and no new trial will start: some paused trial must go on or stop. Those that nobody names are resumed.
     fn on_idle(&mut self) {}
 
+    /// At most `slots` trials run at once; returns how many of them there is room for. Told once, before anything else.
+    fn at_once(&mut self, slots: usize) -> usize {
+        slots
+    }
+
+    /// No new trial will start. Returns whether that means anything to the scheduler, so that it is told again when the past is lived through.
+    fn on_exhausted(&mut self) -> bool {
+        false
+    }
+
+    /// What a trial that starts, or goes on, has of the machine from here on; nothing in particular, if that is not dealt out.
+    fn resources(&self, trial: TrialId) -> Option<Resources> {
+        let _ = trial;
+        None
+    }
+
+    /// All there is, where it is dealt out.
+    fn total(&self) -> Option<Resources> {
+        None
+    }
+
     /// Whether trials must be able to save checkpoints, which takes a folder.
     fn needs_checkpoints(&self) -> bool {
         false
@@ -180,6 +204,8 @@ pub enum SchedulerConfig {
     Pbt(PbtConfig),
     /// [`PolicyReplay`].
     Replay(Policy),
+    /// [`ResourceChanging`].
+    Resources(ResourceConfig),
 }
 
 impl SchedulerConfig {
@@ -195,6 +221,11 @@ impl SchedulerConfig {
             SchedulerConfig::Median(config) => Box::new(MedianStopping::new(config.clone(), mode)?),
             SchedulerConfig::Pbt(config) => Box::new(Pbt::new(config.clone(), space, mode, seed)?),
             SchedulerConfig::Replay(policy) => Box::new(PolicyReplay::new(policy.clone())?),
+            SchedulerConfig::Resources(config) => {
+                config.validate()?;
+                let inner = config.inner.build(space, mode, seed)?;
+                Box::new(ResourceChanging::new(config.clone(), inner, mode)?)
+            }
         })
     }
 
@@ -210,6 +241,7 @@ impl SchedulerConfig {
             SchedulerConfig::Median(config) => config.validate(),
             SchedulerConfig::Pbt(config) => config.validate(),
             SchedulerConfig::Replay(policy) => policy.validate(),
+            SchedulerConfig::Resources(config) => config.validate(),
         }
     }
 }
@@ -219,4 +251,4 @@ macro_rules! from_config {
         fn from(config: $config) -> Self { SchedulerConfig::$kind(config) }
     })* };
 }
-from_config!(AshaConfig => Asha, HyperBandConfig => HyperBand, MedianConfig => Median, PbtConfig => Pbt, Policy => Replay);
+from_config!(AshaConfig => Asha, HyperBandConfig => HyperBand, MedianConfig => Median, PbtConfig => Pbt, Policy => Replay, ResourceConfig => Resources);

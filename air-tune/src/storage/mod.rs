@@ -62,6 +62,8 @@ pub(crate) enum Detail {
     Changed(Changed),
     /// A trial named a parameter.
     Suggested { path: String, domain: Domain, value: serde_json::Value },
+    /// No new trial will start.
+    Exhausted,
 }
 
 /// A trial goes on as a clone, as stored.
@@ -251,6 +253,9 @@ impl Store {
             Record::Idle { seq } => {
                 run("INSERT INTO air_events VALUES (?1, NULL, NULL)", params![seq])?;
             }
+            Record::Exhausted { seq } => {
+                run("INSERT INTO air_events VALUES (?1, NULL, ?2)", params![seq, json(&Detail::Exhausted)])?;
+            }
             Record::Ended { seq, trial, end, at, last, .. } => {
                 let id = row(*trial);
                 let state = match end.status {
@@ -324,7 +329,10 @@ fn row(trial: TrialId) -> u64 {
 
 fn at(path: &Path) -> impl FnOnce(rusqlite::Error) -> TuneError {
     let path = path.to_owned();
-    move |source| TuneError::Storage { path, source }
+    move |source| match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => TuneError::Full { path, source },
+        _ => TuneError::Storage { path, source },
+    }
 }
 
 fn lock(dir: &Path) -> Result<File> {

@@ -131,6 +131,7 @@ fn trials(conn: &Connection, path: &Path, space: &mut Space) -> Result<Vec<Store
                             space.push(&path, &domain);
                             trial.assignment.push(path, value);
                         }
+                        Detail::Exhausted => {}
                     }
                 }
                 let found = last
@@ -160,7 +161,7 @@ fn events(conn: &Connection, path: &Path) -> Result<Vec<(TrialId, Detail)>> {
         if !conn.query_row(exists, [], |r| r.get::<_, bool>(0))? {
             return Ok(Vec::new());
         }
-        conn.prepare("SELECT trial_id, detail FROM air_events WHERE detail IS NOT NULL ORDER BY seq")?
+        conn.prepare("SELECT trial_id, detail FROM air_events WHERE trial_id IS NOT NULL ORDER BY seq")?
             .query_map([], |r| Ok((r.get::<_, u64>(0)?.saturating_sub(1), json(r, 1)?)))?
             .collect()
     };
@@ -184,7 +185,7 @@ impl Lineage {
         };
         let changes = events(&conn, &path)?.into_iter().filter_map(|(trial, detail)| match detail {
             Detail::Changed(changed) => Some((trial, changed)),
-            Detail::Suggested { .. } => None,
+            Detail::Suggested { .. } | Detail::Exhausted => None,
         });
         Ok(Self { first: first().map_err(at(&path))?, changes: changes.collect() })
     }
@@ -273,6 +274,7 @@ impl Store {
                         Some(Detail::Suggested { path, domain, value }) => {
                             Replay::Suggested { trial, path, domain, value }
                         }
+                        Some(Detail::Exhausted) => Replay::Exhausted,
                         None => Replay::Idle,
                     },
                     1 => {

@@ -102,7 +102,10 @@ impl Weigh for Record {
                 Record::Started { assignment, .. } | Record::Changed { assignment, .. } => placed(assignment),
                 Record::Reported { values, .. } => named(values),
                 Record::Suggested { path, domain, .. } => path.len() + listed(domain),
-                Record::Requeued { .. } | Record::Paused { .. } | Record::Idle { .. } => 0,
+                Record::Requeued { .. }
+                | Record::Paused { .. }
+                | Record::Idle { .. }
+                | Record::Exhausted { .. } => 0,
                 Record::Ended { assignment, last, .. } => placed(assignment) + named(last),
             }
     }
@@ -122,7 +125,7 @@ fn event(record: Record, dir: Option<&Path>) -> Option<Event> {
             Event::Changed { trial, iteration, donor: origin.donor, config: assignment.to_config() }
         }
         // The whole configuration comes with the trial's end.
-        Record::Idle { .. } | Record::Suggested { .. } => return None,
+        Record::Idle { .. } | Record::Exhausted { .. } | Record::Suggested { .. } => return None,
         Record::Ended { trial, end, attempts, assignment, last, .. } => {
             Event::Ended(TrialResult::new(trial, &assignment, end, attempts, last, dir))
         }

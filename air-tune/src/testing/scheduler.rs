@@ -44,6 +44,7 @@ fn run(scheduler: &mut dyn Scheduler, mode: Mode, value: impl Fn(TrialId, u64) -
         let point = points.as_ref().ok().and_then(|points| points.clone().ask(trial)).unwrap_or_default();
         scheduler.on_start(trial, &point);
     }
+    scheduler.on_exhausted();
     let mut rounds = 0;
     while stands.iter().any(|stand| *stand != Stand::Over) {
         rounds += 1;

@@ -47,6 +47,9 @@ fn the_report_is_one_page_with_its_charts() {
     let importance = grid.importance();
     assert_eq!((importance[0].0.as_str(), importance.len()), ("lr", 4));
     assert!(importance[0].1 > 0.7, "{importance:?}");
+    let effects = grid.main_effects();
+    assert!(effects[0].0 == "lr" && effects[0].1 > 0.5 && effects.len() == 4, "{effects:?}");
+    assert!(effects.iter().map(|(_, share)| share).sum::<f64>() < 1.0 + 1e-9, "{effects:?}");
     let output = air_tune(&["report", text(&dir)]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stdout(&output).trim_end(), text(&dir.join("report.html")));
@@ -57,6 +60,7 @@ fn the_report_is_one_page_with_its_charts() {
         "Pareto front",
         "History",
         "Importance of parameters",
+        "Main effects",
         "Parallel coordinates",
         "Learning curves",
         "Slices",

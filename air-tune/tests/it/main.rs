@@ -1,9 +1,12 @@
 //! The crate from outside: through its public API, and through its binary.
 #![allow(clippy::unwrap_used)]
 
+mod bad;
 mod binary;
 mod define;
 mod kill;
+mod killed;
+mod loggers;
 mod look;
 mod objectives;
 mod pause;

@@ -1,10 +1,12 @@
 //! Schedulers that pause trials, and clone them from checkpoints.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use air_core::BoxError;
-use air_tune::schedule::{HyperBandConfig, PbtConfig, SchedulerConfig};
+use air_core::resource::Resources;
+use air_tune::schedule::{HyperBandConfig, PbtConfig, ResourceConfig, SchedulerConfig};
 use air_tune::search::SearchConfig;
 use air_tune::space::{Space, uniform};
 use air_tune::{Config, ResultGrid, RunConfig, Status, Trial, TuneConfig, TuneError, Tuner};
@@ -134,4 +136,62 @@ fn clones_need_a_folder() {
         .fit()
         .unwrap_err();
     assert!(error.to_string().contains("set `RunConfig::dir`"), "{error}");
+}
+
+#[test]
+fn the_last_trial_has_the_machine_for_itself_and_goes_on_from_its_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen: Arc<Mutex<Vec<(u64, u64, f64)>>> = Arc::default();
+    let starts = Arc::clone(&seen);
+    let dealt = ResourceConfig { total: Resources::new().cpu(6.0), ..ResourceConfig::default() };
+    let grid = Tuner::new(space(), move |trial, _| {
+        let cpus = trial.resources().unwrap_or_default().cpu;
+        starts.lock().unwrap().push((trial.id(), trial.iteration(), cpus));
+        let saved = trial.checkpoint().map(|saved| saved.read("at")).transpose()?;
+        let saved = saved.map(|at| at[..].try_into().map(u64::from_le_bytes)).transpose()?;
+        assert_eq!(saved, (trial.iteration() > 0).then(|| trial.iteration()));
+        // The others report once; the first one goes on until it has everything.
+        while trial.iteration() == 0 || (trial.id() == 0 && cpus < 6.0) {
+            let signal = trial.report(&[("loss", 1.0)])?;
+            if signal.is_stop() {
+                trial.save(&[("at", &trial.iteration().to_le_bytes())])?;
+                break;
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    })
+    .tune_config(tune(dealt, 3, 3))
+    .run_config(run_in(dir.path()))
+    .fit()
+    .unwrap();
+    assert_eq!(grid.counts(), [(Status::Complete, 3)]);
+    let seen = seen.lock().unwrap();
+    let of = |trial| seen.iter().filter(|(id, _, _)| *id == trial).copied().collect::<Vec<_>>();
+    let first = of(0);
+    assert_eq!((first[0], first.last().map(|(_, _, cpus)| *cpus)), ((0, 0, 2.0), Some(6.0)), "{first:?}");
+    assert!(first.windows(2).all(|pair| pair[0].1 < pair[1].1 && pair[0].2 < pair[1].2), "{first:?}");
+    assert!(seen.iter().all(|(_, _, cpus)| *cpus >= 2.0));
+}
+
+#[test]
+fn there_are_no_more_slots_than_there_is_of_the_machine() {
+    let dealt = ResourceConfig {
+        total: Resources::new().custom("licence", 2.0),
+        per_trial: Resources::new().custom("licence", 1.0),
+        ..ResourceConfig::default()
+    };
+    let (now, most) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (running, peak) = (Arc::clone(&now), Arc::clone(&most));
+    let grid = Tuner::new(space(), move |trial, _| {
+        peak.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let done = trial.report(&[("loss", 1.0)]).map(drop);
+        running.fetch_sub(1, Ordering::SeqCst);
+        Ok(done?)
+    })
+    .tune_config(tune(dealt, 20, 8))
+    .fit()
+    .unwrap();
+    assert_eq!(grid.counts(), [(Status::Complete, 20)]);
+    assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
 }

@@ -217,7 +217,9 @@ impl Destination {
         }
         let noted: Vec<Noted> = files.iter().map(|file| self.noted(file)).collect();
         blocking(|| resumable.note(self.number, &noted)).map_err(|e| self.failed(&self.base, e.into()))?;
-        files.iter_mut().for_each(|file| file.early = false);
+        for file in files {
+            file.early = false;
+        }
         Ok(())
     }
 

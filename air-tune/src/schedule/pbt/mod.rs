@@ -3,6 +3,7 @@
 //! Jaderberg et al., "Population Based Training of Neural Networks", 2017, with Ray's defaults. Either each trial is looked at when its interval is over, which takes
 //! as many slots as there are trials; or, `synchronous`, the whole population is, which takes any number of slots and does not depend on their speed.
 
+mod bandit;
 mod explore;
 mod policy;
 
@@ -12,6 +13,7 @@ use air_core::seed::Seed;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+use bandit::{Bandit, Start};
 pub use policy::{Policy, PolicyReplay, Segment};
 
 use super::{Action, Change, Decision, Scheduler, StopReason};
@@ -19,6 +21,18 @@ use crate::TrialId;
 use crate::error::{Result, TuneError};
 use crate::search::{Mode, Outcome};
 use crate::space::{Assignment, Space};
+
+/// How a clone's configuration is found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Explore {
+    /// That of its donor, perturbed.
+    #[default]
+    Perturb,
+    /// PB2 (Parker-Holder, Nguyen, Roberts, 2020): numbers are those that a Gaussian process, which has seen by how much trials improved over their intervals, holds most promising;
+    /// the rest is perturbed. For small populations.
+    Bandit,
+}
 
 /// Settings of [`Pbt`]; the defaults are Ray's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +50,8 @@ pub struct PbtConfig {
     pub factors: (f64, f64),
     /// Paths of the parameters that change; all but those that others depend on, if there are none here.
     pub mutate: Vec<String>,
+    /// How a clone's configuration is found.
+    pub explore: Explore,
     /// Whether the whole population is looked at together.
     pub synchronous: bool,
     /// Iterations after which a trial is complete, if there are any.
@@ -51,6 +67,7 @@ impl Default for PbtConfig {
             resample: 0.25,
             factors: (1.2, 0.8),
             mutate: Vec::new(),
+            explore: Explore::Perturb,
             synchronous: false,
             max_t: None,
         }
@@ -111,6 +128,7 @@ pub struct Pbt {
     seed: Seed,
     /// Trials that are not over.
     members: BTreeMap<TrialId, Member>,
+    bandit: Option<Bandit>,
     actions: Vec<Action>,
 }
 
@@ -124,6 +142,9 @@ struct Member {
     paused: bool,
     /// How often its configuration was changed.
     changes: u64,
+    /// Where its present interval began, if that is known, and whether that was with a configuration nobody has seen the end of yet.
+    start: Option<Start>,
+    untold: bool,
 }
 
 impl Pbt {
@@ -133,8 +154,14 @@ impl Pbt {
     /// [`TuneError::InvalidConfig`] for the first field out of range, or a path that is not in `space` or that others depend on.
     pub fn new(config: PbtConfig, space: &Space, mode: Mode, seed: Seed) -> Result<Self> {
         config.validate()?;
+        let mutated = config.mutated(space)?;
+        let bandit = match config.explore {
+            Explore::Perturb => None,
+            Explore::Bandit => Some(Bandit::new(space, &mutated)?),
+        };
         Ok(Self {
-            mutated: config.mutated(space)?,
+            mutated,
+            bandit,
             config,
             space: space.clone(),
             mode,
@@ -166,12 +193,39 @@ impl Pbt {
         let changes = self.members.get(&trial)?.changes;
         let mut rng = self.seed.child("trial", trial).child("change", changes).rng();
         let donor = good[rng.random_range(0..good.len())];
-        let from = &self.members.get(&donor)?.assignment;
-        let assignment = explore::perturb(&self.space, &self.mutated, from, &self.config, &mut rng);
+        let from = self.members.get(&donor)?;
+        let start = Start { at: self.members.get(&trial)?.iteration, value: self.signed(from.value) };
+        let mut assignment =
+            explore::perturb(&self.space, &self.mutated, &from.assignment, &self.config, &mut rng);
+        if let Some(bandit) = &mut self.bandit {
+            let others = self.members.iter().filter(|(other, member)| **other != trial && member.untold);
+            let tried: Vec<Assignment> = others.map(|(_, member)| member.assignment.clone()).collect();
+            let holds = |point: &Assignment| self.space.holds(point);
+            assignment = bandit.pick(&assignment, start, &tried, holds, &mut rng).unwrap_or(assignment);
+        }
         let member = self.members.get_mut(&trial)?;
         member.assignment = assignment.clone();
         member.changes += 1;
+        member.start = Some(start);
+        member.untold = true;
         Some(Change { donor, assignment })
+    }
+
+    fn signed(&self, value: f64) -> f64 {
+        if self.mode == Mode::Max { value } else { -value }
+    }
+
+    /// The interval of a trial is over.
+    fn learn(&mut self, trial: TrialId) {
+        let Some(member) = self.members.get(&trial) else { return };
+        let (iteration, value) = (member.iteration, self.signed(member.value));
+        if let (Some(bandit), Some(start)) = (&mut self.bandit, member.start) {
+            bandit.learn(&member.assignment, start, iteration, value);
+        }
+        if let Some(member) = self.members.get_mut(&trial) {
+            member.start = Some(Start { at: iteration, value });
+            member.untold = false;
+        }
     }
 
     /// Looks at all that are paused.
@@ -179,6 +233,10 @@ impl Pbt {
         let (bad, good) = self.quantiles();
         let paused: Vec<TrialId> =
             self.members.iter().filter(|(_, member)| member.paused).map(|(trial, _)| *trial).collect();
+        // In order of the trials, whoever was there first.
+        for trial in &paused {
+            self.learn(*trial);
+        }
         // What is given away is what the good have now.
         for trial in paused {
             let change = if bad.contains(&trial) { self.change(trial, &good) } else { None };
@@ -199,6 +257,8 @@ impl Scheduler for Pbt {
             looked: self.config.burn_in,
             paused: false,
             changes: 0,
+            start: None,
+            untold: false,
         };
         self.members.insert(trial, member);
     }
@@ -207,6 +267,7 @@ impl Scheduler for Pbt {
         if let Some(max_t) = self.config.max_t.filter(|max_t| iteration >= *max_t) {
             return Decision::Stop(StopReason::Finished { iterations: max_t });
         }
+        let signed = self.signed(value);
         let Some(member) = self.members.get_mut(&trial) else { return Decision::Continue };
         // An interrupted trial repeats itself: that was looked at before.
         if iteration <= member.iteration {
@@ -214,6 +275,7 @@ impl Scheduler for Pbt {
         }
         member.iteration = iteration;
         member.value = value;
+        member.start = member.start.or(Some(Start { at: iteration, value: signed }));
         if iteration < member.looked.saturating_add(self.config.interval) {
             return Decision::Continue;
         }
@@ -222,6 +284,7 @@ impl Scheduler for Pbt {
             member.paused = true;
             return Decision::Pause;
         }
+        self.learn(trial);
         let (bad, good) = self.quantiles();
         match bad.contains(&trial).then(|| self.change(trial, &good)).flatten() {
             Some(change) => {

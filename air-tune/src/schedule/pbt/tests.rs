@@ -38,9 +38,12 @@ fn pbt(config: PbtConfig) -> Pbt {
 
 #[test]
 fn it_is_a_scheduler_in_step_and_out_of_it() {
-    for synchronous in [false, true] {
+    let perturbed = [(false, Explore::Perturb), (true, Explore::Perturb)];
+    for (synchronous, explore) in
+        perturbed.into_iter().chain([(false, Explore::Bandit), (true, Explore::Bandit)])
+    {
         testing::scheduler(|mode| {
-            let config = PbtConfig { interval: 4, synchronous, ..PbtConfig::default() };
+            let config = PbtConfig { interval: 4, synchronous, explore, ..PbtConfig::default() };
             Box::new(Pbt::new(config, &testing::space(), mode, Seed::new(0)).unwrap())
         });
     }
@@ -144,4 +147,90 @@ proptest! {
             prop_assert!(space().check(&from).is_ok(), "{:?}", from);
         }
     }
+}
+
+/// What a population came to in which a trial's interval is worth 1 − 4(x − o)², o moving from 0.8 to 0.2: the best member's sum, and how far from o each clone was given x.
+fn chase(explore: Explore, members: u64, seed: u64) -> (f64, Vec<f64>) {
+    let space = Space::new().with("x", uniform(0.0, 1.0));
+    let config = PbtConfig { interval: 1, synchronous: true, explore, ..PbtConfig::default() };
+    let mut pbt = Pbt::new(config, &space, Mode::Max, Seed::new(seed)).unwrap();
+    let mut given: Vec<f64> = Vec::new();
+    for trial in 0..members {
+        given.push(Seed::new(seed).child("start", trial).rng().random());
+        let mut point = Assignment::new();
+        point.push("x", json!(given[trial as usize]));
+        pbt.on_start(trial, &point);
+    }
+    let (mut values, mut away) = (vec![0.0; members as usize], Vec::new());
+    for iteration in 1..=40 {
+        let optimum = 0.8 - 0.6 * f64::from(iteration as u32) / 40.0;
+        for trial in 0..members as usize {
+            values[trial] += 1.0 - 4.0 * (given[trial] - optimum).powi(2);
+            assert_eq!(pbt.on_report(trial as u64, iteration, values[trial]), Decision::Pause);
+        }
+        pbt.on_idle();
+        for action in pbt.take_actions() {
+            let Action::Resume { trial, change } = action else { panic!("{action:?}") };
+            let Some(change) = change else { continue };
+            space.check(&change.assignment).unwrap();
+            let x = change.assignment.get("x").and_then(serde_json::Value::as_f64).unwrap();
+            values[trial as usize] = values[change.donor as usize];
+            given[trial as usize] = x;
+            away.push((x - optimum).abs());
+        }
+    }
+    (values.into_iter().fold(f64::NEG_INFINITY, f64::max), away)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[test]
+fn a_bandit_follows_what_is_good_now_where_perturbing_lags_behind() {
+    let of = |explore| -> (f64, f64) {
+        let (sums, away): (Vec<f64>, Vec<Vec<f64>>) = (0..12).map(|seed| chase(explore, 4, seed)).unzip();
+        (median(sums), median(away.into_iter().flat_map(|away| away.into_iter().skip(10)).collect()))
+    };
+    let (bandit, perturbed) = (of(Explore::Bandit), of(Explore::Perturb));
+    println!("bandit {bandit:?}, perturbed {perturbed:?}");
+    assert!(bandit.0 > perturbed.0, "{bandit:?} {perturbed:?}");
+    assert!(bandit.1 < perturbed.1, "{bandit:?} {perturbed:?}");
+    assert_eq!(chase(Explore::Bandit, 4, 3), chase(Explore::Bandit, 4, 3));
+}
+
+/// Clones are made one at a time, each when its own interval is over, and learn from their donors on.
+#[test]
+fn out_of_step_a_clone_is_judged_from_its_donors_value_on() {
+    let space = Space::new().with("x", uniform(0.0, 1.0)).with("kind", choice(["a", "b"]));
+    let config =
+        PbtConfig { interval: 2, explore: Explore::Bandit, mutate: vec!["x".into()], ..PbtConfig::default() };
+    let mut pbt = Pbt::new(config, &space, Mode::Min, Seed::new(1)).unwrap();
+    for trial in 0..4 {
+        let mut point = Assignment::new();
+        point.push("x", json!(0.2 * (trial + 1) as f64));
+        point.push("kind", json!(if trial == 0 { "b" } else { "a" }));
+        pbt.on_start(trial, &point);
+    }
+    let mut changes = Vec::new();
+    for iteration in 1..=6 {
+        for trial in 0..4 {
+            let decision = pbt.on_report(trial, iteration, (trial * 10) as f64 - iteration as f64);
+            for action in pbt.take_actions() {
+                let Action::Resume { trial: named, change: Some(change) } = action else {
+                    panic!("{action:?}")
+                };
+                assert_eq!((decision, named, change.donor), (Decision::Pause, trial, 0));
+                assert_eq!(
+                    change.assignment.get("kind"),
+                    Some(&json!("b")),
+                    "what is not to change is its donor's"
+                );
+                changes.push((iteration, pbt.members[&trial].start.unwrap().value));
+            }
+        }
+    }
+    // The donor, trial 0, stands at −iteration, of which small is good.
+    assert_eq!(changes, [(2, 2.0), (4, 4.0), (6, 6.0)]);
 }

@@ -28,8 +28,7 @@ pub(super) struct Strategy {
 
 #[derive(Debug)]
 struct Rates {
-    population: usize,
-    /// Of the best half, best first; they sum to one.
+    /// Of a whole generation, best first: those of the better half sum to one, the others are below zero.
     weights: Vec<f64>,
     mu_eff: f64,
     c_sigma: f64,
@@ -41,25 +40,39 @@ struct Rates {
     chi: f64,
 }
 
+/// The sum of weights, squared, over the sum of their squares.
+fn effective(weights: &[f64]) -> f64 {
+    let sum: f64 = weights.iter().sum();
+    sum * sum / weights.iter().map(|w| w * w).sum::<f64>()
+}
+
 impl Rates {
+    /// The tutorial's table 1.
     fn new(dims: usize, population: usize) -> Self {
         let (n, mu) = (dims as f64, population / 2);
-        let raw: Vec<f64> =
-            (0..mu).map(|i| f64::midpoint(population as f64, 1.0).ln() - ((i + 1) as f64).ln()).collect();
-        let sum: f64 = raw.iter().sum();
-        let weights: Vec<f64> = raw.iter().map(|w| w / sum).collect();
-        let mu_eff = 1.0 / weights.iter().map(|w| w * w).sum::<f64>();
-        let c_sigma = (mu_eff + 2.0) / (n + mu_eff + 5.0);
+        let raw: Vec<f64> = (1..=population)
+            .map(|rank| f64::midpoint(population as f64, 1.0).ln() - (rank as f64).ln())
+            .collect();
+        let (mu_eff, mu_eff_worse) = (effective(&raw[..mu]), effective(&raw[mu..]));
         let c_1 = 2.0 / ((n + 1.3).powi(2) + mu_eff);
+        let c_mu = (1.0 - c_1).min(2.0 * (0.25 + mu_eff + 1.0 / mu_eff - 2.0) / ((n + 2.0).powi(2) + mu_eff));
+        // What is bad may shrink the covariance as much as it can without taking its definiteness.
+        let worse = (1.0 + c_1 / c_mu)
+            .min(1.0 + 2.0 * mu_eff_worse / (mu_eff + 2.0))
+            .min((1.0 - c_1 - c_mu) / (n * c_mu));
+        let sum = |sign: f64| raw.iter().map(|w| (sign * w).max(0.0)).sum::<f64>();
+        let (better_sum, worse_sum) = (sum(1.0), sum(-1.0));
+        let weights =
+            raw.iter().map(|w| if *w >= 0.0 { w / better_sum } else { worse.max(0.0) * w / worse_sum });
+        let c_sigma = (mu_eff + 2.0) / (n + mu_eff + 5.0);
         Self {
-            population,
-            weights,
+            weights: weights.collect(),
             mu_eff,
             c_sigma,
             d_sigma: 1.0 + 2.0 * (((mu_eff - 1.0) / (n + 1.0)).sqrt() - 1.0).max(0.0) + c_sigma,
             c_c: (4.0 + mu_eff / n) / (n + 4.0 + 2.0 * mu_eff / n),
             c_1,
-            c_mu: (1.0 - c_1).min(2.0 * (mu_eff - 2.0 + 1.0 / mu_eff) / ((n + 2.0).powi(2) + mu_eff)),
+            c_mu,
             chi: n.sqrt() * (1.0 - 1.0 / (4.0 * n) + 1.0 / (21.0 * n * n)),
         }
     }
@@ -89,7 +102,7 @@ impl Strategy {
     }
 
     pub fn population(&self) -> usize {
-        self.rates.population
+        self.rates.weights.len()
     }
 
     /// The point that a standard normal vector becomes.
@@ -112,17 +125,17 @@ impl Strategy {
         !self.conditioned || (0..self.mean.len()).all(|at| self.deviation(at) < CONVERGED)
     }
 
-    /// Moves towards the best half of a generation; `points` are ordered, best first.
+    /// Moves towards the better half of a generation, and away from where the worse half is; `points` are ordered, best first.
     pub fn update(&mut self, points: &[&[f64]]) {
-        let Rates { weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, chi, .. } = &self.rates;
+        let Rates { weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, chi } = &self.rates;
+        let dims = self.mean.len();
         self.generation += 1;
         let steps: Vec<DVector<f64>> = points
             .iter()
-            .take(weights.len())
             .map(|point| (DVector::from_column_slice(point) - &self.mean) / self.sigma)
             .collect();
-        let mut step = DVector::zeros(self.mean.len());
-        for (weight, y) in weights.iter().zip(&steps) {
+        let mut step = DVector::zeros(dims);
+        for (weight, y) in weights.iter().zip(&steps).filter(|(weight, _)| **weight > 0.0) {
             step.axpy(*weight, y, 1.0);
         }
         self.mean += &step * self.sigma;
@@ -131,16 +144,22 @@ impl Strategy {
         self.path_sigma = &self.path_sigma * (1.0 - c_sigma) + &self.whitening * &step * gain;
         let length = self.path_sigma.norm();
         let settled = 1.0 - (1.0 - c_sigma).powf(2.0 * self.generation as f64);
-        let stalled = length / settled.sqrt() >= (1.4 + 2.0 / (self.mean.len() as f64 + 1.0)) * chi;
+        let stalled = length / settled.sqrt() >= (1.4 + 2.0 / (dims as f64 + 1.0)) * chi;
         self.path_c *= 1.0 - c_c;
         if !stalled {
             self.path_c += step * (c_c * (2.0 - c_c) * mu_eff).sqrt();
         }
         let lost = if stalled { c_1 * c_c * (2.0 - c_c) } else { 0.0 };
-        self.covariance *= 1.0 - c_1 - c_mu + lost;
+        self.covariance *= 1.0 - c_1 - c_mu * weights.iter().sum::<f64>() + lost;
         self.covariance.ger(*c_1, &self.path_c, &self.path_c, 1.0);
         for (weight, y) in weights.iter().zip(&steps) {
-            self.covariance.ger(c_mu * weight, y, y, 1.0);
+            // However far away something bad is, it takes no more than its share.
+            let reach = if *weight < 0.0 {
+                dims as f64 / (&self.whitening * y).norm_squared().max(1e-12)
+            } else {
+                1.0
+            };
+            self.covariance.ger(c_mu * weight * reach, y, y, 1.0);
         }
         self.sigma *= ((length / chi - 1.0) * c_sigma / d_sigma).exp();
         self.decompose();

@@ -180,11 +180,11 @@ impl Gp {
     fn climb(&self, model: &Model<'_>, seen: &Seen, best: f64, rng: &mut impl Rng) -> Assignment {
         let mut order: Vec<usize> = (0..seen.rows.len()).collect();
         order.sort_by(|a, b| seen.values[*a].total_cmp(&seen.values[*b]));
-        let mut starts: Vec<(f64, Vec<f64>)> = Vec::with_capacity(2 * POINTS);
-        for at in 0..2 * POINTS {
-            let units: Vec<f64> = if at < POINTS {
-                (0..self.axes.len()).map(|_| rng.random()).collect()
-            } else {
+        let units: Vec<Vec<f64>> = (0..2 * POINTS)
+            .map(|at| {
+                if at < POINTS {
+                    return (0..self.axes.len()).map(|_| rng.random()).collect();
+                }
                 // Around one of the best five, from a tenth of the range down to a thousandth.
                 let mut units = self.units(&seen.rows[order[at % order.len().min(5)]], rng);
                 let reach = 10.0_f64.powf(-1.0 - 2.0 * rng.random::<f64>());
@@ -201,16 +201,21 @@ impl Gp {
                     }
                 }
                 units
-            };
-            let (mean, variance) = model.predict(&self.row(&units));
-            starts.push((log_improvement(best, mean, variance).0, units));
-        }
+            })
+            .collect();
+        let rows: Vec<Vec<f64>> = units.iter().map(|units| self.row(units)).collect();
+        let mut starts: Vec<(f64, Vec<f64>)> = model
+            .predict(&rows)
+            .into_iter()
+            .zip(units)
+            .map(|((mean, variance), units)| (log_improvement(best, mean, variance).0, units))
+            .collect();
         starts.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         let known = |point: &Assignment| {
             let row = self.axes.encode(point);
             self.past.iter().any(|past| past.row.iter().zip(&row).all(|(a, b)| a.to_bits() == b.to_bits()))
         };
-        let mut found: Vec<(f64, Assignment)> = Vec::new();
+        let mut found: Vec<Assignment> = Vec::with_capacity(CLIMBS);
         for (_, units) in starts.iter().take(CLIMBS) {
             let (units, _) = minimize(units.clone(), (0.0, 1.0), CLIMB_EVALUATIONS, |units, gradient| {
                 // Along smooth axes as they are; integers and lists where their cells are.
@@ -231,10 +236,12 @@ impl Gp {
                 }
                 -value
             });
-            let point = self.axes.at(&units);
-            let (mean, variance) = model.predict(&self.axes.encode(&point));
-            found.push((log_improvement(best, mean, variance).0, point));
+            found.push(self.axes.at(&units));
         }
+        let rows: Vec<Vec<f64>> = found.iter().map(|point| self.axes.encode(point)).collect();
+        let gain = |(mean, variance)| log_improvement(best, mean, variance).0;
+        let mut found: Vec<(f64, Assignment)> =
+            model.predict(&rows).into_iter().map(gain).zip(found).collect();
         found.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         let fresh = found.into_iter().map(|(_, point)| point).find(|point| !known(point));
         fresh

@@ -3,7 +3,7 @@
 //! Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, chapters 2, 4 and 5. Each axis has a length scale of its own; two values of a list are one unit apart,
 //! and so are a parameter that exists and one that does not.
 
-use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
+use nalgebra::{Cholesky, DMatrix, DVector};
 
 use super::descent::minimize;
 
@@ -23,11 +23,47 @@ pub(super) struct Kernel {
 
 /// See the module.
 pub(super) struct Model<'a> {
-    rows: &'a [Vec<f64>],
+    columns: Columns,
     listed: &'a [bool],
     kernel: Kernel,
-    factor: Cholesky<f64, Dyn>,
+    /// The inverse of the covariance's Cholesky factor.
+    inverse_root: DMatrix<f64>,
     alpha: DVector<f64>,
+}
+
+/// Rows by their axes, so that what is done along an axis is done to numbers that lie side by side.
+struct Columns {
+    rows: usize,
+    /// Of each axis the numbers, and whether each is one.
+    axes: Vec<(Vec<f64>, bool)>,
+}
+
+impl Columns {
+    fn new(rows: &[Vec<f64>], axes: usize) -> Self {
+        let column = |at: usize| {
+            let numbers: Vec<f64> = rows.iter().map(|row| row[at]).collect();
+            let whole = !numbers.iter().any(|number| number.is_nan());
+            (numbers, whole)
+        };
+        Self { rows: rows.len(), axes: (0..axes).map(column).collect() }
+    }
+
+    /// Writes each row's squared distance from a point, weighted by axis.
+    fn squared(&self, point: &[f64], listed: &[bool], closeness: &[f64], out: &mut [f64]) {
+        out.fill(0.0);
+        for (at, (numbers, whole)) in self.axes.iter().enumerate() {
+            let (x, weight) = (point[at], closeness[at]);
+            if *whole && !listed[at] && !x.is_nan() {
+                for (out, number) in out.iter_mut().zip(numbers) {
+                    *out += weight * (x - number) * (x - number);
+                }
+            } else {
+                for (out, number) in out.iter_mut().zip(numbers) {
+                    *out += weight * apart(x, *number, listed[at]);
+                }
+            }
+        }
+    }
 }
 
 /// The squared distance along one axis, in units of the axis.
@@ -38,6 +74,18 @@ fn apart(a: f64, b: f64, listed: bool) -> f64 {
         (false, false) => (a - b) * (a - b),
         _ => 1.0,
     }
+}
+
+/// The inverse of a lower triangular matrix.
+fn inverse_of_lower(lower: &DMatrix<f64>) -> DMatrix<f64> {
+    let n = lower.nrows();
+    let mut inverse = DMatrix::identity(n, n);
+    for at in 0..n {
+        // Above the diagonal there is nothing.
+        let mut column = inverse.view_mut((at, at), (n - at, 1));
+        lower.view((at, at), (n - at, n - at)).solve_lower_triangular_unchecked_mut(&mut column);
+    }
+    inverse
 }
 
 /// Matérn 5/2 of a squared distance, and its derivative by that.
@@ -68,16 +116,7 @@ impl Kernel {
 
     /// Goes on from this kernel to the most probable one given the observations, with so many evaluations.
     pub fn fitted(&self, rows: &[Vec<f64>], listed: &[bool], values: &[f64], evaluations: usize) -> Self {
-        let pairs: Vec<Vec<f64>> = (0..rows.len())
-            .flat_map(|i| (0..i).map(move |j| (i, j)))
-            .map(|(i, j)| {
-                listed
-                    .iter()
-                    .enumerate()
-                    .map(|(at, listed)| apart(rows[i][at], rows[j][at], *listed))
-                    .collect()
-            })
-            .collect();
+        let pairs = pairs(rows, listed);
         let y = DVector::from_column_slice(values);
         let (logs, value) = minimize(self.logs(), (-12.0, 8.0), evaluations, |logs, gradient| {
             surprise(logs, &pairs, &y, gradient)
@@ -86,46 +125,59 @@ impl Kernel {
     }
 }
 
+/// Along each axis the squared distances of all pairs of rows, (1, 0), (2, 0), (2, 1), ….
+fn pairs(rows: &[Vec<f64>], listed: &[bool]) -> Vec<Vec<f64>> {
+    let along = |(at, listed): (usize, &bool)| {
+        let earlier = |i: usize| (0..i).map(move |j| (i, j));
+        (0..rows.len()).flat_map(earlier).map(|(i, j)| apart(rows[i][at], rows[j][at], *listed)).collect()
+    };
+    listed.iter().enumerate().map(along).collect()
+}
+
 /// Minus the logarithm of the posterior density of a kernel, up to a constant, and its gradient by the logarithms of the parameters.
 fn surprise(logs: &[f64], pairs: &[Vec<f64>], y: &DVector<f64>, gradient: &mut [f64]) -> f64 {
     let kernel = Kernel::from_logs(logs);
     let (n, axes) = (y.len(), kernel.closeness.len());
+    let mut squared = vec![0.0; n * n.saturating_sub(1) / 2];
+    for (along, closeness) in pairs.iter().zip(&kernel.closeness) {
+        for (sum, d) in squared.iter_mut().zip(along) {
+            *sum += closeness * d;
+        }
+    }
+    let (values, mut slopes): (Vec<f64>, Vec<f64>) = squared.into_iter().map(matern).unzip();
     let mut matrix = DMatrix::from_diagonal_element(n, n, kernel.scale + kernel.noise);
-    let mut slopes = Vec::with_capacity(pairs.len());
     let mut at = 0;
     for i in 0..n {
         for j in 0..i {
-            let squared: f64 = pairs[at].iter().zip(&kernel.closeness).map(|(d, c)| d * c).sum();
-            let (value, slope) = matern(squared);
-            matrix[(i, j)] = kernel.scale * value;
-            matrix[(j, i)] = kernel.scale * value;
-            slopes.push(kernel.scale * slope);
+            // The lower half is all that is read.
+            matrix[(i, j)] = kernel.scale * values[at];
             at += 1;
         }
     }
-    let Some(factor) = Cholesky::new(matrix.clone()) else { return f64::INFINITY };
+    let Some(factor) = Cholesky::new(matrix) else { return f64::INFINITY };
     let alpha = factor.solve(y);
-    let log_det: f64 = factor.l_dirty().diagonal().iter().map(|x| x.ln()).sum();
+    let lower = factor.l();
+    let log_det: f64 = lower.diagonal().iter().map(|x| x.ln()).sum();
     let mut value = 0.5 * y.dot(&alpha) + log_det;
 
     // d/dθ = tr((K⁻¹ − αα') dK/dθ) / 2, each pair of observations twice.
-    let inverse = factor.inverse();
-    gradient.fill(0.0);
+    let root = inverse_of_lower(&lower);
+    let inverse = root.tr_mul(&root);
+    let (mut by_scale, mut by_noise) = (0.0, 0.0);
     let mut at = 0;
-    let mut by_scale = 0.0;
-    let mut by_noise = 0.0;
     for i in 0..n {
         for j in 0..i {
-            let weight = inverse[(i, j)] - alpha[i] * alpha[j];
-            for ((out, d), c) in gradient[..axes].iter_mut().zip(&pairs[at]).zip(&kernel.closeness) {
-                *out += weight * slopes[at] * d * c;
-            }
-            by_scale += weight * matrix[(i, j)];
+            let weight = kernel.scale * (inverse[(j, i)] - alpha[i] * alpha[j]);
+            by_scale += weight * values[at];
+            slopes[at] *= weight;
             at += 1;
         }
         let weight = inverse[(i, i)] - alpha[i] * alpha[i];
         by_scale += 0.5 * weight * kernel.scale;
         by_noise += 0.5 * weight;
+    }
+    for ((out, along), closeness) in gradient[..axes].iter_mut().zip(pairs).zip(&kernel.closeness) {
+        *out = closeness * slopes.iter().zip(along).map(|(slope, d)| slope * d).sum::<f64>();
     }
     gradient[axes] = by_scale;
     gradient[axes + 1] = by_noise * (kernel.noise - LEAST_NOISE);
@@ -145,62 +197,75 @@ fn surprise(logs: &[f64], pairs: &[Vec<f64>], y: &DVector<f64>, gradient: &mut [
 
 impl<'a> Model<'a> {
     /// Conditions the process on observations; nothing where the matrix cannot be inverted.
-    pub fn new(rows: &'a [Vec<f64>], listed: &'a [bool], values: &[f64], kernel: Kernel) -> Option<Self> {
+    pub fn new(rows: &[Vec<f64>], listed: &'a [bool], values: &[f64], kernel: Kernel) -> Option<Self> {
         let n = rows.len();
-        let mut matrix = DMatrix::from_diagonal_element(n, n, kernel.scale + kernel.noise);
-        for i in 0..n {
-            for j in 0..i {
-                let value = kernel.scale * matern(squared(&rows[i], &rows[j], listed, &kernel)).0;
-                matrix[(i, j)] = value;
-                matrix[(j, i)] = value;
-            }
+        let columns = Columns::new(rows, listed.len());
+        let mut matrix = DMatrix::zeros(n, n);
+        for (at, row) in rows.iter().enumerate() {
+            let mut column = matrix.column_mut(at);
+            columns.squared(row, listed, &kernel.closeness, column.as_mut_slice());
+            column.apply(|squared| *squared = kernel.scale * matern(*squared).0);
+            column[at] = kernel.scale + kernel.noise;
         }
         let factor = Cholesky::new(matrix)?;
         let alpha = factor.solve(&DVector::from_column_slice(values));
-        Some(Self { rows, listed, kernel, factor, alpha })
-    }
-
-    fn covariances(&self, point: &[f64]) -> DVector<f64> {
-        let one =
-            |row: &Vec<f64>| self.kernel.scale * matern(squared(point, row, self.listed, &self.kernel)).0;
-        DVector::from_iterator(self.rows.len(), self.rows.iter().map(one))
+        Some(Self { columns, listed, kernel, inverse_root: inverse_of_lower(&factor.unpack()), alpha })
     }
 
     /// What is expected at a point.
     pub fn mean(&self, point: &[f64]) -> f64 {
-        self.covariances(point).dot(&self.alpha)
+        let mut k = DVector::zeros(self.columns.rows);
+        self.covariances(point, k.as_mut_slice());
+        k.dot(&self.alpha)
     }
 
-    /// Mean and variance of the function at a point, without noise.
-    pub fn predict(&self, point: &[f64]) -> (f64, f64) {
-        let k = self.covariances(point);
-        let variance = self.kernel.scale - k.dot(&self.factor.solve(&k));
-        (k.dot(&self.alpha), variance.max(1e-12))
-    }
-
-    /// As [`predict`](Self::predict), with the gradients of both by the point's numbers; zero along lists and what does not exist.
-    pub fn predict_with_slope(&self, point: &[f64]) -> (f64, f64, Vec<f64>, Vec<f64>) {
-        let k = self.covariances(point);
-        let solved = self.factor.solve(&k);
-        let (mut by_mean, mut by_variance) = (vec![0.0; point.len()], vec![0.0; point.len()]);
-        for (i, row) in self.rows.iter().enumerate() {
-            let slope = self.kernel.scale * matern(squared(point, row, self.listed, &self.kernel)).1;
-            for at in 0..point.len() {
-                let step = point[at] - row[at];
-                if self.listed[at] || step.is_nan() {
-                    continue;
-                }
-                let change = slope * 2.0 * self.kernel.closeness[at] * step;
-                by_mean[at] += change * self.alpha[i];
-                by_variance[at] -= 2.0 * change * solved[i];
-            }
+    /// Writes a point's covariances with all observations.
+    fn covariances(&self, point: &[f64], out: &mut [f64]) {
+        self.columns.squared(point, self.listed, &self.kernel.closeness, out);
+        for value in out {
+            *value = self.kernel.scale * matern(*value).0;
         }
-        (k.dot(&self.alpha), (self.kernel.scale - k.dot(&solved)).max(1e-12), by_mean, by_variance)
     }
-}
 
-fn squared(a: &[f64], b: &[f64], listed: &[bool], kernel: &Kernel) -> f64 {
-    (0..a.len()).map(|at| kernel.closeness[at] * apart(a[at], b[at], listed[at])).sum()
+    /// Mean and variance of the function at points, without noise.
+    pub fn predict(&self, points: &[Vec<f64>]) -> Vec<(f64, f64)> {
+        let mut k = DMatrix::zeros(self.columns.rows, points.len());
+        for (point, mut column) in points.iter().zip(k.column_iter_mut()) {
+            self.covariances(point, column.as_mut_slice());
+        }
+        let means = k.tr_mul(&self.alpha);
+        let known = &self.inverse_root * k;
+        let variance = |known: f64| (self.kernel.scale - known).max(1e-12);
+        means.iter().zip(known.column_iter()).map(|(mean, k)| (*mean, variance(k.norm_squared()))).collect()
+    }
+
+    /// As [`predict`](Self::predict) at one point, with the gradients of both by the point's numbers; zero along lists and what does not exist.
+    pub fn predict_with_slope(&self, point: &[f64]) -> (f64, f64, Vec<f64>, Vec<f64>) {
+        let mut slopes = vec![0.0; self.columns.rows];
+        self.columns.squared(point, self.listed, &self.kernel.closeness, &mut slopes);
+        let mut k = DVector::zeros(slopes.len());
+        for (slope, k) in slopes.iter_mut().zip(k.iter_mut()) {
+            let (value, by_squared) = matern(*slope);
+            (*k, *slope) = (self.kernel.scale * value, self.kernel.scale * by_squared);
+        }
+        let known = &self.inverse_root * &k;
+        let variance = (self.kernel.scale - known.norm_squared()).max(1e-12);
+        let solved = self.inverse_root.tr_mul(&known);
+        let (mut by_mean, mut by_variance) = (vec![0.0; point.len()], vec![0.0; point.len()]);
+        for (at, (numbers, _)) in self.columns.axes.iter().enumerate() {
+            if self.listed[at] || point[at].is_nan() {
+                continue;
+            }
+            let (mut of_mean, mut of_variance) = (0.0, 0.0);
+            for (i, number) in numbers.iter().enumerate().filter(|(_, number)| !number.is_nan()) {
+                let change = slopes[i] * 2.0 * self.kernel.closeness[at] * (point[at] - number);
+                of_mean += change * self.alpha[i];
+                of_variance -= 2.0 * change * solved[i];
+            }
+            (by_mean[at], by_variance[at]) = (of_mean, of_variance);
+        }
+        (k.dot(&self.alpha), variance, by_mean, by_variance)
+    }
 }
 
 #[cfg(test)]
@@ -234,10 +299,7 @@ mod tests {
     #[test]
     fn gradients_are_those_of_finite_differences() {
         let (rows, values) = observations(12);
-        let pairs: Vec<Vec<f64>> = (0..12)
-            .flat_map(|i| (0..i).map(move |j| (i, j)))
-            .map(|(i, j)| (0..3).map(|at| apart(rows[i][at], rows[j][at], LISTED[at])).collect())
-            .collect();
+        let pairs = pairs(&rows, &LISTED);
         let (y, logs) = (DVector::from_column_slice(&values), vec![0.7, -0.4, 0.2, 0.3, -3.0]);
         let mut gradient = vec![0.0; 5];
         surprise(&logs, &pairs, &y, &mut gradient);
@@ -258,12 +320,14 @@ mod tests {
         let model = Model::new(&rows, &LISTED, &values, Kernel::from_logs(&logs)).unwrap();
         let point = [0.4, 0.6, 1.0];
         let (mean, variance, by_mean, by_variance) = model.predict_with_slope(&point);
-        assert_eq!((mean, variance), model.predict(&point));
+        let one = |point: &[f64]| model.predict(&[point.to_vec()])[0];
+        let (same_mean, same_variance) = one(&point);
+        assert!((mean - same_mean).abs() < 1e-12 && (variance - same_variance).abs() < 1e-12);
         for at in 0..2 {
             let shifted = |by: f64| {
                 let mut point = point;
                 point[at] += by;
-                model.predict(&point)
+                one(&point)
             };
             let (up, down) = (shifted(1e-5), shifted(-1e-5));
             assert!(((up.0 - down.0) / 2e-5 - by_mean[at]).abs() < 1e-6);
@@ -284,7 +348,7 @@ mod tests {
         let model = Model::new(&rows, &listed, &values, kernel).unwrap();
         for at in 1..10 {
             let x = f64::from(at) / 10.0;
-            let (mean, variance) = model.predict(&[x, 0.5]);
+            let (mean, variance) = model.predict(&[vec![x, 0.5]])[0];
             assert!((mean - of(x)).abs() < 0.05 && variance < 0.01, "{x}: {mean} {variance}");
         }
     }
