@@ -130,6 +130,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::unnecessary_box_returns)] // Branches are boxes.
     fn leaf(value: f64) -> Box<Node> {
         Box::new(Node::Leaf(value))
     }

@@ -45,7 +45,7 @@ impl Server {
 
     fn config(&self) -> MlflowConfig {
         MlflowConfig {
-            patience: Duration::from_secs(60),
+            patience: Duration::from_mins(1),
             ..MlflowConfig::at(format!("http://{}/", self.address))
         }
     }

@@ -356,7 +356,7 @@ mod tests {
         }
         let first = pick(&mut bandit, &[], 2).unwrap();
         assert_eq!(pick(&mut bandit, &[], 2), Some(first.clone()));
-        let second = pick(&mut bandit, &[first.clone()], 2).unwrap();
+        let second = pick(&mut bandit, std::slice::from_ref(&first), 2).unwrap();
         let apart = (lr(&first).log10() - lr(&second).log10()).abs();
         assert!(apart > 0.5, "{first:?} {second:?}");
     }
