@@ -158,7 +158,7 @@ fn a_write_that_fails_ends_the_experiment_and_it_can_be_resumed() {
     let dir = root.path().join("limited");
     // Files of at most 400 KiB; a write past that is an error, not a signal.
     let (code, said) = without_room(&["env"], "trap '' XFSZ; ulimit -f 400;", &dir);
-    let error = format!("error: study database `{}`: ", dir.join("study.db").display());
+    let error = format!("error: study database `{}`", dir.join("study.db").display());
     assert!(code == Some(1) && said.lines().any(|line| line.starts_with(&error)), "{code:?} {said}");
     let resumed = air_tune(&["resume", text(&dir)]);
     assert!(resumed.status.success(), "{}", stderr(&resumed));

@@ -67,7 +67,7 @@ fn the_report_is_one_page_with_its_charts() {
     ] {
         assert!(page.contains(&format!("<h2>{title}</h2>")), "no {title}");
     }
-    assert_eq!((page.matches("<svg").count(), page.matches("</svg>").count()), (5 + 4, 5 + 4));
+    assert_eq!((page.matches("<svg").count(), page.matches("</svg>").count()), (6 + 4, 6 + 4));
     assert!(
         !page.contains("<units>") && !page.contains("http-equiv") && !page.contains("src="),
         "it needs nothing else"
