@@ -68,7 +68,9 @@ fn shares(root: &Node, axes: &[Axis]) -> Option<Vec<f64>> {
     let mean: f64 = parts.iter().zip(&volumes).map(|(leaf, volume)| leaf.value * volume).sum();
     let variance: f64 =
         parts.iter().zip(&volumes).map(|(leaf, volume)| (leaf.value - mean).powi(2) * volume).sum();
-    if !(variance > 0.0 && variance.is_finite()) {
+    // What is left of a constant by rounding is no variance.
+    let square: f64 = parts.iter().zip(&volumes).map(|(leaf, volume)| leaf.value.powi(2) * volume).sum();
+    if !(variance > 1e-12 * square && variance.is_finite()) {
         return None;
     }
     let share = |(at, axis): (usize, &Axis)| {
