@@ -125,7 +125,7 @@ impl LogConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// [`TuneError::InvalidConfig`](crate::TuneError::InvalidConfig) for the first one out of range.
+    /// [`TuneError::InvalidConfig`] for the first one out of range.
     pub fn validate(&self) -> Result<()> {
         if self
             .wandb
