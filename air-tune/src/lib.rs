@@ -29,7 +29,8 @@
 //! - [`stop`]: stoppers say when a trial, or the experiment, is complete.
 //! - [`Tuner`] with [`TuneConfig`] and [`RunConfig`] runs an experiment; [`Trial`] is what the code in a trial sees; [`ResultGrid`] is what
 //!   comes out.
-//! - [`storage`]: one SQLite database an experiment, in Optuna's schema. [`log`]: callbacks, CSV, JSON lines, TensorBoard.
+//! - [`storage`]: one SQLite database an experiment, in Optuna's schema. [`log`]: callbacks, CSV, JSON lines, TensorBoard, Weights &
+//!   Biases, MLflow.
 //! - [`command`]: any command as a trial; [`cli`]: the `air-tune` binary.
 //!
 //! # Invariants
