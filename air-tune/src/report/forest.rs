@@ -1,6 +1,6 @@
 //! Random forests: what tells the metric from the parameters.
 //!
-//! Breiman, "Random Forests", 2001. Each tree is grown on as many trials as there are, drawn with repetition; a part is split along the best of a third of the axes.
+//! Breiman, "Random Forests", 2001. Each tree is grown on as many trials as there are, drawn with repetition; a part is split along the best of some axes, drawn anew each time.
 
 use air_core::seed::Seed;
 use rand::seq::SliceRandom;
@@ -37,6 +37,8 @@ impl Node {
 struct Data<'a> {
     rows: &'a [Vec<f64>],
     values: &'a [f64],
+    /// How many axes are looked at for each split.
+    tried: usize,
 }
 
 impl Data<'_> {
@@ -49,10 +51,10 @@ impl Data<'_> {
         if of.len() < 2 * SMALLEST || depth == MAX_DEPTH {
             return Node::Leaf(self.mean(of));
         }
-        // Of a third of the axes, at least one, the split that leaves the least variance.
+        // Of some axes the split that leaves the least variance.
         let mut tried: Vec<usize> = (0..axes).collect();
         tried.shuffle(rng);
-        tried.truncate(axes.div_ceil(3).max(1));
+        tried.truncate(self.tried);
         let best = tried.iter().filter_map(|axis| self.split(of, *axis)).min_by(|a, b| a.2.total_cmp(&b.2));
         let Some((axis, at, _)) = best else { return Node::Leaf(self.mean(of)) };
         of.sort_by(|a, b| self.rows[*a][axis].total_cmp(&self.rows[*b][axis]));
@@ -105,9 +107,9 @@ impl Trials {
         Some(Self { rows, values: values[from..].to_vec() })
     }
 
-    /// Gives each tree of a forest, with the trials it has not seen and its own random numbers.
-    pub fn each_tree(&self, mut each: impl FnMut(&Node, &[usize], &mut dyn Rng)) {
-        let data = Data { rows: &self.rows, values: &self.values };
+    /// Gives each tree of a forest, with the trials it has not seen and its own random numbers. `tried` of the axes are looked at for each split.
+    pub fn each_tree(&self, tried: usize, mut each: impl FnMut(&Node, &[usize], &mut dyn Rng)) {
+        let data = Data { rows: &self.rows, values: &self.values, tried };
         let count = self.rows.len();
         for tree in 0..TREES {
             let mut rng = Seed::new(0).child("tree", tree).rng();

@@ -12,7 +12,8 @@ pub(super) fn importance(rows: &[Vec<f64>], values: &[f64]) -> Vec<f64> {
     let mut gains = vec![0.0; rows.first().map_or(0, Vec::len)];
     let Some(trials) = Trials::new(rows, values) else { return gains };
     let (rows, values) = (&trials.rows, &trials.values);
-    trials.each_tree(|root, unseen, rng| {
+    let tried = gains.len().div_ceil(3);
+    trials.each_tree(tried, |root, unseen, rng| {
         let error = |told: &dyn Fn(usize) -> f64| -> f64 {
             unseen.iter().enumerate().map(|(at, row)| (told(at) - values[*row]).powi(2)).sum()
         };

@@ -197,3 +197,19 @@ fn a_seq_out_of_order_is_damage() {
     let error = store.replay("loss", |past| controller.replay(past)).unwrap_err();
     assert!(matches!(error, TuneError::Damaged { .. }), "{error}");
 }
+
+#[test]
+fn that_no_new_trial_will_start_keeps_its_place_and_is_no_trials() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::create(dir.path(), &meta()).unwrap();
+    let records = [started(0), Record::Exhausted { seq: 2 }, Record::Idle { seq: 3 }];
+    store.apply(&records).unwrap();
+    let mut past = Vec::new();
+    let mut keep = |event| {
+        past.push(event);
+        Ok(())
+    };
+    store.replay("loss", &mut keep).unwrap();
+    assert!(matches!(past[..], [Replay::Started { .. }, Replay::Exhausted, Replay::Idle]), "{past:?}");
+    assert_eq!(Snapshot::read(dir.path()).unwrap().trials[0].assignment, point(0.01));
+}

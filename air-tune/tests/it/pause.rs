@@ -195,3 +195,21 @@ fn there_are_no_more_slots_than_there_is_of_the_machine() {
     assert_eq!(grid.counts(), [(Status::Complete, 20)]);
     assert!((1..=2).contains(&most.load(Ordering::SeqCst)));
 }
+
+#[test]
+fn a_command_finds_what_it_has_in_its_environment() {
+    let space = Space::new().with("x", 1);
+    let say = r#"echo "{\"loss\": $AIR_CPUS, \"gpus\": $AIR_GPUS, \"device\": ${CUDA_VISIBLE_DEVICES:-9}}""#;
+    for (total, expected) in [
+        (Resources::new().cpu(3.0), [3.0, 0.0, 9.0]),
+        // Books are kept of devices that are said to be there.
+        (Resources::new().cpu(1.0).gpu(1.0), [1.0, 1.0, 0.0]),
+    ] {
+        let per_trial = Resources::new().cpu(1.0).gpu(total.gpu);
+        let dealt = ResourceConfig { total, per_trial, ..ResourceConfig::default() };
+        let command = air_tune::command::Command::new(["sh", "-c", say], "loss", &space).unwrap();
+        let grid = Tuner::with(space.clone(), command).tune_config(tune(dealt, 1, 1)).fit().unwrap();
+        let trial = grid.best().unwrap();
+        assert_eq!(["loss", "gpus", "device"].map(|name| trial.metrics.get(name).unwrap()), expected);
+    }
+}

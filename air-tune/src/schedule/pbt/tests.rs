@@ -194,7 +194,6 @@ fn a_bandit_follows_what_is_good_now_where_perturbing_lags_behind() {
         (median(sums), median(away.into_iter().flat_map(|away| away.into_iter().skip(10)).collect()))
     };
     let (bandit, perturbed) = (of(Explore::Bandit), of(Explore::Perturb));
-    println!("bandit {bandit:?}, perturbed {perturbed:?}");
     assert!(bandit.0 > perturbed.0, "{bandit:?} {perturbed:?}");
     assert!(bandit.1 < perturbed.1, "{bandit:?} {perturbed:?}");
     assert_eq!(chase(Explore::Bandit, 4, 3), chase(Explore::Bandit, 4, 3));
