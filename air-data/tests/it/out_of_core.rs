@@ -32,22 +32,14 @@ fn four_times_the_budget_is_worked_on_within_it() {
     // What is resident is the process's, in which other tests run.
     let Ok(name) = std::env::var("AIR_TEST_WORK") else {
         for work in Work::ALL {
-            // On a busy machine a thread may hold a batch for longer than it needs it: the best of two says what is needed.
-            let run = || {
-                Command::new(std::env::current_exe().unwrap())
-                    .args([
-                        "--exact",
-                        "out_of_core::four_times_the_budget_is_worked_on_within_it",
-                        "--nocapture",
-                    ])
-                    .env("AIR_TEST_WORK", work.name())
-                    // What the system's allocator keeps of memory that was given back is not what is meant.
-                    .envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "32768")])
-                    .envs([("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_TOP_PAD_", "0")])
-                    .output()
-                    .unwrap()
-            };
-            let run = Some(run()).filter(|first| first.status.success()).unwrap_or_else(run);
+            let run = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "out_of_core::four_times_the_budget_is_worked_on_within_it", "--nocapture"])
+                .env("AIR_TEST_WORK", work.name())
+                // What the system's allocator keeps of memory that was given back is not what is meant.
+                .envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "32768")])
+                .envs([("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_TOP_PAD_", "0")])
+                .output()
+                .unwrap();
             let told = String::from_utf8_lossy(&run.stdout);
             assert!(run.status.success(), "{told}\n{}", String::from_utf8_lossy(&run.stderr));
             println!("{told}");
