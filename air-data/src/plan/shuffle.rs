@@ -24,8 +24,10 @@ use crate::blocks::{Blocks, BlocksBuilder};
 use crate::exchange::Room;
 use crate::memory::{Budget, batch_bytes};
 
-/// Buckets of more rows than one chunk has.
-const BUCKETS: u16 = 256;
+/// Buckets of more rows than one chunk has, at most and at least; between them as many as the budget has this many bytes. Each takes some memory beside its
+/// rows: a file that is written, and the headers of many small batches.
+const BUCKETS: (usize, usize) = (64, 256);
+const BUDGET_BYTES: usize = 256 << 10;
 
 /// Rows that are dealt at a time, and bytes of them.
 const CHUNK_ROWS: usize = 1 << 19;
@@ -66,11 +68,13 @@ impl Operator for Shuffle {
             // Rows without columns are all alike.
             return Ok(input);
         }
-        let bytes = usize::try_from(Budget::of(&job.context).limit_bytes() / 32).unwrap_or(usize::MAX);
-        let chunks = chunks(input, CHUNK_ROWS, bytes.min(CHUNK_BYTES));
+        let budget = usize::try_from(Budget::of(&job.context).limit_bytes()).unwrap_or(usize::MAX);
+        let buckets = (budget / BUDGET_BYTES).clamp(BUCKETS.0, BUCKETS.1) as u16;
+        let chunks = chunks(input, CHUNK_ROWS, (budget / 32).min(CHUNK_BYTES));
         let (mixer, context) = (self.mixer, job.context);
-        let shuffled =
-            async move { Ok::<_, DataFusionError>(gathered(dealt(chunks, mixer, &context).await?, context)) };
+        let shuffled = async move {
+            Ok::<_, DataFusionError>(gathered(dealt(chunks, mixer, buckets, &context).await?, context))
+        };
         Ok(futures::stream::once(shuffled).try_flatten().boxed())
     }
 }
@@ -105,12 +109,13 @@ fn chunks(
 async fn dealt(
     chunks: impl Stream<Item = Result<Chunk>> + Send + 'static,
     mixer: Mixer,
+    most: u16,
     context: &Arc<TaskContext>,
 ) -> Result<Vec<Blocks>> {
     let mut chunks = std::pin::pin!(chunks.peekable());
     let mut begin = Vec::new();
     begin.extend(chunks.as_mut().next().await.transpose()?);
-    let buckets = if chunks.as_mut().peek().await.is_some() { BUCKETS } else { 1 };
+    let buckets = if chunks.as_mut().peek().await.is_some() { most } else { 1 };
     let begin = futures::stream::iter(begin.into_iter().map(Ok));
     let width = context.session_config().target_partitions();
     let working = || MemoryConsumer::new("air-data shuffle").register(context.memory_pool());
@@ -196,9 +201,7 @@ fn gather(bucket: Vec<RecordBatch>, batch_rows: usize, whole_bytes: usize) -> Re
     let (schema, last) = (first.schema(), first.num_columns() - 1);
     let rows: usize = bucket.iter().map(RecordBatch::num_rows).sum();
     if u32::try_from(rows).is_err() {
-        return exec_err!(
-            "{rows} rows in one of {BUCKETS} parts of a shuffle, which is more than there may be"
-        );
+        return exec_err!("{rows} rows in one part of a shuffle, which is more than there may be");
     }
     let mut order: Vec<(u64, u32)> = Vec::with_capacity(rows);
     for batch in &bucket {
