@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use air_core::seed::Seed;
 use rand::RngExt;
@@ -77,7 +77,10 @@ fn nothing_acknowledged_is_lost_or_repeated() {
     for (attempt, search) in SEARCHES.into_iter().enumerate() {
         let reference = root.path().join(format!("whole-{attempt}"));
         let runs = root.path().join(format!("whole-{attempt}.runs"));
+        let began = Instant::now();
         let (whole, finished) = round(&run_args(&reference, search), &runs, 0, never);
+        // Several rounds fit into an experiment, however fast the machine is.
+        let longest = (began.elapsed() / 4).max(Duration::from_millis(2));
         assert!(finished && whole.len() == 40);
         let whole: BTreeMap<u64, Value> =
             whole.into_iter().map(|t| (t["trial"].as_u64().unwrap(), t)).collect();
@@ -86,8 +89,7 @@ fn nothing_acknowledged_is_lost_or_repeated() {
         let runs = root.path().join(format!("killed-{attempt}.runs"));
         let mut acknowledged: BTreeMap<u64, (usize, Value)> = BTreeMap::new();
         for number in 0.. {
-            let limit =
-                if number < 30 { Duration::from_micros(rng.random_range(1_000..120_000)) } else { never };
+            let limit = if number < 30 { longest.mul_f64(rng.random_range(0.01..1.0)) } else { never };
             let args = run_args(&dir, search);
             let args = if dir.join("study.db").exists() && is_study(&dir) {
                 vec!["resume", text(&dir), "--json"]
