@@ -71,6 +71,12 @@ impl Study {
         value
     }
 
+    /// Waits until all that was reported so far is stored; returns whether it is, which it is not once the store has failed.
+    pub fn wait_stored(&self) -> bool {
+        let mark = self.inner.lock().journal.as_ref().map(Journal::mark);
+        mark.is_some_and(|(stored, records)| stored.wait(records))
+    }
+
     /// The trial saved a checkpoint, at this place within the experiment's folder, with so many iterations behind it.
     pub fn saved(&self, trial: TrialId, checkpoint: String, iteration: u64) {
         self.inner.lock().controller.saved(trial, checkpoint, iteration);
@@ -109,7 +115,7 @@ impl Study {
 impl Inner {
     fn hand_over(&mut self) {
         let records = self.controller.take_records();
-        let Some(journal) = &self.journal else { return };
+        let Some(journal) = &mut self.journal else { return };
         if !records.into_iter().all(|record| journal.send(record)) {
             // The writer has failed; it says why when the experiment ends.
             self.controller.shut(StopReason::StoreFailed);

@@ -177,12 +177,16 @@ impl Trial {
 
     /// Saves files as the checkpoint of the current iteration, all or nothing. The newest two are kept, and those that a clone is still to be made from.
     ///
-    /// Save after the report even where that said to stop: a trial that is paused goes on from here.
+    /// Save after the report even where that said to stop: a trial that is paused goes on from here. It waits until what was reported so far is stored: a trial that goes
+    /// on from a checkpoint must not lack what led there. Once the store has failed nothing is saved, and the next report says to stop.
     ///
     /// # Errors
     /// [`TuneError::NoFolder`] if the experiment has no folder; what the storage answers otherwise.
     pub fn save(&mut self, files: &[(&str, &[u8])]) -> Result<()> {
         let keep = self.keep.as_ref().ok_or(TuneError::NoFolder)?;
+        if !self.study.wait_stored() {
+            return Ok(());
+        }
         let files: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.to_vec().into())).collect();
         let (checkpoint, place) = keep.save(self.iteration, &files)?;
         self.study.saved(self.id, place, self.iteration);

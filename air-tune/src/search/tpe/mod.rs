@@ -187,8 +187,7 @@ impl Tpe {
             let point = good.sample(&mut rng);
             let gain = good.log_density(&self.axes, group, &point, &mut room)
                 - rest.log_density(&self.axes, group, &point, &mut room);
-            let score =
-                (u8::from(std::env::var_os("EXP_REPEAT").is_some() || !self.is_known(group, &point)), gain);
+            let score = (u8::from(!self.is_known(group, &point)), gain);
             if best
                 .as_ref()
                 .is_none_or(|(most, _)| score.0 > most.0 || (score.0 == most.0 && score.1 > most.1))
