@@ -381,9 +381,15 @@ impl Controller {
         self.seq = seq;
         self.pin_origins();
         for trial in 0..self.trials.len() as TrialId {
+            let behind = self.is_behind(trial);
             let state = &mut self.trials[trial as usize];
             match state.stop {
-                _ if state.status.is_over() || state.pause.waits => {}
+                _ if state.status.is_over() => {}
+                _ if state.pause.waits => {
+                    if behind && self.release(trial) {
+                        self.requeued.push_back(trial);
+                    }
+                }
                 // Its last report was judged; only the end was not stored.
                 Some(reason) => {
                     self.settle(trial, reason);

@@ -92,6 +92,14 @@ impl Keep {
         if dir.is_dir() { Ok(open(&dir)?.latest()?) } else { Ok(None) }
     }
 
+    /// Whether this generation has begun, and if so the place of its newest checkpoint, with the iterations behind it.
+    pub fn saved(&self) -> Result<Option<Option<(String, u64)>>> {
+        if !self.dir().is_dir() {
+            return Ok(None);
+        }
+        Ok(Some(self.latest()?.map(|checkpoint| (self.place(&checkpoint), checkpoint.step()))))
+    }
+
     /// Saves one; returns it with its place within the experiment's folder.
     pub fn save(&self, step: u64, files: &[(&str, Bytes)]) -> Result<(Checkpoint, String)> {
         let checkpoint = open(&self.dir())?.save(step, &BTreeMap::new(), files)?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::controller::{Controller, Rules};
 use crate::error::{Result, TuneError};
+use crate::keep::Keep;
 use crate::log::{Callback, LogConfig, Progress, csv};
 use crate::result::ResultGrid;
 use crate::schedule::{Scheduler, SchedulerConfig};
@@ -346,6 +347,7 @@ impl Tuner {
         let store = match (self.resumed.take(), &dir) {
             (Some(store), Some(dir)) => {
                 let seq = store.replay(&tune.metric, |past| controller.replay(past))?;
+                controller.find_saved(|trial, generation| Keep::new(dir, trial, generation).saved())?;
                 controller.resume(seq, Duration::ZERO);
                 if self.meta.run.log.csv {
                     csv::repair(dir)?;

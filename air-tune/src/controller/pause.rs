@@ -173,6 +173,28 @@ impl Controller {
         }
     }
 
+    /// After the replay: what the present generation of each trial that is not over has saved. `look` tells it, where the generation has begun.
+    pub fn find_saved<E>(
+        &mut self,
+        mut look: impl FnMut(TrialId, u32) -> Result<Option<Option<(String, u64)>>, E>,
+    ) -> Result<(), E> {
+        for (trial, state) in self.trials.iter_mut().enumerate() {
+            if !state.status.is_over()
+                && let Some(saved) = look(trial as TrialId, state.clone.generation)?
+            {
+                // A clone that has begun has copied what it started from.
+                (state.clone.saved, state.clone.origin) = (saved, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a trial was cut off between its last report and the checkpoint after it. Others may be made clones of it: it runs up to there once more.
+    pub(super) fn is_behind(&self, trial: TrialId) -> bool {
+        let state = &self.trials[trial as usize];
+        state.clone.saved.as_ref().is_some_and(|(_, at)| *at < state.iterations)
+    }
+
     /// Pins what clones are to be made from that an interruption came before.
     pub(super) fn pin_origins(&mut self) {
         let origins: Vec<Option<String>> = self

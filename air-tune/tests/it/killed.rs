@@ -221,7 +221,6 @@ fn whatever_is_killed_goes_on_as_if_nothing_had_been() {
             assert!(status.code().is_none(), "it failed by itself: {}", output(&folder));
             kills += 1;
         }
-        let expected = repeatable(case).then_some(expected);
         judge(&folder, expected, &format!("case {case}, run {run}, {last} kills"));
         std::fs::remove_dir_all(&folder).unwrap();
     }
@@ -232,22 +231,12 @@ fn output(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("output")).unwrap_or_default()
 }
 
-/// Whether the rest is what it would have been. Clones are made from checkpoints, and a population that is cut off between a report and the checkpoint after it clones
-/// the one before.
-fn repeatable(case: usize) -> bool {
-    !matches!(cases()[case].scheduler, SchedulerConfig::Pbt(_))
-}
-
-/// Nothing lost, nothing repeated, and the same trials as in the run that was not killed, where these are given.
-fn judge(folder: &Path, expected: Option<&BTreeMap<u64, String>>, what: &str) {
+/// Nothing lost, nothing repeated, and the same trials as in the run that was not killed.
+fn judge(folder: &Path, expected: &BTreeMap<u64, String>, what: &str) {
     let found = outcomes(folder);
     assert_eq!(found.len() as u64, TRIALS, "{what}");
     for (trial, outcome) in &found {
-        if let Some(expected) = expected {
-            assert_eq!(outcome, &expected[trial], "{what}: trial {trial} in {}", text(folder));
-        } else {
-            assert!(outcome.ends_with(" 9 complete"), "{what}: trial {trial}: {outcome}");
-        }
+        assert_eq!(outcome, &expected[trial], "{what}: trial {trial} in {}", text(folder));
     }
     let mut told: BTreeMap<u64, u64> = BTreeMap::new();
     for (round, trial) in noted(folder, "acknowledged") {

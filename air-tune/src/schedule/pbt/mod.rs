@@ -269,9 +269,10 @@ impl Scheduler for Pbt {
         }
         let signed = self.signed(value);
         let Some(member) = self.members.get_mut(&trial) else { return Decision::Continue };
-        // An interrupted trial repeats itself: that was looked at before.
+        // An interrupted trial repeats itself: that was looked at before, and where it was to wait it is.
         if iteration <= member.iteration {
-            return Decision::Continue;
+            let waits = member.paused && iteration == member.iteration;
+            return if waits { Decision::Pause } else { Decision::Continue };
         }
         member.iteration = iteration;
         member.value = value;
