@@ -13,7 +13,7 @@ use air_core::storage::Storage;
 use bytes::Bytes;
 
 use crate::TrialId;
-use crate::controller::Origin;
+use crate::controller::{Begun, Origin};
 use crate::error::{Result, TuneError};
 use crate::result::trial_dir;
 
@@ -92,12 +92,13 @@ impl Keep {
         if dir.is_dir() { Ok(open(&dir)?.latest()?) } else { Ok(None) }
     }
 
-    /// Whether this generation has begun, and if so the place of its newest checkpoint, with the iterations behind it.
-    pub fn saved(&self) -> Result<Option<Option<(String, u64)>>> {
+    /// What there is of this generation, if it has begun.
+    pub fn begun(&self) -> Result<Option<Begun>> {
         if !self.dir().is_dir() {
             return Ok(None);
         }
-        Ok(Some(self.latest()?.map(|checkpoint| (self.place(&checkpoint), checkpoint.step()))))
+        let saved = self.latest()?.map(|checkpoint| (self.place(&checkpoint), checkpoint.step()));
+        Ok(Some(Begun { saved }))
     }
 
     /// Saves one; returns it with its place within the experiment's folder.

@@ -347,7 +347,7 @@ impl Tuner {
         let store = match (self.resumed.take(), &dir) {
             (Some(store), Some(dir)) => {
                 let seq = store.replay(&tune.metric, |past| controller.replay(past))?;
-                controller.find_saved(|trial, generation| Keep::new(dir, trial, generation).saved())?;
+                controller.find_saved(|trial, generation| Keep::new(dir, trial, generation).begun())?;
                 controller.resume(seq, Duration::ZERO);
                 if self.meta.run.log.csv {
                     csv::repair(dir)?;

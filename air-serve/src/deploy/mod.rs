@@ -31,6 +31,7 @@
 //! | `fleet` | which replica to start, start again, drain, give up: pure |
 //! | `control` | who looks after a deployment, and what can be asked of it |
 //! | `reconcile` | seeing what is there, deciding, carrying it out |
+//! | `ending` | how a deployment ends |
 //! | `reconfigure` | changing a version in place |
 //! | `replica` | one life of a replica: a worker |
 //! | `status` | what it looks like from outside |
@@ -46,6 +47,7 @@ mod core;
 mod courier;
 mod dependency;
 mod drain;
+mod ending;
 mod execute;
 mod fleet;
 mod handle;

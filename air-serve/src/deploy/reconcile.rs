@@ -12,7 +12,7 @@ use air_core::resource::ResourcePool;
 
 use super::autoscale::{Autoscaler, Load};
 use super::config::DeploymentConfig;
-use super::control::{Done, Ground, Outcome, Versions};
+use super::control::{Done, Ground, Versions};
 use super::core::Core;
 use super::fleet::{Action, Fleet, Member, Number, Seen, Stage, VersionId, Want};
 use super::reconfigure::Reconfiguring;
@@ -61,7 +61,11 @@ impl Update {
         self.back.push(done);
     }
 
-    fn end(self, result: impl Fn() -> Result<(), ServeError>, back: impl Fn() -> Result<(), ServeError>) {
+    pub(super) fn end(
+        self,
+        result: impl Fn() -> Result<(), ServeError>,
+        back: impl Fn() -> Result<(), ServeError>,
+    ) {
         self.done.into_iter().for_each(|done| drop(done.send(result())));
         self.back.into_iter().for_each(|done| drop(done.send(back())));
     }
@@ -91,7 +95,7 @@ pub(super) struct State<I: Send + 'static, O: Send + 'static> {
     /// It has ended.
     pub(super) over: bool,
     /// Nobody looks after it any more.
-    left: bool,
+    pub(super) left: bool,
 }
 
 impl<I: Send + 'static, O: Send + 'static> State<I, O> {
@@ -170,55 +174,6 @@ impl<I: Send + 'static, O: Send + 'static> State<I, O> {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.is_some()
-    }
-
-    /// Begins to end it.
-    pub(super) fn close(&mut self) -> Outcome {
-        let (done, outcome) = Outcome::new();
-        if self.over {
-            let _ = done.send(Ok(()));
-            return outcome;
-        }
-        if self.left {
-            return outcome;
-        }
-        self.closing.get_or_insert_default().push(done);
-        for version in self.versions.values() {
-            version.core.close();
-        }
-        let deployment = Arc::clone(&self.current().core.name);
-        let closed = || {
-            let reason = "it is shutting down".to_owned();
-            Err(ServeError::Refused { deployment: Arc::clone(&deployment), reason })
-        };
-        if let Some(update) = self.update.take() {
-            update.end(closed, closed);
-        }
-        if let Some(reconfiguring) = self.reconfiguring.take() {
-            let _ = reconfiguring.done.send(closed());
-        }
-        outcome
-    }
-
-    /// Ends all that is waited for: nobody looks after it any more.
-    pub(super) fn leave(&mut self) {
-        (self.update, self.reconfiguring, self.closing) = (None, None, Some(Vec::new()));
-        self.left = true;
-    }
-
-    /// Gives up all replicas that are left of one that is ending.
-    pub(super) fn give_up(&mut self, reason: &str) {
-        let now = self.runtime.clock().now();
-        for life in std::mem::take(&mut self.lives).into_values() {
-            let work = life.slot.work();
-            let at_work = work.since().map(|since| {
-                let (requests, time) = (work.requests(), now.saturating_sub(since));
-                format!("; its model has been at work on {requests} requests for {time:.1?}")
-            });
-            life.give_up(&format!("{reason}{}", at_work.unwrap_or_default()).into());
-        }
-        self.fleet.clear();
-        self.look();
     }
 
     /// Looks after it once; returns whether there is more to look after.

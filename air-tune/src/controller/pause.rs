@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Change, Controller, Origin, Record, Status, StopReason};
+use super::{Action, Begun, Change, Controller, Origin, Record, Status, StopReason};
 use crate::TrialId;
 
 /// How a trial stands to the scheduler.
@@ -176,14 +176,14 @@ impl Controller {
     /// After the replay: what the present generation of each trial that is not over has saved. `look` tells it, where the generation has begun.
     pub fn find_saved<E>(
         &mut self,
-        mut look: impl FnMut(TrialId, u32) -> Result<Option<Option<(String, u64)>>, E>,
+        mut look: impl FnMut(TrialId, u32) -> Result<Option<Begun>, E>,
     ) -> Result<(), E> {
         for (trial, state) in self.trials.iter_mut().enumerate() {
             if !state.status.is_over()
-                && let Some(saved) = look(trial as TrialId, state.clone.generation)?
+                && let Some(begun) = look(trial as TrialId, state.clone.generation)?
             {
                 // A clone that has begun has copied what it started from.
-                (state.clone.saved, state.clone.origin) = (saved, None);
+                (state.clone.saved, state.clone.origin) = (begun.saved, None);
             }
         }
         Ok(())

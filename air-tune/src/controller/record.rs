@@ -94,6 +94,13 @@ pub(crate) struct Origin {
     pub donor_iterations: u64,
 }
 
+/// A generation of a trial's checkpoints that there is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Begun {
+    /// The newest one's place within the experiment's folder, and how many iterations the trial had behind it.
+    pub saved: Option<(String, u64)>,
+}
+
 /// Something to be stored, in order. `seq` orders everything a searcher or scheduler has seen.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Record {

@@ -151,6 +151,7 @@ impl FilePart {
             let written = async {
                 encoder.write(&rows.slice(row, 1)).map_err(|e| self.to.failed(&file.path, e))?;
                 self.to.send(encoder.take(), &mut file).await?;
+                file.upload.flush().await.map_err(|e| self.to.stopped(&file, e))?;
                 file.upload.complete().await.map_err(|e| self.to.stopped(&file, e))
             };
             if let Err(error) = written.await {
