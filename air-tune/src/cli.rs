@@ -198,6 +198,8 @@ enum FormatArg {
     Csv,
     /// One JSON object a line
     Json,
+    /// A Parquet file, if this was built with the feature `parquet`
+    Parquet,
 }
 
 #[derive(Args)]

@@ -69,6 +69,13 @@ pub enum TuneError {
         /// The number this build supports.
         supported: String,
     },
+    /// The results cannot be written as an Arrow table or a Parquet file.
+    #[cfg(feature = "parquet")]
+    #[error("the table of results")]
+    Table {
+        /// What Arrow said.
+        source: air_core::BoxError,
+    },
     /// The database refused or is damaged.
     #[error("study database `{}`", path.display())]
     Storage {

@@ -1,11 +1,16 @@
 //! What an experiment found.
 
+#[cfg(feature = "parquet")]
+mod arrow;
+mod columns;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
+use self::columns::{Column, Field, LAST, columns};
 use crate::TrialId;
 use crate::config::Config;
 use crate::controller::{End, Status, TrialState};
@@ -277,10 +282,12 @@ impl ResultGrid {
 
     /// The results as a table of text: one line a trial, parameters and metrics as columns.
     pub fn table(&self) -> String {
-        let (header, rows) = self.columns();
+        let mut columns = columns(self);
+        // The causes stand below, where there is room for them.
+        columns.truncate(columns.len() - LAST.len());
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(header);
-        for row in rows {
+        table.load_preset(presets::NOTHING).set_header(columns.iter().map(|column| &column.name));
+        for row in rows(&columns) {
             table.add_row(row.into_iter().map(|text| {
                 let align =
                     if text.parse::<f64>().is_ok() { CellAlignment::Right } else { CellAlignment::Left };
@@ -299,9 +306,9 @@ impl ResultGrid {
 
     /// The results as CSV, with a header.
     pub fn to_csv(&self) -> String {
-        let (header, rows) = self.columns();
-        let mut text = csv::line(header.iter().map(String::as_str));
-        for row in rows {
+        let columns = columns(self);
+        let mut text = csv::line(columns.iter().map(|column| column.name.as_str()));
+        for row in rows(&columns) {
             text.push_str(&csv::line(row.iter().map(String::as_str)));
         }
         text
@@ -328,41 +335,6 @@ impl ResultGrid {
     pub(crate) fn retain(&mut self, holds: impl Fn(&TrialResult) -> bool) {
         self.trials.retain(holds);
     }
-
-    fn columns(&self) -> (Vec<String>, Vec<Vec<String>>) {
-        let mut params: Vec<String> = Vec::new();
-        let mut metrics: Vec<String> = vec![self.metric().to_owned()];
-        let see = |names: &mut Vec<String>, name: &str| {
-            if !names.iter().any(|known| known == name) {
-                names.push(name.to_owned());
-            }
-        };
-        for trial in &self.trials {
-            trial.config.paths().iter().for_each(|(path, _)| see(&mut params, path));
-            trial.metrics.iter().for_each(|(name, _)| see(&mut metrics, name));
-        }
-        let fixed = ["trial", "status", "iterations", "seconds"].map(str::to_owned);
-        let header: Vec<String> = fixed.into_iter().chain(params.clone()).chain(metrics.clone()).collect();
-        let row = |trial: &TrialResult| {
-            let mut row = vec![
-                trial.trial.to_string(),
-                trial.status.to_string(),
-                trial.iterations.to_string(),
-                format!("{:.3}", trial.seconds),
-            ];
-            row.extend(params.iter().map(|path| match trial.config.get(path) {
-                None => String::new(),
-                Some(serde_json::Value::String(text)) => text.clone(),
-                Some(value) => value.to_string(),
-            }));
-            row.extend(metrics.iter().map(|name| {
-                let value = if name == self.metric() { trial.value } else { trial.metrics.get(name) };
-                value.map_or_else(String::new, |value| value.to_string())
-            }));
-            row
-        };
-        (header, self.trials.iter().map(row).collect())
-    }
 }
 
 impl std::fmt::Display for ResultGrid {
@@ -377,6 +349,13 @@ impl<'a> IntoIterator for &'a ResultGrid {
     fn into_iter(self) -> Self::IntoIter {
         self.trials.iter()
     }
+}
+
+/// The columns by rows, as text; empty where there is nothing.
+fn rows(columns: &[Column]) -> impl Iterator<Item = Vec<String>> {
+    let count = columns.first().map_or(0, |column| column.fields.len());
+    let text = |field: &Option<Field>| field.as_ref().map_or_else(String::new, ToString::to_string);
+    (0..count).map(move |row| columns.iter().map(|column| text(&column.fields[row])).collect())
 }
 
 fn first_lines(text: &str, count: usize) -> String {

@@ -133,9 +133,24 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
     let bytes = match args.format {
         FormatArg::Csv => grid.to_csv().into_bytes(),
         FormatArg::Json => grid.to_json_lines()?.into_bytes(),
+        FormatArg::Parquet => parquet(&grid)?,
     };
     if let Some(path) = &args.out {
         return Ok(std::fs::write(path, bytes).map_err(TuneError::io(path))?);
     }
     Ok(std::io::stdout().lock().write_all(&bytes).map_err(TuneError::io("standard output"))?)
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(grid: &ResultGrid) -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    grid.write_parquet(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(_: &ResultGrid) -> Result<Vec<u8>, CliError> {
+    Err(CliError::usage(
+        "--format parquet: this air-tune was built without it; build it with `--features parquet`, or take csv",
+    ))
 }

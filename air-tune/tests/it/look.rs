@@ -120,6 +120,11 @@ fn trials_and_experiments_are_listed_shown_and_exported() {
     assert_eq!(exported, grid.to_json_lines().unwrap());
     assert_eq!(exported.lines().count(), 60);
 
+    if cfg!(not(feature = "parquet")) {
+        let (code, error) = failure(&["export", text(&dir), "--format", "parquet"]);
+        assert!(code == 2 && error.contains("--features parquet"), "{error}");
+    }
+
     let (code, error) = failure(&["show", text(&dir), "60"]);
     assert_eq!(
         (code, error.as_str()),

@@ -4,6 +4,7 @@
 mod bad;
 mod binary;
 mod define;
+mod features;
 mod kill;
 mod killed;
 mod loggers;
