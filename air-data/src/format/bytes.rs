@@ -56,6 +56,11 @@ impl FileBytes {
         self.chunks_from(0, CHUNK_BYTES, AHEAD)
     }
 
+    /// All bytes from here on, as [`chunks`](Self::chunks).
+    pub(super) fn chunks_after(&self, from: u64) -> BoxStream<'static, Result<Bytes, BoxError>> {
+        self.chunks_from(from, CHUNK_BYTES, AHEAD)
+    }
+
     fn chunks_from(&self, from: u64, each: u64, ahead: usize) -> BoxStream<'static, Result<Bytes, BoxError>> {
         let (file, size) = (self.clone(), self.size());
         let count = size.saturating_sub(from).div_ceil(each);

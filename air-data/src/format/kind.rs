@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "avro")]
 use super::avro::Avro;
 use super::binary::Binary;
+use super::csv::Csv;
 #[cfg(feature = "images")]
 use super::images::{ImageOptions, Images};
 use super::json_array::JsonArray;
@@ -37,22 +38,13 @@ pub struct CsvOptions {
     pub quote: char,
     /// Lines that begin with this character are passed over.
     pub comment: Option<char>,
-    /// Whether a quoted value may hold line ends. When not, large files are read by several threads at once.
-    pub newlines_in_values: bool,
     /// Rows looked at to tell the columns' types: so many in all files together, and no fewer than 1000 in each where it is that many.
     pub infer_rows: usize,
 }
 
 impl Default for CsvOptions {
     fn default() -> Self {
-        Self {
-            header: true,
-            delimiter: ',',
-            quote: '"',
-            comment: None,
-            newlines_in_values: true,
-            infer_rows: 10_000,
-        }
+        Self { header: true, delimiter: ',', quote: '"', comment: None, infer_rows: 10_000 }
     }
 }
 
@@ -74,13 +66,26 @@ impl CsvOptions {
         Self::byte(self.quote, "quote")
     }
 
+    fn comment_byte(&self) -> Result<Option<u8>> {
+        self.comment.map(|c| Self::byte(c, "comment")).transpose()
+    }
+
+    fn csv(&self) -> Result<Csv> {
+        Ok(Csv {
+            delimiter: self.delimiter_byte()?,
+            quote: self.quote_byte()?,
+            comment: self.comment_byte()?,
+            header: self.header,
+        })
+    }
+
     fn engine(&self) -> Result<CsvFormat> {
         Ok(CsvFormat::default()
             .with_has_header(self.header)
             .with_delimiter(self.delimiter_byte()?)
             .with_quote(self.quote_byte()?)
-            .with_comment(self.comment.map(|c| Self::byte(c, "comment")).transpose()?)
-            .with_newlines_in_values(self.newlines_in_values)
+            .with_comment(self.comment_byte()?)
+            .with_newlines_in_values(true)
             .with_schema_infer_max_rec(self.infer_rows))
     }
 }
@@ -195,7 +200,7 @@ impl FileFormat {
     /// Who reads it.
     pub(crate) fn reader(&self) -> Result<Reader> {
         Ok(match self {
-            Self::Csv(options) => Reader::Engine(Arc::new(options.engine()?)),
+            Self::Csv(options) => Reader::Csv(Arc::new(options.engine()?), options.csv()?),
             // The metadata of columns says which are tensors.
             Self::Parquet => Reader::Engine(Arc::new(
                 ParquetFormat::default().with_force_view_types(false).with_skip_metadata(false),
@@ -226,6 +231,8 @@ pub(crate) enum Reader {
     Engine(Arc<dyn EngineFormat>),
     /// We.
     Ours(Arc<dyn Format>),
+    /// The engine tells the columns, we read the rows.
+    Csv(Arc<dyn EngineFormat>, Csv),
 }
 
 /// As many bytes are looked at for the first that is no space.

@@ -6,6 +6,7 @@
 //! | `kind` | [`FileFormat`]: the formats there are, with their settings |
 //! | `bytes` | the bytes of a file, as many at a time as are wanted |
 //! | `scan` | a format of ours in the engine's file scan |
+//! | `csv` | comma-separated values, large files in pieces |
 //! | `cells` | columns that are filled value by value |
 //! | `text`, `binary`, `npy`, `json_array` | lines, whole files, NumPy arrays, one array of objects |
 //! | `avro` | Avro's container files, with the feature `avro` |
@@ -19,6 +20,7 @@ pub(crate) mod avro;
 mod binary;
 mod bytes;
 pub(crate) mod cells;
+pub(crate) mod csv;
 #[cfg(feature = "images")]
 pub(crate) mod images;
 pub(crate) mod ipc;
@@ -39,6 +41,7 @@ pub(crate) use kind::{Reader, sniffed};
 pub(crate) use scan::FormatSource;
 
 use std::fmt;
+use std::sync::Arc;
 
 use air_core::BoxError;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -90,6 +93,8 @@ pub(crate) struct Want {
     pub(crate) given: bool,
     /// Rows of a batch, at most.
     pub(crate) rows: usize,
+    /// Which pieces of a file of CSV, if not all of it.
+    pub(crate) pieces: Option<Vec<(Arc<csv::Cuts>, usize)>>,
 }
 
 /// A batch of so many rows, also of no columns.

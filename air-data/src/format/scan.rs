@@ -18,6 +18,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 
 use super::{FileBytes, Format, Want};
+use crate::source::Layout;
 
 /// Rows of a batch, where the engine does not say.
 const ROWS: usize = 8192;
@@ -29,15 +30,17 @@ pub(crate) struct FormatSource {
     columns: TableSchema,
     /// Whether somebody gave the columns.
     given: bool,
+    /// Whether all files have a [`Layout`] that blocks may be cut by.
+    cut: bool,
     projection: SplitProjection,
     rows: usize,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl FormatSource {
-    pub(crate) fn new(format: Arc<dyn Format>, columns: TableSchema, given: bool) -> Self {
+    pub(crate) fn new(format: Arc<dyn Format>, columns: TableSchema, given: bool, cut: bool) -> Self {
         let projection = SplitProjection::unprojected(&columns);
-        Self { format, columns, given, projection, rows: ROWS, metrics: ExecutionPlanMetricsSet::new() }
+        Self { format, columns, given, cut, projection, rows: ROWS, metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -50,7 +53,7 @@ impl FileSource for FormatSource {
     ) -> Result<Arc<dyn FileOpener>> {
         let all = self.columns.file_schema().clone();
         let columns = Arc::new(all.project(&self.projection.file_indices)?);
-        let want = Want { all: all.clone(), columns, given: self.given, rows: self.rows };
+        let want = Want { all: all.clone(), columns, given: self.given, rows: self.rows, pieces: None };
         let opener = Arc::new(Opener { format: self.format.clone(), store, want });
         ProjectionOpener::try_new(self.projection.clone(), opener, &all)
     }
@@ -81,9 +84,8 @@ impl FileSource for FormatSource {
         self.format.name()
     }
 
-    /// None of our formats can be read from the middle.
     fn supports_repartitioning(&self) -> bool {
-        false
+        self.cut
     }
 
     fn fmt_extra(&self, _: DisplayFormatType, _: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,8 +108,9 @@ struct Opener {
 
 impl FileOpener for Opener {
     fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
+        let want = Want { pieces: Layout::pieces_of(&file), ..self.want.clone() };
         let file = FileBytes::new(self.store.clone(), file.object_meta);
-        let batches = self.format.open(file, self.want.clone()).map_err(DataFusionError::External);
+        let batches = self.format.open(file, want).map_err(DataFusionError::External);
         Ok(futures::future::ready(Ok(batches.boxed())).boxed())
     }
 }

@@ -94,7 +94,7 @@ fn run(
     width: usize,
     busy: Time,
 ) -> impl Stream<Item = Result<RecordBatch>> {
-    let mut seen = chain.origin.as_ref().map_or(0, |origin| origin.first_row);
+    let mut seen = 0;
     input
         .map(move |batch| {
             let chain = chain.clone();
@@ -137,13 +137,16 @@ impl Chain {
         let rows = batch.num_rows() as u64;
         // Row numbers are those of the chain's input; after a step that changes their count only the range is known.
         let mut exact = true;
-        let place = |row: Option<usize>| Place {
-            file: self.origin.as_ref().map(|origin| origin.file.clone()),
-            partition: self.partition,
-            rows: match row {
-                Some(row) => first + row as u64..first + row as u64 + 1,
-                None => first..first + rows,
-            },
+        let place = |row: Option<usize>| {
+            let first = first + self.origin.as_ref().map_or(0, Origin::first_row);
+            Place {
+                file: self.origin.as_ref().map(|origin| origin.file.clone()),
+                partition: self.partition,
+                rows: match row {
+                    Some(row) => first + row as u64..first + row as u64 + 1,
+                    None => first..first + rows,
+                },
+            }
         };
         let mut block = Block::Batch(batch);
         for op in &self.ops {

@@ -10,11 +10,12 @@ use datafusion_datasource::source::DataSourceExec;
 use super::node::NodeExec;
 use crate::source::Piece;
 
-/// A file, and the row of it that a block begins with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file, and where in it a block begins.
+#[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) file: String,
-    pub(crate) first_row: u64,
+    /// `None` for its beginning.
+    piece: Option<Piece>,
 }
 
 impl Origin {
@@ -35,11 +36,15 @@ impl Origin {
         if files.iter().any(|file| file.object_meta.location != *path) {
             return None;
         }
-        let first_row = match (first.extension::<Piece>(), &first.range) {
-            (Some(piece), _) => piece.first_row,
-            (None, Some(range)) if range.start > 0 => return None,
-            (None, _) => 0,
-        };
-        Some(Self { file: path.to_string(), first_row })
+        let piece = first.extension::<Piece>().cloned();
+        if piece.is_none() && first.range.as_ref().is_some_and(|range| range.start > 0) {
+            return None;
+        }
+        Some(Self { file: path.to_string(), piece })
+    }
+
+    /// The row of the file that the block begins with, once its first row has been read.
+    pub(crate) fn first_row(&self) -> u64 {
+        self.piece.as_ref().and_then(Piece::first_row).unwrap_or(0)
     }
 }

@@ -181,7 +181,6 @@ impl Cut {
 /// A file's pieces, or those that begin in its range, which other blocks have the rest of.
 fn cut(file: &PartitionedFile) -> Vec<PartitionedFile> {
     let Some(layout) = file.extension::<Layout>() else { return vec![file.clone()] };
-    let here = |piece: &&Piece| file.range.as_ref().is_none_or(|range| range.contains(piece.start));
-    let pieces = layout.pieces.iter().filter(here);
-    pieces.map(|piece| file.clone().with_range(piece.start, piece.end).with_extension(*piece)).collect()
+    let piece = |piece: &Piece| file.clone().with_range(piece.start, piece.end).with_extension(piece.clone());
+    layout.within(file).map(piece).collect()
 }

@@ -15,6 +15,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion_datasource::file::FileSource;
 use datafusion_datasource::file_groups::FileGroup;
 use datafusion_datasource::file_scan_config::{FileScanConfig, FileScanConfigBuilder};
 use datafusion_datasource::source::DataSourceExec;
@@ -24,7 +25,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::json_lines;
-use super::layout::{Footer, WHOLE_BYTES};
+use super::layout::{Footer, Layout, WHOLE_BYTES};
 use super::list::FileList;
 use super::named::Named;
 use super::options::{FileErrors, ReadOptions};
@@ -109,7 +110,7 @@ async fn columns(
         let merged = found.and_then(|part| {
             let (before, part) = agreed(&schema, &part);
             let merged = match reader {
-                Reader::Engine(_) => Schema::try_merge([before, part]),
+                Reader::Engine(_) | Reader::Csv(..) => Schema::try_merge([before, part]),
                 Reader::Ours(format) => format.merge(before, part),
             };
             merged.map_err(|e| DataError::File { path: path.clone(), source: Box::new(e) })
@@ -214,7 +215,7 @@ async fn inside(
             let schema = ours.look(bytes()).await;
             schema.map(Arc::new).map_err(DataFusionError::External)
         }
-        Reader::Engine(engine) => {
+        Reader::Engine(engine) | Reader::Csv(engine, _) => {
             if *format == FileFormat::Ipc
                 && let Some(schema) = ipc::columns(&bytes()).await.map_err(DataFusionError::External)?
             {
@@ -299,6 +300,10 @@ impl TableProvider for Files {
         // A file that is left out is left out as a whole. Footers are at hand where the columns were looked for in them.
         let footers = self.format == FileFormat::Parquet && self.list.on_error == FileErrors::Fail;
         let all = footers && !self.given && chosen.len() <= FOOTERS;
+        let csv = match &self.reader {
+            Reader::Csv(_, csv) if csv.can_be_cut() && self.list.on_error == FileErrors::Fail => Some(csv),
+            _ => None,
+        };
         for index in chosen {
             let meta = &self.list.files[index].meta;
             let mut file = PartitionedFile::from(meta.clone());
@@ -312,6 +317,10 @@ impl TableProvider for Files {
             } else {
                 rows = None;
                 bytes += usize::try_from(meta.size).unwrap_or(usize::MAX / 2);
+                if let Some(csv) = csv {
+                    let cuts = csv.cuts(FileBytes::new(self.list.store.clone(), meta.clone()));
+                    file = file.with_extension(Layout::of_csv(&cuts));
+                }
             }
             files.push(file);
         }
@@ -322,22 +331,25 @@ impl TableProvider for Files {
             .chunks(files.len().div_ceil(groups).max(1))
             .map(|files| FileGroup::new(files.to_vec()))
             .collect();
-        let config = |source| {
-            FileScanConfigBuilder::new(self.list.url.clone(), source)
-                .with_file_groups(groups)
-                .with_projection_indices(projection.cloned())
-                .map(|builder| {
-                    builder.with_limit(limit).with_statistics(statistics).with_preserve_order(true).build()
-                })
+        let ours = |format, cut| {
+            Arc::new(FormatSource::new(format, self.columns.clone(), self.given, cut)) as Arc<dyn FileSource>
         };
+        let source = match &self.reader {
+            Reader::Ours(format) => ours(format.clone(), false),
+            Reader::Csv(_, format) => ours(Arc::new(*format), csv.is_some()),
+            Reader::Engine(format) => format.file_source(self.columns.clone()),
+        };
+        let config = FileScanConfigBuilder::new(self.list.url.clone(), source)
+            .with_file_groups(groups)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .with_statistics(statistics)
+            .with_preserve_order(true)
+            .build();
         let config = match &self.reader {
-            Reader::Ours(format) => {
-                config(Arc::new(FormatSource::new(format.clone(), self.columns.clone(), self.given)) as _)?
-            }
+            Reader::Ours(_) | Reader::Csv(..) => config,
             Reader::Engine(format) => {
-                let exec = format
-                    .create_physical_plan(state, config(format.file_source(self.columns.clone()))?)
-                    .await?;
+                let exec = format.create_physical_plan(state, config).await?;
                 let scan = exec.downcast_ref::<DataSourceExec>();
                 match scan.and_then(|exec| exec.data_source().downcast_ref::<FileScanConfig>()) {
                     Some(config) => config.clone(),

@@ -1,10 +1,15 @@
-//! [`Layout`]: where a large Parquet file can be cut, so that its parts are read at the same time; and how much is in it.
+//! [`Layout`]: where a file of Parquet or CSV can be cut, so that its parts are read at the same time; and how much is in one of Parquet.
+
+use std::sync::Arc;
 
 use datafusion::catalog::Session;
 use datafusion::common::Result;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion_datasource::PartitionedFile;
 use object_store::{ObjectMeta, ObjectStore};
 use parquet::file::metadata::RowGroupMetaData;
+
+use crate::format::csv::Cuts;
 
 /// Files below this are read in one piece.
 pub(super) const WHOLE_BYTES: u64 = 8 << 20;
@@ -13,19 +18,71 @@ pub(super) const WHOLE_BYTES: u64 = 8 << 20;
 const PIECE_BYTES: i64 = 8 << 20;
 
 /// The pieces of a file, in order. It goes with a file through the engine's plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) pieces: Vec<Piece>,
 }
 
-/// Some row groups that follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Row groups that follow each other, or records.
+#[derive(Debug, Clone)]
 pub(crate) struct Piece {
     /// The bytes of the file that they begin in: what the engine tells row groups by.
     pub(crate) start: i64,
     pub(crate) end: i64,
-    /// The rows before them.
-    pub(crate) first_row: u64,
+    before: Before,
+}
+
+/// What tells the rows before a piece.
+#[derive(Debug, Clone)]
+enum Before {
+    /// The footer.
+    Rows(u64),
+    /// Whoever opens it.
+    Cuts(Arc<Cuts>, usize),
+}
+
+impl Piece {
+    /// The rows before it, where they are known by now.
+    pub(crate) fn first_row(&self) -> Option<u64> {
+        match &self.before {
+            Before::Rows(rows) => Some(*rows),
+            Before::Cuts(cuts, index) => cuts.rows_before(*index),
+        }
+    }
+
+    fn of_csv(&self) -> Option<(Arc<Cuts>, usize)> {
+        match &self.before {
+            Before::Rows(_) => None,
+            Before::Cuts(cuts, index) => Some((cuts.clone(), *index)),
+        }
+    }
+}
+
+impl Layout {
+    /// Of a file of CSV.
+    pub(super) fn of_csv(cuts: &Arc<Cuts>) -> Self {
+        let byte = |piece| i64::try_from(cuts.start(piece)).unwrap_or(i64::MAX);
+        let piece = |index| Piece {
+            start: byte(index),
+            end: byte(index + 1),
+            before: Before::Cuts(cuts.clone(), index),
+        };
+        Self { pieces: (0..cuts.len()).map(piece).collect() }
+    }
+
+    /// The pieces that begin in the bytes that a block has of a file.
+    pub(crate) fn within<'a>(&'a self, file: &'a PartitionedFile) -> impl Iterator<Item = &'a Piece> {
+        self.pieces.iter().filter(|piece| file.range.as_ref().is_none_or(|range| range.contains(piece.start)))
+    }
+
+    /// The pieces of CSV that a scan is to read of a file, if not all of it.
+    pub(crate) fn pieces_of(file: &PartitionedFile) -> Option<Vec<(Arc<Cuts>, usize)>> {
+        if let Some(piece) = file.extension::<Piece>() {
+            return piece.of_csv().map(|piece| vec![piece]);
+        }
+        let layout = file.extension::<Self>().filter(|_| file.range.is_some())?;
+        Some(layout.within(file).filter_map(Piece::of_csv).collect())
+    }
 }
 
 /// What the footer of a Parquet file tells of it.
@@ -89,7 +146,7 @@ fn pieces(groups: impl Iterator<Item = Group>, size: i64) -> Vec<Piece> {
             if let Some(last) = pieces.last_mut() {
                 last.end = group.start;
             }
-            pieces.push(Piece { start: group.start, end: size, first_row: rows });
+            pieces.push(Piece { start: group.start, end: size, before: Before::Rows(rows) });
             bytes = 0;
         }
         bytes = bytes.saturating_add(group.bytes);
@@ -103,11 +160,16 @@ fn pieces(groups: impl Iterator<Item = Group>, size: i64) -> Vec<Piece> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn cut(groups: &[(i64, i64, u64)]) -> Vec<(i64, i64, u64)> {
         let groups = groups.iter().map(|&(start, bytes, rows)| Group { start, bytes, rows });
-        pieces(groups, 1000).iter().map(|piece| (piece.start, piece.end, piece.first_row)).collect()
+        pieces(groups, 1000)
+            .iter()
+            .map(|piece| (piece.start, piece.end, piece.first_row().unwrap()))
+            .collect()
     }
 
     #[test]

@@ -77,8 +77,7 @@ fn many_rows_of_csv_keep_their_order_when_read_by_several_threads() {
     let (session, dir) = (session(), tempfile::tempdir().unwrap());
     let path = out(&dir, "numbers.csv");
     session.range(1_600_000).unwrap().write_csv(&path).unwrap();
-    let options = CsvOptions { newlines_in_values: false, ..CsvOptions::default() };
-    let ds = session.read_csv_with(&path, options).unwrap().map(|x: i64| Ok(x));
+    let ds = session.read_csv(&path).unwrap().map(|x: i64| Ok(x));
     assert!(ds.num_blocks().unwrap() > 1, "one file, several threads");
     let mut next = 0_i64;
     for x in ds.batches(100_000).unwrap() {

@@ -56,6 +56,7 @@ pub(super) struct Column {
     pub name: String,
     pub fields: Vec<Option<Field>>,
     /// Whether it holds numbers even where no trial has one.
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "text has no types"))]
     pub numbers: bool,
 }
 
