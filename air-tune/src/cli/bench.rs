@@ -42,6 +42,9 @@ pub(super) struct BenchArgs {
     /// Where experiments are stored meanwhile [default: the system's folder for temporary files, which may lie in memory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Leave them there: ext4 is slow to make files for some minutes after many were deleted
+    #[arg(long, requires = "dir")]
+    keep: bool,
     /// Print one JSON object: {"figures": {what: {"count", "seconds", "microseconds_each"}}}
     #[arg(long)]
     json: bool,
@@ -172,7 +175,8 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), CliError> {
     let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); workloads.len()];
     for _ in 0..args.rounds {
         for (workload, rounds) in workloads.iter().zip(&mut rounds) {
-            let folder = tempfile::tempdir_in(&parent).map_err(TuneError::io(&parent))?;
+            let mut folder = tempfile::tempdir_in(&parent).map_err(TuneError::io(&parent))?;
+            folder.disable_cleanup(args.keep);
             rounds.push(workload.round(args.trials, &folder.path().join("bench"))?);
         }
     }

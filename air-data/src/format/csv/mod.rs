@@ -29,8 +29,11 @@ pub(crate) use self::cuts::Cuts;
 use self::source::Source;
 use super::{FileBytes, Format, Want};
 
-/// Bytes of a piece.
-const PIECE_BYTES: u64 = 4 << 20;
+/// Bytes of a piece, at least and at most.
+const PIECE_BYTES: (u64, u64) = (2 << 20, 16 << 20);
+
+/// Pieces of a file that is neither small nor huge, at most.
+const PIECES: u64 = 2048;
 
 /// How values are told from each other.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +51,8 @@ impl Csv {
     }
 
     pub(crate) fn cuts(&self, file: FileBytes) -> Arc<Cuts> {
-        Arc::new(Cuts::new(file, self.delimiter, self.quote, self.header, PIECE_BYTES))
+        let each = (file.size() / PIECES).clamp(PIECE_BYTES.0, PIECE_BYTES.1);
+        Arc::new(Cuts::new(file, self.delimiter, self.quote, self.header, each))
     }
 
     fn decoder(&self, want: &Want, header: bool) -> Result<Decoder, BoxError> {

@@ -38,7 +38,11 @@ impl Source {
     /// `None` where no record begins in the piece.
     pub(super) async fn piece(cuts: Arc<Cuts>, piece: usize) -> Result<Option<Self>, BoxError> {
         let bytes = cuts.read(piece).await?;
-        let Some(Begun { from, lines }) = cuts.begin(piece, &bytes).await? else { return Ok(None) };
+        let begun = cuts.begin(piece, &bytes).await?;
+        // The reader of the next piece may have waited for that, and been woken on this thread, where no other takes it up before this
+        // task pauses.
+        tokio::task::yield_now().await;
+        let Some(Begun { from, lines }) = begun else { return Ok(None) };
         let end = cuts.start(piece + 1);
         let rest = if !lines.regular() {
             Rest::All(cuts.file.chunks_after(end))

@@ -133,6 +133,13 @@ proptest! {
         parts.pass(&text.as_bytes()[..at]);
         parts.pass(&text.as_bytes()[at..]);
         prop_assert_eq!(whole, parts);
+        // Byte by byte, as records are looked for.
+        let mut lines = Lines::new(b',', b'"');
+        let mut rest = text.as_bytes();
+        while let Some(end) = lines.pass_line(rest) {
+            rest = &rest[end..];
+        }
+        prop_assert_eq!(whole, lines);
     }
 }
 
