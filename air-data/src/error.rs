@@ -88,6 +88,14 @@ pub enum DataError {
         /// What the system said.
         source: BoxError,
     },
+    /// A function of the user's own in an expression failed, panicked, or gave what it should not.
+    #[error("function `{name}`")]
+    Function {
+        /// Its name.
+        name: String,
+        /// What it said, or what is wrong with what it gave.
+        source: BoxError,
+    },
     /// A file could be opened but not read to its end.
     #[error("reading {path}")]
     File {

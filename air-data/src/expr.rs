@@ -2,7 +2,7 @@
 //! [`filter_expr`](crate::Dataset::filter_expr) and the sort keys take.
 //!
 //! An [`Expr`] is DataFusion's: operators (`col("a") + lit(1)`), comparisons (`.gt(..)`, `.eq(..)`, `.between(..)`, `.in_list(..)`,
-//! `.is_null()`), `.and(..)`, `.or(..)`, `.alias("name")`, [`cast`], [`when`], the [`functions`] and the functions over a [`window`].
+//! `.is_null()`), `.and(..)`, `.or(..)`, `.alias("name")`, [`cast`], [`when`], the [`functions`], the functions over a [`window`], and closures as [`Udf`].
 //! The engine sees through them, so they are pushed into files and computed on whole columns.
 //!
 //! ```
@@ -22,10 +22,13 @@
 //! # }
 //! ```
 
+mod udf;
+
 use std::fmt;
 
 pub use arrow::datatypes::DataType;
 pub use datafusion::logical_expr::{Expr, ExprFunctionExt, case, cast, lit, try_cast, when};
+pub use udf::Udf;
 
 /// Functions of a row: mathematics, text, dates, regular expressions, hashes.
 pub mod functions {

@@ -17,8 +17,23 @@ use crate::error::{Result, TuneError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Config(Map<String, Value>);
+#[serde(from = "Map<String, Value>", into = "Map<String, Value>")]
+pub struct Config(
+    /// By name, in order. A map would take ten times the memory for the few entries that most have, in each of all trials.
+    Box<[(String, Value)]>,
+);
+
+impl From<Map<String, Value>> for Config {
+    fn from(map: Map<String, Value>) -> Self {
+        Self(map.into_iter().collect())
+    }
+}
+
+impl From<Config> for Map<String, Value> {
+    fn from(config: Config) -> Self {
+        config.0.into_iter().collect()
+    }
+}
 
 impl Config {
     /// Builds nested objects from paths.
@@ -37,13 +52,15 @@ impl Config {
             }
             object.insert(leaf.to_owned(), value.clone());
         }
-        Self(root)
+        root.into()
     }
 
     /// The value at `path`, if the parameter is active.
     pub fn get(&self, path: &str) -> Option<&Value> {
         let mut names = path.split('.');
-        let mut value = self.0.get(names.next()?)?;
+        let first = names.next()?;
+        let at = self.0.binary_search_by(|(name, _)| name.as_str().cmp(first)).ok()?;
+        let mut value = &self.0[at].1;
         for name in names {
             value = value.get(name)?;
         }
@@ -80,7 +97,7 @@ impl Config {
 
     /// The whole configuration as any type that serde can read.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(&Value::Object(self.0.clone())).map_err(|error| TuneError::Parameter {
+        T::deserialize(&self.to_value()).map_err(|error| TuneError::Parameter {
             path: ".".into(),
             expected: std::any::type_name::<T>().into(),
             found: error.to_string(),
@@ -89,22 +106,21 @@ impl Config {
 
     /// The configuration as a JSON value.
     pub fn to_value(&self) -> Value {
-        Value::Object(self.0.clone())
+        Value::Object(self.clone().into())
     }
 
     /// Leaves by path, depth first.
     pub fn paths(&self) -> Vec<(String, &Value)> {
-        fn walk<'a>(prefix: &str, object: &'a Map<String, Value>, out: &mut Vec<(String, &'a Value)>) {
-            for (name, value) in object {
-                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                match value {
-                    Value::Object(inner) => walk(&path, inner, out),
-                    leaf => out.push((path, leaf)),
+        fn walk<'a>(path: String, value: &'a Value, out: &mut Vec<(String, &'a Value)>) {
+            match value {
+                Value::Object(inner) => {
+                    inner.iter().for_each(|(name, value)| walk(format!("{path}.{name}"), value, out));
                 }
+                leaf => out.push((path, leaf)),
             }
         }
         let mut out = Vec::new();
-        walk("", &self.0, &mut out);
+        self.0.iter().for_each(|(name, value)| walk(name.clone(), value, &mut out));
         out
     }
 

@@ -381,7 +381,8 @@ fn missing(also: &[String], last: &Values) -> Option<Cause> {
 }
 
 impl TrialState {
-    fn new(assignment: Assignment) -> Self {
+    fn new(mut assignment: Assignment) -> Self {
+        assignment.shrink_to_fit();
         Self {
             assignment,
             status: Status::Waiting,

@@ -1,7 +1,12 @@
 //! Columns: selected, renamed, computed; and expressions.
 
-use air_data::expr::{DataType, ExprFunctionExt, cast, functions, when, window};
+use std::sync::Arc;
+
+use air_core::BoxError;
+use air_data::expr::{DataType, ExprFunctionExt, Udf, cast, functions, when, window};
 use air_data::{DataError, Dataset, Row, asc, col, lit};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::Int64Type;
 use serde::{Deserialize, Serialize};
 
 use super::{iris, session, told};
@@ -201,4 +206,50 @@ fn rows_one_after_the_other() {
     let failing = ds.map(|x: i64| if x == 12_345 { Err("no".into()) } else { Ok(x) });
     let error = failing.rows::<i64>().unwrap().find_map(Result::err).unwrap();
     assert!(matches!(error.root(), DataError::Closure { .. }), "{error}");
+}
+
+#[test]
+fn a_closure_is_a_function_in_expressions_and_in_sql() {
+    let (session, ds) = (session(), pairs());
+    let join = Udf::new("join", [DataType::Utf8, DataType::Int64], DataType::Utf8, |columns| {
+        let (texts, numbers) = (columns[0].as_string::<i32>(), columns[1].as_primitive::<Int64Type>());
+        let joined = texts.iter().zip(numbers).map(|(text, number)| Some(format!("{}{}", text?, number?)));
+        Ok(Arc::new(joined.collect::<StringArray>()))
+    })
+    .unwrap();
+    // A constant becomes a column, a smaller integer is cast.
+    let joined = ds.with_column("c", join.call([col("b"), cast(col("a"), DataType::Int32) + lit(1_i32)]));
+    assert_eq!(joined.select(["c"]).take_all::<String>().unwrap(), ["x4", "y2", "x3"]);
+    let chosen = ds.filter_expr(join.call([col("b"), lit(7_i64)]).eq(lit("y7")));
+    assert_eq!(chosen.select(["a"]).take_all::<i64>().unwrap(), [1]);
+    session.register("pairs", &session.from_items(vec![Pair { a: 5, b: "z".into() }]).unwrap()).unwrap();
+    let unknown = told(&session.sql("select join(b, a) as c from pairs").unwrap_err());
+    assert!(unknown.contains("join"), "{unknown}");
+    session.register_udf(&join);
+    let answer = session.sql("select join(b, a) as c from pairs").unwrap();
+    assert_eq!(answer.take_all::<String>().unwrap(), ["z5"]);
+}
+
+#[test]
+fn a_function_that_fails_is_named() {
+    let failing = |name: &str, function: fn(&[ArrayRef]) -> Result<ArrayRef, BoxError>| {
+        let function = Udf::new(name, [DataType::Int64], DataType::Int64, function).unwrap();
+        told(&pairs().with_column("c", function.call([col("a")])).take_all::<Row>().unwrap_err())
+    };
+    assert_eq!(failing("bad", |_| Err("no luck".into())), "function `bad`\n  caused by: no luck");
+    assert_eq!(failing("loud", |_| panic!("oh")), "function `loud`\n  caused by: panicked: oh");
+    let short = failing("short", |columns| Ok(columns[0].slice(0, 1)));
+    assert_eq!(short, "function `short`\n  caused by: gave 1 rows for 3");
+    let other = failing("other", |columns| Ok(Arc::new(StringArray::from(vec!["x"; columns[0].len()]))));
+    assert_eq!(other, "function `other`\n  caused by: gave Utf8, not Int64");
+
+    let named =
+        Udf::new("", [DataType::Int64], DataType::Int64, |columns| Ok(columns[0].clone())).unwrap_err();
+    assert!(told(&named).contains("name"), "{named}");
+    let none = Udf::new("none", [], DataType::Int64, |columns| Ok(columns[0].clone())).unwrap_err();
+    assert!(told(&none).contains("inputs"), "{none}");
+    let double =
+        Udf::new("double", [DataType::Int64], DataType::Int64, |columns| Ok(columns[0].clone())).unwrap();
+    let error = told(&pairs().with_column("c", double.call([col("b"), col("a")])).count().unwrap_err());
+    assert!(error.contains("double"), "{error}");
 }

@@ -302,6 +302,11 @@ impl Assignment {
         self.0.push((path.into(), value));
     }
 
+    /// Gives back room for parameters that are not there.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.0.shrink_to_fit();
+    }
+
     /// The value at `path`.
     pub fn get(&self, path: &str) -> Option<&Value> {
         self.0.iter().find(|(name, _)| name == path).map(|(_, value)| value)
