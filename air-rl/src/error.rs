@@ -161,6 +161,12 @@ impl Check {
         Self::at(field, x > 0.0 && x.is_finite(), "must be positive")
     }
 
+    /// Convolutions: filters, kernel and stride of each.
+    pub(crate) fn conv(conv: &[[usize; 3]]) -> Result<()> {
+        let fits = conv.iter().flatten().all(|n| (1..=1 << 16).contains(n));
+        Self::at("conv", fits, "must be a list of [filters, kernel, stride], each between 1 and 65536")
+    }
+
     /// What all algorithms that play are told of playing.
     pub(crate) fn sampling(envs: usize, steps: usize, runners: usize) -> Result<()> {
         Self::at("envs", (1..=1 << 16).contains(&envs), "must be between 1 and 65536")?;

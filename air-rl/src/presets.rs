@@ -41,6 +41,7 @@ presets! {
     ("appo", "CartPole-v1"),
     ("dqn", "CartPole-v1"),
     ("impala", "CartPole-v1"),
+    ("ppo", "AirBreakout-v0"),
     ("ppo", "CartPole-v1"),
     ("pqn", "CartPole-v1"),
     ("recurrent-ppo", "Recall"),

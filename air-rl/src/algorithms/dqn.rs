@@ -19,13 +19,13 @@ mod config;
 use std::fmt;
 
 use air_core::seed::Seed;
-use air_train::nn::{Adam, Mlp, Module as _, Optimizer as _, Scratch, clip_grad_norm};
+use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Optimizer as _, Scratch, clip_grad_norm};
 use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, RlError};
-use crate::learn::nets::{self, descend, network, polyak};
+use crate::learn::nets::{self, Layers, descend, network, polyak};
 use crate::learn::replay::Replay;
 use crate::learn::sum_tree::SumTree;
 use crate::learn::values::{Support, ValueHead};
@@ -130,7 +130,10 @@ impl Learner for DqnLearner {
             high: config.v_max,
         });
         let head = ValueHead { duelling: config.duelling, support };
-        let net = nets::relu(task.inputs(), &config.hidden, head.outputs(choices), seed.child("values", 0))?;
+        let DqnConfig { conv, hidden, .. } = config;
+        let layers = Layers { conv, hidden, activation: Activation::Relu, layer_norm: false };
+        let net =
+            nets::seeing(task, layers, head.outputs(choices), Init::KaimingUniform, seed.child("values", 0))?;
         let noise = config.noisy.then(|| Noise::new(&net, config));
         let priorities =
             config.prioritized.then(|| Priorities { tree: SumTree::new(config.capacity), highest: 1.0 });
@@ -424,7 +427,7 @@ impl Noise {
     fn new(net: &Mlp, config: &DqnConfig) -> Self {
         let len = net.params().len();
         let mut sigma = vec![0.0; len];
-        for layer in net.layers() {
+        for layer in net.layers().iter().filter(|layer| layer.window.is_none()) {
             let first = config.noisy_sigma / (layer.inputs as f32).sqrt();
             sigma[layer.weights().start..layer.bias().end].fill(first);
         }
@@ -442,6 +445,9 @@ impl Noise {
     fn draw(&mut self, net: &mut Mlp, rng: &mut Pcg64) {
         for i in 0..net.layers().len() {
             let layer = net.layers()[i];
+            if layer.window.is_some() {
+                continue; // Rainbow's noise is in the dense layers
+            }
             self.factors.resize(layer.inputs + layer.outputs, 0.0);
             gaussian::fill(rng, &mut self.factors);
             for x in &mut self.factors {

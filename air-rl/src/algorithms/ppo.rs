@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::env::space::Space;
 use crate::error::{Result, RlError};
 use crate::learn::gae::Estimate;
-use crate::learn::nets::{self, descend, network};
+use crate::learn::nets::{self, Layers, descend, network};
 use crate::learn::normalize::{Normalizer, RewardScaler};
 use crate::learn::policy_loss::{
     Objective, PolicyGradient, PolicyLoss, Sums, explained_variance, normalize, shuffle, value_loss,
@@ -142,8 +142,9 @@ impl Learner for PpoLearner {
     fn new(config: &PpoConfig, task: &Task, seed: Seed) -> Result<Self> {
         let net = |outputs, output_gain, name| {
             let init = Init::Orthogonal { hidden_gain: 2_f32.sqrt(), output_gain };
-            let (hidden, output) = (Activation::Tanh, Activation::Identity);
-            nets::mlp(task.inputs(), &config.hidden, outputs, hidden, output, init, seed.child(name, 0))
+            let PpoConfig { conv, hidden, .. } = config;
+            let layers = Layers { conv, hidden, activation: Activation::Tanh, layer_norm: false };
+            nets::seeing(task, layers, outputs, init, seed.child(name, 0))
         };
         let adam = || Adam::new(config.lr).eps(1e-5);
         let space = &task.action_space;

@@ -12,14 +12,14 @@ mod config;
 use std::fmt;
 
 use air_core::seed::Seed;
-use air_train::nn::{Activation, Adam, Init, Mlp, MlpConfig, Module as _, Optimizer as _, Scratch};
+use air_train::nn::{Activation, Adam, Init, Module as _, Optimizer as _, Scratch};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, RlError};
 use crate::learn::categorical;
 use crate::learn::gae::Estimate;
-use crate::learn::nets::{self, descend, network};
+use crate::learn::nets::{self, Layers, descend, network};
 use crate::learn::policy_loss::shuffle;
 use crate::learn::values::ValueHead;
 use crate::play::actor::{Actor, Explore, Head};
@@ -79,15 +79,9 @@ impl Learner for PqnLearner {
 
     fn new(config: &PqnConfig, task: &Task, seed: Seed) -> Result<Self> {
         let choices = task.discrete("PQN")?;
-        let net = MlpConfig {
-            sizes: [&[task.inputs()], &config.hidden[..], &[choices]].concat(),
-            hidden: Activation::Relu,
-            output: Activation::Identity,
-            layer_norm: config.layer_norm,
-            init: Init::KaimingUniform,
-            ..MlpConfig::default()
-        };
-        let net = Mlp::new(&net, seed.child("values", 0)).map_err(network)?;
+        let PqnConfig { conv, hidden, layer_norm, .. } = config;
+        let layers = Layers { conv, hidden, activation: Activation::Relu, layer_norm: *layer_norm };
+        let net = nets::seeing(task, layers, choices, Init::KaimingUniform, seed.child("values", 0))?;
         let head = Head::Values(ValueHead { duelling: false, support: None });
         let explore = Explore::Epsilon(config.epsilon_start);
         Ok(Self {

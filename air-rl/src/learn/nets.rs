@@ -5,6 +5,36 @@ use air_train::TrainError;
 use air_train::nn::{Activation, Adam, Init, Mlp, MlpConfig, Module as _, Optimizer as _, clip_grad_norm};
 
 use crate::error::{Result, RlError};
+use crate::play::task::Task;
+
+/// What lies between what is observed and the outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Layers<'a> {
+    /// Convolutions, each filters, kernel and stride; with any, all activations are ReLU.
+    pub conv: &'a [[usize; 3]],
+    /// Units of the dense layers after them.
+    pub hidden: &'a [usize],
+    /// Follows the dense layers where there are no convolutions.
+    pub activation: Activation,
+    /// Are the dense layers normalised?
+    pub layer_norm: bool,
+}
+
+/// A network that sees what `task` shows.
+pub(crate) fn seeing(task: &Task, layers: Layers<'_>, outputs: usize, init: Init, seed: Seed) -> Result<Mlp> {
+    let Layers { conv, hidden, activation, layer_norm } = layers;
+    let image = if conv.is_empty() { None } else { Some(task.image()?) };
+    let config = MlpConfig {
+        sizes: [&[task.inputs()], hidden, &[outputs]].concat(),
+        image,
+        conv: conv.to_vec(),
+        hidden: if image.is_some() { Activation::Relu } else { activation },
+        layer_norm,
+        init,
+        ..MlpConfig::default()
+    };
+    Mlp::new(&config, seed).map_err(network)
+}
 
 /// A dense network from `inputs` over `hidden` layers to `outputs`.
 pub(crate) fn mlp(

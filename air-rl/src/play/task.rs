@@ -36,6 +36,21 @@ impl Task {
         }
     }
 
+    /// Planes, rows and columns of what is observed, for networks that need images. The planes of stacked frames are one after another.
+    pub fn image(&self) -> Result<[usize; 3]> {
+        if let Space::Box { shape, .. } = &self.observation_space {
+            match shape[..] {
+                [rows, columns] => return Ok([1, rows, columns]),
+                [planes, rows, columns] => return Ok([planes, rows, columns]),
+                [frames, planes, rows, columns] => return Ok([frames * planes, rows, columns]),
+                _ => {}
+            }
+        }
+        let why =
+            "is not of images (planes, rows, columns), which convolutions need: leave `conv` empty".into();
+        Err(RlError::Space { what: "observation space", space: self.observation_space.to_string(), why })
+    }
+
     /// Items of an action mask: none unless the task has masks.
     pub fn mask_len(&self) -> usize {
         if self.masked { self.action_space.choices() } else { 0 }

@@ -1,4 +1,4 @@
-//! A multi-layer perceptron over one flat parameter buffer.
+//! A multi-layer perceptron, with convolutions before it where its inputs are images, over one flat parameter buffer.
 
 use std::ops::Range;
 
@@ -6,8 +6,9 @@ use air_core::seed::Seed;
 use air_core::team::Team;
 use serde::{Deserialize, Serialize};
 
+use super::conv::Window;
 use super::gemm::Start;
-use super::rows::{Passing, Rows};
+use super::rows::{Passing, Rows, Working};
 use super::share;
 use super::{Activation, Init, Module, expect};
 use crate::{Result, TrainError};
@@ -21,11 +22,16 @@ const MAX_PARAMS: usize = 1 << 30;
 pub struct MlpConfig {
     /// Units of every layer, inputs first: `[784, 512, 10]` has two dense layers.
     pub sizes: Vec<usize>,
+    /// Planes, rows and columns of the image that a row of inputs is, plane after plane; for `conv`.
+    pub image: Option<[usize; 3]>,
+    /// Convolutions that see it before the dense layers do: filters, rows and columns of the kernel, stride; without padding. The
+    /// first of `sizes` then is the size of the image.
+    pub conv: Vec<[usize; 3]>,
     /// Follows every layer but the last.
     pub hidden: Activation,
     /// Follows the last layer.
     pub output: Activation,
-    /// Brings the units of every layer but the last to mean 0 and deviation 1, then takes them times learned gains plus learned
+    /// Brings the units of every dense layer but the last to mean 0 and deviation 1, then takes them times learned gains plus learned
     /// offsets, before `hidden` ([Ba et al. 2016](https://arxiv.org/abs/1607.06450)).
     pub layer_norm: bool,
     /// How the first weights are drawn.
@@ -38,6 +44,8 @@ impl Default for MlpConfig {
     fn default() -> Self {
         Self {
             sizes: vec![1, 64, 64, 1],
+            image: None,
+            conv: Vec::new(),
             hidden: Activation::Relu,
             output: Activation::Identity,
             layer_norm: false,
@@ -54,33 +62,107 @@ impl MlpConfig {
             let problem = format!("needs at least two sizes, each at least 1, not {:?}", self.sizes);
             return Err(TrainError::config("sizes", problem));
         }
-        let params = self
-            .sizes
-            .windows(2)
-            .try_fold(0_usize, |sum, pair| pair[0].checked_add(3)?.checked_mul(pair[1])?.checked_add(sum));
+        let windows = self.windows()?;
+        let conv = windows.iter().zip(&self.conv).map(|(window, &[filters, ..])| (window.patch(), filters));
+        let dense = self.sizes[1..].iter().scan(self.flattened(&windows), |inputs, &outputs| {
+            Some((std::mem::replace(inputs, outputs), outputs))
+        });
+        let params = conv.chain(dense).try_fold(0_usize, |sum, (inputs, outputs)| {
+            inputs.checked_add(3)?.checked_mul(outputs)?.checked_add(sum)
+        });
         if params.is_none_or(|params| params > MAX_PARAMS) {
             let problem = format!("{:?} has more than {MAX_PARAMS} parameters", self.sizes);
             return Err(TrainError::config("sizes", problem));
         }
         Ok(())
     }
+
+    /// Where each convolution looks, or what is wrong with them.
+    fn windows(&self) -> Result<Vec<Window>> {
+        let wrong = |problem: String| Err(TrainError::config("conv", problem));
+        if self.conv.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some([mut planes, mut rows, mut columns]) = self.image else {
+            return wrong("needs inputs that are images: set `image`".into());
+        };
+        let size = planes.checked_mul(rows).and_then(|n| n.checked_mul(columns));
+        if size != Some(self.sizes[0]) {
+            let problem =
+                format!("{planes} × {rows} × {columns} is not {}, the first of `sizes`", self.sizes[0]);
+            return Err(TrainError::config("image", problem));
+        }
+        let mut windows = Vec::with_capacity(self.conv.len());
+        for (i, &[filters, kernel, stride]) in self.conv.iter().enumerate() {
+            if filters == 0 || kernel == 0 || stride == 0 {
+                return wrong(format!("filters, kernel and stride of number {i} must be at least 1"));
+            }
+            if kernel > rows.min(columns) {
+                return wrong(format!(
+                    "the kernel of number {i} is larger than its image of {rows} × {columns}"
+                ));
+            }
+            let window = Window { planes, rows, columns, kernel, stride };
+            (planes, rows, columns) = (filters, window.rows_out(), window.columns_out());
+            if window
+                .places()
+                .checked_mul(filters.max(window.patch()))
+                .is_none_or(|values| values > MAX_PARAMS)
+            {
+                return wrong(format!("number {i} makes an image of more than {MAX_PARAMS} values"));
+            }
+            windows.push(window);
+        }
+        Ok(windows)
+    }
+
+    /// Inputs of the first dense layer.
+    fn flattened(&self, windows: &[Window]) -> usize {
+        let image = windows.last().zip(self.conv.last());
+        image.map_or(self.sizes[0], |(window, &[filters, ..])| window.places() * filters)
+    }
 }
 
-/// One dense layer: its shape and where it lies in the flat buffers.
+/// One layer: its shape and where it lies in the flat buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerShape {
-    /// Values in.
+    /// Values in; of a convolution those that its kernel sees at one place.
     pub inputs: usize,
-    /// Values out.
+    /// Values out; of a convolution its filters.
     pub outputs: usize,
+    /// Where a convolution looks.
+    pub window: Option<Window>,
     /// What follows the affine map, and the normalisation if there is one.
     pub activation: Activation,
     /// Are the outputs of the affine map normalised?
     pub normalized: bool,
+    /// Rows, columns and planes that the inputs are of, in this order, if they are of an image.
+    extents: Option<[usize; 3]>,
     start: usize,
 }
 
 impl LayerShape {
+    /// Values in for one row of a batch.
+    pub(super) fn row_in(&self) -> usize {
+        self.window.map_or(self.inputs, |window| window.image())
+    }
+
+    /// Values out for one row of a batch.
+    pub(super) fn row_out(&self) -> usize {
+        self.window.map_or(self.outputs, |window| window.places() * self.outputs)
+    }
+
+    /// Multiplications and additions of one row of a batch: one a parameter, at every place of a kernel.
+    fn multiply_adds(&self) -> usize {
+        (self.offset().end - self.start) * self.window.map_or(1, |window| window.places())
+    }
+
+    /// Which row of the weights belongs to each input, in the order that images have elsewhere: planes, rows, columns.
+    pub(super) fn planes_first(&self) -> Vec<usize> {
+        let [rows, columns, planes] = self.extents.unwrap_or([self.inputs, 1, 1]);
+        (0..planes).flat_map(|plane| (0..rows * columns).map(move |place| place * planes + plane)).collect()
+    }
+
     /// The weights, `[inputs, outputs]` row-major, in the flat buffers.
     pub fn weights(&self) -> Range<usize> {
         self.start..self.start + self.inputs * self.outputs
@@ -112,7 +194,7 @@ pub struct Scratch {
     output: Vec<f32>,
 }
 
-/// Dense layers, one after another, with their gradients.
+/// Layers, one after another, with their gradients.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     config: MlpConfig,
@@ -125,7 +207,9 @@ pub struct Mlp {
     batch: usize,
     output: Vec<f32>,
     input_gradient: Vec<f32>,
-    panels: Vec<Vec<f32>>,
+    workings: Vec<Working>,
+    /// Multiplications and additions of one row.
+    multiply_adds: usize,
 }
 
 impl Mlp {
@@ -133,14 +217,36 @@ impl Mlp {
     pub fn new(config: &MlpConfig, seed: Seed) -> Result<Self> {
         config.validate()?;
         let team = share::team(config.threads)?;
+        let windows = config.windows()?;
         let (mut layers, mut start) = (Vec::new(), 0);
-        for (i, pair) in config.sizes.windows(2).enumerate() {
+        let mut push = |layer: LayerShape| {
+            let layer = LayerShape { start, ..layer };
+            start = layer.offset().end;
+            layers.push(layer);
+        };
+        for (&window, &[filters, kernel, _]) in windows.iter().zip(&config.conv) {
+            push(LayerShape {
+                inputs: window.patch(),
+                outputs: filters,
+                window: Some(window),
+                activation: config.hidden,
+                normalized: false,
+                extents: Some([kernel, kernel, window.planes]),
+                start: 0,
+            });
+        }
+        let mut extents = windows
+            .last()
+            .zip(config.conv.last())
+            .map(|(window, &[filters, ..])| [window.rows_out(), window.columns_out(), filters]);
+        let mut inputs = config.flattened(&windows);
+        for (i, &outputs) in config.sizes[1..].iter().enumerate() {
             let last = i + 2 == config.sizes.len();
             let activation = if last { config.output } else { config.hidden };
             let normalized = config.layer_norm && !last;
-            let layer = LayerShape { inputs: pair[0], outputs: pair[1], activation, normalized, start };
-            start = layer.offset().end;
-            layers.push(layer);
+            let extents = extents.take();
+            push(LayerShape { inputs, outputs, window: None, activation, normalized, extents, start: 0 });
+            inputs = outputs;
         }
         let mut params = vec![0.0; start];
         for (i, layer) in layers.iter().enumerate() {
@@ -157,7 +263,8 @@ impl Mlp {
             batch: 0,
             output: Vec::new(),
             input_gradient: Vec::new(),
-            panels: vec![Vec::new(); config.threads],
+            workings: vec![Working::default(); config.threads],
+            multiply_adds: layers.iter().map(LayerShape::multiply_adds).sum(),
             layers,
             team,
         })
@@ -171,6 +278,13 @@ impl Mlp {
     /// The layers, first to last.
     pub fn layers(&self) -> &[LayerShape] {
         &self.layers
+    }
+
+    /// A layer's weights, `[inputs, outputs]`, for inputs in the order that images have elsewhere: planes, rows, columns.
+    pub fn weights_planes_first(&self, layer: &LayerShape) -> Vec<f32> {
+        let ours = &self.params[layer.weights()];
+        let rows = layer.planes_first().into_iter();
+        rows.flat_map(|row| &ours[row * layer.outputs..][..layer.outputs]).copied().collect()
     }
 
     /// Values a row of input holds.
@@ -189,7 +303,7 @@ impl Mlp {
         self.batch = batch;
         let rows = self.rows_a_thread(batch);
         let (layers, params) = (&self.layers, &self.params);
-        let cut = x.chunks(rows * layers[0].inputs);
+        let cut = x.chunks(rows * layers[0].row_in());
         self.shares.resize_with(cut.len(), Rows::default);
         self.team.each(self.shares.iter_mut().zip(cut), |(share, x)| share.forward(layers, params, x));
         gather(self.shares.iter().map(Rows::output), &mut self.output);
@@ -248,15 +362,16 @@ impl Mlp {
         let (layers, shares, count) = (&self.layers, &self.shares, self.shares.len());
         let pieces = Piece::cut(layers, &mut self.grads, count);
         if count == 1 {
-            return pieces.for_each(|piece| piece.sum(layers, shares, start, &mut self.panels[0]));
+            return pieces.for_each(|piece| piece.sum(layers, shares, start, &mut self.workings[0]));
         }
-        let mut work: Vec<_> = self.panels.iter_mut().take(count).map(|panel| (panel, Vec::new())).collect();
+        let mut work: Vec<_> =
+            self.workings.iter_mut().take(count).map(|working| (working, Vec::new())).collect();
         for (number, piece) in pieces.enumerate() {
             work[number % count].1.push(piece);
         }
-        self.team.each(work, |(panel, pieces)| {
+        self.team.each(work, |(working, pieces)| {
             for piece in pieces {
-                piece.sum(layers, shares, start, panel);
+                piece.sum(layers, shares, start, working);
             }
         });
     }
@@ -278,7 +393,7 @@ impl Mlp {
 
     /// How many rows of a batch each thread takes; at least one.
     fn rows_a_thread(&self, batch: usize) -> usize {
-        batch.div_ceil(share::pieces(&self.team, batch * self.params.len(), batch)).max(1)
+        batch.div_ceil(share::pieces(&self.team, batch * self.multiply_adds, batch)).max(1)
     }
 }
 
@@ -311,7 +426,7 @@ impl<'a> Piece<'a> {
     }
 
     /// Sums over the rows of the batch.
-    fn sum(self, layers: &[LayerShape], shares: &[Rows], mut start: Start<'_>, panel: &mut Vec<f32>) {
+    fn sum(self, layers: &[LayerShape], shares: &[Rows], mut start: Start<'_>, working: &mut Working) {
         if let Some([bias, affine]) = self.rest {
             if matches!(start, Start::Zero) {
                 bias.fill(0.0);
@@ -328,7 +443,7 @@ impl<'a> Piece<'a> {
                 start,
                 self.first_row,
                 self.weights,
-                panel,
+                working,
             );
             start = Start::Output;
         }

@@ -1,4 +1,4 @@
-//! Native dense networks: layers with hand-written backward over one flat parameter buffer and one flat gradient buffer.
+//! Native networks, dense and convolutional: layers with hand-written backward over one flat parameter buffer and one flat gradient buffer.
 //!
 //! There is no graph and no tape. A step is `forward`, a loss that writes the gradient of the outputs, `backward`, and an
 //! optimiser over two slices; after the first call with a batch size nothing is allocated.
@@ -23,11 +23,12 @@
 //! ```
 //!
 //! All matrices are row-major `f32`. A layer's weights are `[inputs, outputs]`, followed by its `outputs` biases and,
-//! where it is normalised, as many gains and offsets; layers follow one another. On one machine, one seed and one thread count give the same bits.
+//! where it is normalised, as many gains and offsets; layers follow one another. A convolution's inputs are what its kernel sees at one place. On one machine, one seed and one thread count give the same bits.
 
 // What a dispatched kernel calls must be inlined into it, or it loses the instructions it was dispatched for.
 #[allow(clippy::inline_always, clippy::needless_for_each)]
 mod activation;
+mod conv;
 #[allow(clippy::inline_always)]
 mod gemm;
 #[allow(clippy::inline_always)]
@@ -48,6 +49,7 @@ mod schedule;
 mod share;
 
 pub use activation::Activation;
+pub use conv::Window;
 pub use gru::{Gru, GruScratch};
 pub use init::Init;
 pub use layer_norm::EPS as LAYER_NORM_EPS;

@@ -1,7 +1,8 @@
 //! Networks as safetensors files, laid out so that PyTorch loads them.
 //!
 //! A dense layer is stored as `nn.Sequential` names it (`0.weight`, `0.bias`, `2.weight`, …: normalisations and activations count), weights
-//! `[outputs, inputs]`. The configuration travels in the header under `air.mlp`.
+//! `[outputs, inputs]`. A convolution is stored as `Conv2d` is, `[filters, planes, kernel, kernel]`; the image is flattened (which counts, too) with its
+//! planes first. The configuration travels in the header under `air.mlp`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,8 +19,8 @@ const CONFIG_KEY: &str = "air.mlp";
 pub fn save_safetensors(mlp: &Mlp) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
     for (layer, [dense, norm]) in named(mlp) {
-        let weights = transpose(&mlp.params()[layer.weights()], layer.inputs, layer.outputs);
-        tensors.push((format!("{dense}.weight"), Flat::new(vec![layer.outputs, layer.inputs], &weights)));
+        let weights = transpose(&mlp.weights_planes_first(&layer), layer.inputs, layer.outputs);
+        tensors.push((format!("{dense}.weight"), Flat::new(extents(&layer), &weights)));
         let mut vectors = vec![(format!("{dense}.bias"), layer.bias())];
         if layer.normalized {
             vectors
@@ -39,8 +40,12 @@ pub fn load_safetensors(mlp: &mut Mlp, bytes: &[u8]) -> Result<()> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| TrainError::weights(e.to_string()))?;
     let (mut params, mut tensors) = (mlp.params().to_vec(), 0);
     for (layer, [dense, norm]) in named(mlp) {
-        let weights = read(&file, &format!("{dense}.weight"), &[layer.outputs, layer.inputs])?;
-        params[layer.weights()].copy_from_slice(&transpose(&weights, layer.outputs, layer.inputs));
+        let weights = read(&file, &format!("{dense}.weight"), &extents(&layer))?;
+        let weights = transpose(&weights, layer.outputs, layer.inputs);
+        let ours = &mut params[layer.weights()];
+        for (row, values) in layer.planes_first().into_iter().zip(weights.chunks_exact(layer.outputs)) {
+            ours[row * layer.outputs..][..layer.outputs].copy_from_slice(values);
+        }
         params[layer.bias()].copy_from_slice(&read(&file, &format!("{dense}.bias"), &[layer.outputs])?);
         tensors += 2;
         if layer.normalized {
@@ -57,10 +62,18 @@ pub fn load_safetensors(mlp: &mut Mlp, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Extents of a layer's weights in the file.
+fn extents(layer: &LayerShape) -> Vec<usize> {
+    let inputs = layer.window.map_or(vec![layer.inputs], |w| vec![w.planes, w.kernel, w.kernel]);
+    [vec![layer.outputs], inputs].concat()
+}
+
 /// The layers with their places in an `nn.Sequential`: of the dense part, and of the normalisation if there is one.
 fn named(mlp: &Mlp) -> impl Iterator<Item = (LayerShape, [usize; 2])> {
-    let mut place = 0;
+    let (mut place, mut image) = (0, false);
     mlp.layers().iter().map(move |layer| {
+        place += usize::from(image && layer.window.is_none()); // it is flattened
+        image = layer.window.is_some();
         let at = [place, place + 1];
         place += 2 + usize::from(layer.normalized);
         (*layer, at)

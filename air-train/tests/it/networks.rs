@@ -2,7 +2,7 @@
 
 use air_core::seed::Seed;
 use air_train::nn::{
-    Activation, Adam, Init, Mlp, MlpConfig, Module, Optimizer, Scratch, load_safetensors, mse,
+    Activation, Adam, Init, LayerShape, Mlp, MlpConfig, Module, Optimizer, Scratch, load_safetensors, mse,
     save_safetensors, softmax_cross_entropy,
 };
 use rand::RngExt;
@@ -37,11 +37,134 @@ fn every_gradient_matches_finite_differences() {
     }
 }
 
+/// Two convolutions and two dense layers over images of two planes.
+fn convolutional(hidden: Activation, threads: usize) -> Mlp {
+    let config = MlpConfig {
+        sizes: vec![2 * 7 * 6, 5, 2],
+        image: Some([2, 7, 6]),
+        conv: vec![[3, 3, 1], [4, 2, 2]],
+        hidden,
+        threads,
+        ..MlpConfig::default()
+    };
+    Mlp::new(&config, Seed::new(3)).unwrap()
+}
+
+#[test]
+fn the_gradients_of_convolutions_match_too() {
+    for (hidden, threads) in
+        [(Activation::Tanh, 1), (Activation::Sigmoid, 1), (Activation::Relu, 1), (Activation::Tanh, 2)]
+    {
+        gradients_match(convolutional(hidden, threads));
+    }
+}
+
+/// The definition: planes, rows and columns in, filters, rows and columns out.
+fn convolve(net: &Mlp, layer: &LayerShape, x: &[f32]) -> Vec<f32> {
+    let (w, window) = (net.weights_planes_first(layer), layer.window.unwrap());
+    let (k, stride) = (window.kernel, window.stride);
+    let bias = &net.params()[layer.bias()];
+    let mut y = Vec::new();
+    for filter in 0..layer.outputs {
+        for (row, column) in
+            (0..window.rows_out()).flat_map(|r| (0..window.columns_out()).map(move |c| (r, c)))
+        {
+            let mut sum = bias[filter];
+            for (at, weights) in w.chunks_exact(layer.outputs).enumerate() {
+                let (plane, down, right) = (at / (k * k), at / k % k, at % k);
+                let (row, column) = (row * stride + down, column * stride + right);
+                sum += weights[filter] * x[(plane * window.rows + row) * window.columns + column];
+            }
+            y.push(sum.tanh());
+        }
+    }
+    y
+}
+
+#[test]
+fn a_convolution_is_what_its_definition_says() {
+    let mut net = convolutional(Activation::Tanh, 1);
+    let [first, second, third, _] = net.layers()[..] else { panic!("four layers") };
+    // 5 × 4 places for kernels of 3 × 3, and 2 × 2 for those of 2 × 2, two apart.
+    assert_eq!((first.inputs, second.inputs, third.inputs), (2 * 9, 3 * 4, 4 * 2 * 2));
+    let x = values(8, 3 * 84);
+    let y = net.forward(&x, 3).unwrap().to_vec();
+    for (x, y) in x.chunks_exact(84).zip(y.chunks_exact(2)) {
+        let image = convolve(&net, &second, &convolve(&net, &first, x));
+        let mut values = image;
+        for layer in &net.layers()[2..] {
+            let (w, bias) = (net.weights_planes_first(layer), &net.params()[layer.bias()]);
+            values = (0..layer.outputs)
+                .map(|j| {
+                    bias[j]
+                        + values
+                            .iter()
+                            .zip(w.iter().skip(j).step_by(layer.outputs))
+                            .map(|(x, w)| x * w)
+                            .sum::<f32>()
+                })
+                .map(|sum| if layer.activation == Activation::Tanh { sum.tanh() } else { sum })
+                .collect();
+        }
+        assert!(values.iter().zip(y).all(|(a, b)| (a - b).abs() < 1e-5), "{values:?} {y:?}");
+    }
+}
+
+#[test]
+fn convolutions_infer_and_share_and_are_saved_like_other_layers() {
+    let (mut net, x) = (convolutional(Activation::Relu, 1), values(4, 84 * 9));
+    let want = net.forward(&x, 9).unwrap().to_vec();
+    let mut scratch = Scratch::default();
+    assert_eq!(net.infer(&x, 9, &mut scratch).unwrap(), want);
+    assert_eq!(net.infer(&x[84..168], 1, &mut scratch).unwrap().len(), 2);
+
+    let back = Mlp::from_safetensors(&save_safetensors(&net).unwrap()).unwrap();
+    assert_eq!((back.config(), back.params()), (net.config(), net.params()));
+
+    // Images of more values than are gathered at a time, on one thread and on two.
+    let train = |threads| {
+        let config = MlpConfig {
+            sizes: vec![4 * 20 * 20, 32, 3],
+            image: Some([4, 20, 20]),
+            conv: vec![[16, 5, 1]],
+            threads,
+            ..MlpConfig::default()
+        };
+        let (mut net, x, d) = (Mlp::new(&config, Seed::new(1)).unwrap(), values(9, 7 * 1600), values(10, 21));
+        net.forward(&x, 7).unwrap();
+        net.backward_from_zero(&d).unwrap();
+        net.grads().to_vec()
+    };
+    assert_eq!(train(1), train(1));
+    for (i, (one, two)) in train(1).iter().zip(&train(2)).enumerate() {
+        assert!((one - two).abs() < 1e-4, "{i}: {one} {two}");
+    }
+}
+
+#[test]
+fn convolutions_that_do_not_fit_their_image_are_errors() {
+    let why = |image, conv: &[[usize; 3]]| {
+        let config = MlpConfig { sizes: vec![84, 2], image, conv: conv.to_vec(), ..MlpConfig::default() };
+        Mlp::new(&config, Seed::new(0)).unwrap_err().to_string()
+    };
+    assert_eq!(why(None, &[[3, 3, 1]]), "conv: needs inputs that are images: set `image`");
+    assert_eq!(why(Some([2, 7, 7]), &[[3, 3, 1]]), "image: 2 × 7 × 7 is not 84, the first of `sizes`");
+    assert_eq!(
+        why(Some([2, 7, 6]), &[[3, 4, 1], [3, 4, 1]]),
+        "conv: the kernel of number 1 is larger than its image of 4 × 3"
+    );
+    assert_eq!(
+        why(Some([2, 7, 6]), &[[3, 3, 0]]),
+        "conv: filters, kernel and stride of number 0 must be at least 1"
+    );
+    assert!(why(Some([2, 7, 6]), &[[1 << 40, 3, 1]]).contains("more than"));
+}
+
 fn gradients_match(mut net: Mlp) {
     let (hidden, output) = (net.config().hidden, net.config().output);
     let batch = 5;
-    let (mut x, target) = (values(1, batch * 3), values(2, batch * 2));
-    let mut d = vec![0.0; batch * 2];
+    let (mut x, target) = (values(1, batch * net.inputs()), values(2, batch * net.outputs()));
+    let mut d = vec![0.0; target.len()];
     let loss =
         |net: &mut Mlp, x: &[f32], d: &mut [f32]| mse(net.forward(x, batch).unwrap(), &target, d).unwrap();
     loss(&mut net, &x, &mut d);
@@ -67,7 +190,7 @@ fn gradients_match(mut net: Mlp) {
             assert!((grad - near).abs() < 1e-3, "{hidden:?} {output:?} {i}: {grad} {near}");
         }
     }
-    assert!(at_a_corner <= 8, "{hidden:?} {output:?}: {at_a_corner}");
+    assert!(at_a_corner <= grads.len() / 10, "{hidden:?} {output:?}: {at_a_corner}");
     for i in 0..x.len() {
         let at = x[i];
         let mut slope = |eps: f32| {

@@ -19,6 +19,9 @@ pub struct DqnConfig {
     pub runners: usize,
     /// Give each runner a supervised worker thread of its own. Results do not depend on it.
     pub parallel: bool,
+    /// Convolutions before the hidden layers, for observations that are images (planes, rows, columns): filters, kernel and
+    /// stride of each, without padding, with ReLU throughout the network. Empty: what is observed is seen flat.
+    pub conv: Vec<[usize; 3]>,
     /// Units of the hidden layers.
     pub hidden: Vec<usize>,
     /// Learning rate of Adam.
@@ -82,6 +85,7 @@ impl Default for DqnConfig {
             steps: 4,
             runners: 1,
             parallel: false,
+            conv: Vec::new(),
             hidden: vec![64, 64],
             lr: 1e-3,
             lr_decay_steps: 0,
@@ -116,6 +120,7 @@ impl Settings for DqnConfig {
     fn validate(&self) -> Result<()> {
         Check::sampling(self.envs, self.steps, self.runners)?;
         Check::replay(self.capacity, self.batch, self.learning_starts, self.n_step)?;
+        Check::conv(&self.conv)?;
         Check::at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
         Check::positive("lr", self.lr)?;
         Check::unit("gamma", self.gamma)?;

@@ -21,6 +21,9 @@ pub struct PpoConfig {
     pub parallel: bool,
     /// Threads that learn: with two, policy and value network learn at the same time. Results do not depend on it.
     pub threads: usize,
+    /// Convolutions before the hidden layers, for observations that are images (planes, rows, columns): filters, kernel and
+    /// stride of each, without padding, with ReLU throughout the network. Empty: what is observed is seen flat.
+    pub conv: Vec<[usize; 3]>,
     /// Units of the hidden layers, of policy and value network alike.
     pub hidden: Vec<usize>,
     /// Learning rate of Adam.
@@ -63,6 +66,7 @@ impl Default for PpoConfig {
             runners: 1,
             parallel: false,
             threads: 1,
+            conv: Vec::new(),
             hidden: vec![32, 32],
             lr: 3e-3,
             lr_decay_steps: 0,
@@ -86,6 +90,7 @@ impl Default for PpoConfig {
 impl Settings for PpoConfig {
     fn validate(&self) -> Result<()> {
         Check::sampling(self.envs, self.steps, self.runners)?;
+        Check::conv(&self.conv)?;
         Check::at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
         Check::at("threads", (1..=256).contains(&self.threads), "must be between 1 and 256")?;
         Check::positive("lr", self.lr)?;

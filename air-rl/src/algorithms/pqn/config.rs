@@ -17,6 +17,9 @@ pub struct PqnConfig {
     pub runners: usize,
     /// Give each runner a supervised worker thread of its own. Results do not depend on it.
     pub parallel: bool,
+    /// Convolutions before the hidden layers, for observations that are images (planes, rows, columns): filters, kernel and
+    /// stride of each, without padding, with ReLU throughout the network. Empty: what is observed is seen flat.
+    pub conv: Vec<[usize; 3]>,
     /// Units of the hidden layers.
     pub hidden: Vec<usize>,
     /// Normalise each hidden layer before its activation. Without it, values may diverge: there is no target network.
@@ -50,6 +53,7 @@ impl Default for PqnConfig {
             steps: 32,
             runners: 1,
             parallel: false,
+            conv: Vec::new(),
             hidden: vec![64, 64],
             layer_norm: true,
             lr: 1e-3,
@@ -69,6 +73,7 @@ impl Default for PqnConfig {
 impl Settings for PqnConfig {
     fn validate(&self) -> Result<()> {
         Check::sampling(self.envs, self.steps, self.runners)?;
+        Check::conv(&self.conv)?;
         Check::at("hidden", self.hidden.iter().all(|&n| n > 0), "must have at least 1 unit a layer")?;
         Check::positive("lr", self.lr)?;
         Check::unit("gamma", self.gamma)?;

@@ -63,8 +63,21 @@ impl Builder {
 
     /// The mean over axis 1, which stays with one item.
     pub(super) fn mean_of_axis_1(&mut self, input: &Name) -> Name {
-        let axes = Attribute { name: "axes".into(), i: None, ints: vec![1], r#type: INTS };
-        self.push("ReduceMean", &[input], vec![axes])
+        self.push("ReduceMean", &[input], vec![ints("axes", vec![1])])
+    }
+
+    /// Square kernels over images, as far apart each way.
+    pub(super) fn convolution(
+        &mut self,
+        input: &Name,
+        kernels: &Name,
+        bias: &Name,
+        kernel: usize,
+        stride: usize,
+    ) -> Name {
+        let attributes =
+            [("kernel_shape", kernel), ("strides", stride)].map(|(name, n)| ints(name, vec![n as i64; 2]));
+        self.push("Conv", &[input, kernels, bias], attributes.to_vec())
     }
 
     /// Columns `from..to` of rows (of whatever rank: axis 1).
@@ -125,6 +138,10 @@ impl Builder {
         };
         model.encode_to_vec()
     }
+}
+
+fn ints(name: &str, ints: Vec<i64>) -> Attribute {
+    Attribute { name: name.into(), i: None, ints, r#type: INTS }
 }
 
 fn info(name: &str, elem_type: i32, extent: &[usize]) -> ValueInfo {

@@ -81,11 +81,29 @@ fn hold(g: &mut Builder, x: &Name, low: &[f32], high: &[f32]) -> Name {
 }
 
 fn network(g: &mut Builder, mut x: Name, net: &Mlp) -> Result<Name> {
-    let params = net.params();
+    let (params, mut image) = (net.params(), false);
     for layer in net.layers() {
-        let weights = g.floats(&[layer.inputs, layer.outputs], &params[layer.weights()]);
+        let weights = net.weights_planes_first(layer);
         let bias = g.floats(&[layer.outputs], &params[layer.bias()]);
-        x = g.node("Gemm", &[&x, &weights, &bias]);
+        if let Some(window) = layer.window {
+            if !std::mem::replace(&mut image, true) {
+                let shape = g.ints(&[-1, window.planes as i64, window.rows as i64, window.columns as i64]);
+                x = g.node("Reshape", &[&x, &shape]);
+            }
+            let filters: Vec<f32> = (0..layer.outputs)
+                .flat_map(|filter| weights.iter().skip(filter).step_by(layer.outputs).copied())
+                .collect();
+            let kernels = [layer.outputs, window.planes, window.kernel, window.kernel];
+            let kernels = g.floats(&kernels, &filters);
+            x = g.convolution(&x, &kernels, &bias, window.kernel, window.stride);
+        } else {
+            if std::mem::replace(&mut image, false) {
+                let shape = g.ints(&[-1, layer.inputs as i64]);
+                x = g.node("Reshape", &[&x, &shape]);
+            }
+            let weights = g.floats(&[layer.inputs, layer.outputs], &weights);
+            x = g.node("Gemm", &[&x, &weights, &bias]);
+        }
         if layer.normalized {
             x = layer_norm(g, &x, &params[layer.gain()], &params[layer.offset()]);
         }
