@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod composition;
 mod config;
+mod convolutions;
 mod ensembles;
 mod gate;
 mod http;

@@ -153,6 +153,20 @@ fn normalised_layers_are_the_same() {
 }
 
 #[test]
+fn convolutions_are_the_same() {
+    let game = || env("AirBreakout-v0");
+    let conv = vec![[6, 3, 1], [8, 2, 2]];
+    let config = PpoConfig { conv: conv.clone(), normalize_observations: true, ..PpoConfig::default() };
+    let mut ppo = Ppo::new(config, game(), 3).unwrap();
+    for _ in 0..5 {
+        ppo.train().unwrap();
+    }
+    acts_alike(&ppo.policy());
+    let pqn = Pqn::new(PqnConfig { conv, ..PqnConfig::default() }, game(), 1).unwrap();
+    acts_alike(&pqn.policy());
+}
+
+#[test]
 fn a_policy_that_remembers_is_refused() {
     let config = RecurrentPpoConfig::default();
     let policy = RecurrentPpo::new(config, env("CartPole-v1"), 1).unwrap().policy();

@@ -1,5 +1,6 @@
 //! The operators, one file a family. Each is built once from its node, checked then, and run many times.
 
+mod conv;
 mod convert;
 mod dense;
 mod encode;
@@ -101,6 +102,7 @@ pub(crate) fn build(node: &Node<'_>) -> Result<Built, OnnxError> {
         ("", "IsNaN") => step(Ok(logic::IsNan)),
         ("", "Where") => step(Ok(logic::Where)),
         ("", "LpNormalization") => step(reduce::LpNormalization::build(node)),
+        ("", "Conv") => step(conv::Conv::build(node).ok_or_else(|| unsupported(node))?),
         ("", "Gemm") => step(Ok(dense::Gemm::build(node))),
         ("", "MatMul") => step(Ok(dense::MatMul)),
         ("", "Softmax") => step(Ok(dense::Softmax::build(node))),
