@@ -1,4 +1,6 @@
-//! PPO for several agents: one policy for all, one each, or one against its own past.
+//! PPO for several agents: one policy for all, one each, one for each team, or one against its own past.
+
+mod cast;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,8 +12,9 @@ use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
+use self::cast::Cast;
 use crate::algorithms::ppo::{PpoConfig, PpoLearner, PpoStats};
-use crate::error::{Check, Result, RlError};
+use crate::error::{Check, Result};
 use crate::play::actor::Actor;
 use crate::play::multi_runner::{MultiEnvSpec, MultiRunner, Seat};
 use crate::play::rollout::Rollout;
@@ -30,6 +33,8 @@ pub enum Policies {
     Shared,
     /// Each agent has a policy of its own, which learns from what that agent did.
     Independent,
+    /// Each team has a policy, which plays its agents and learns from all of them; within a team all must have the same spaces.
+    Teams,
     /// One policy learns in one seat of each environment, which seat differs from one to the next; the other seats are
     /// played by what it was earlier. All must have the same spaces.
     SelfPlay,
@@ -114,7 +119,8 @@ pub struct MultiPpo {
     config: MultiPpoConfig,
     spec: MultiEnvSpec,
     seed: u64,
-    agents: usize,
+    /// The learner of each agent.
+    players: Vec<usize>,
     tasks: Vec<Task>,
     learners: Vec<PpoLearner>,
     rollouts: Vec<Rollout>,
@@ -139,43 +145,27 @@ impl MultiPpo {
 
     fn begin(config: MultiPpoConfig, env: MultiEnvSpec, seed: u64, epoch: u64) -> Result<Self> {
         config.validate()?;
-        let agents = env.make().agents();
-        if agents == 0 {
-            return Err(RlError::Contract { why: "it has no agents".into() });
-        }
-        let of_agents = (0..agents).map(|agent| env.task(agent)).collect::<Result<Vec<_>>>()?;
-        let learning = if config.policies == Policies::Independent { agents } else { 1 };
-        if let Some(odd) = of_agents.iter().find(|task| learning == 1 && **task != of_agents[0]) {
-            let why = "differs between agents, which only independent policies can play".into();
-            let (mine, first) = (&odd.action_space, &of_agents[0].action_space);
-            let (what, space) = if mine == first {
-                ("observation space", odd.observation_space.to_string())
-            } else {
-                ("action space", mine.to_string())
-            };
-            return Err(RlError::Space { what, space, why });
-        }
-        let tasks = of_agents[..learning].to_vec();
-        let mut sides = seats(config.policies, config.ppo.envs, agents);
-        sides.retain(|seats| !seats.is_empty());
+        let cast = Cast::new(config.policies, &*env.make())?;
+        let sides = cast.sides(config.ppo.envs);
+        let Cast { players, tasks, .. } = cast;
         let root = Seed::new(seed);
         let learner = |(i, task)| PpoLearner::new(&config.ppo, task, root.child("learner", i as u64));
         let rollout = |(task, seats): (&Task, &Vec<Seat>)| Rollout::new(seats.len(), config.ppo.steps, task);
         let rollouts = tasks.iter().zip(&sides).map(rollout).collect();
-        let sides = sides.into_iter().enumerate().map(|(i, s)| (tasks[i.min(learning - 1)].clone(), s));
+        let sides = sides.into_iter().enumerate().map(|(i, s)| (tasks[i.min(tasks.len() - 1)].clone(), s));
         let sides = sides.collect();
         let runner = MultiRunner::new(&env, config.ppo.envs, sides, root.child("runners", 0), epoch)?;
         let mut trainer = Self {
             learners: tasks.iter().enumerate().map(learner).collect::<Result<_>>()?,
             rollouts,
-            returns: vec![Returns::default(); learning],
+            returns: vec![Returns::default(); tasks.len()],
             all: Returns::default(),
             runner,
             past: VecDeque::new(),
             config,
             spec: env,
             seed,
-            agents,
+            players,
             tasks,
             clock: Clock::system(),
             iteration: 0,
@@ -210,12 +200,12 @@ impl MultiPpo {
     /// # Panics
     /// There is no such agent.
     pub fn policy_of(&self, agent: usize) -> Policy {
-        assert!(agent < self.agents, "agent {agent} of {}", self.agents);
-        let learner = agent.min(self.learners.len() - 1);
+        assert!(agent < self.players.len(), "agent {agent} of {}", self.players.len());
+        let learner = self.players[agent];
         Policy::new(self.learners[learner].policy(), self.tasks[learner].clone())
     }
 
-    /// The learners: one, or one for each agent.
+    /// The learners: one, one for each team, or one for each agent.
     pub fn learners(&self) -> &[PpoLearner] {
         &self.learners
     }
@@ -310,41 +300,4 @@ impl Algorithm for MultiPpo {
 /// What the files of a policy begin with: the first one's are those that a single agent would have.
 fn prefix(policy: usize) -> String {
     if policy == 0 { String::new() } else { format!("policy{policy}_") }
-}
-
-/// The seats of each side: of the policies that learn, then of the past.
-fn seats(policies: Policies, envs: usize, agents: usize) -> Vec<Vec<Seat>> {
-    let mut sides = vec![Vec::new(); agents + 1];
-    for env in 0..envs {
-        for agent in 0..agents {
-            let side = match policies {
-                Policies::Shared => 0,
-                Policies::Independent => agent,
-                Policies::SelfPlay => usize::from(agent != env % agents),
-            };
-            sides[side].push(Seat { env, agent });
-        }
-    }
-    sides
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_seat_is_played_once_by_whom_the_policies_say() {
-        let seat = |env, agent| Seat { env, agent };
-        let sides = |policies| {
-            let mut sides = seats(policies, 3, 2);
-            sides.retain(|seats| !seats.is_empty());
-            sides
-        };
-        let all = [seat(0, 0), seat(0, 1), seat(1, 0), seat(1, 1), seat(2, 0), seat(2, 1)];
-        assert_eq!(sides(Policies::Shared), [all.to_vec()]);
-        let (first, second) = ([seat(0, 0), seat(1, 0), seat(2, 0)], [seat(0, 1), seat(1, 1), seat(2, 1)]);
-        assert_eq!(sides(Policies::Independent), [first.to_vec(), second.to_vec()]);
-        let (learns, past) = ([seat(0, 0), seat(1, 1), seat(2, 0)], [seat(0, 1), seat(1, 0), seat(2, 1)]);
-        assert_eq!(sides(Policies::SelfPlay), [learns.to_vec(), past.to_vec()]);
-    }
 }

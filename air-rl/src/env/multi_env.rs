@@ -16,6 +16,11 @@ pub trait MultiEnv: Send {
     /// How many agents, at least 1; the same for the life of the environment.
     fn agents(&self) -> usize;
 
+    /// The number of an agent's team, from 0 and without gaps; unless said otherwise each agent is one of its own.
+    fn team(&self, agent: usize) -> usize {
+        agent
+    }
+
     /// What an agent sees; the same for the life of the environment.
     fn observation_space(&self, agent: usize) -> Space;
 

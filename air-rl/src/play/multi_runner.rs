@@ -41,15 +41,6 @@ impl MultiEnvSpec {
     pub fn make(&self) -> Box<dyn MultiEnv> {
         (self.make)()
     }
-
-    /// What one agent is given to learn.
-    pub(crate) fn task(&self, agent: usize) -> Result<Task> {
-        let env = self.make();
-        let (observation_space, action_space) = (env.observation_space(agent), env.action_space(agent));
-        observation_space.validate("observation space")?;
-        action_space.validate("action space")?;
-        Ok(Task { observation_space, action_space, masked: false })
-    }
 }
 
 impl fmt::Debug for MultiEnvSpec {
