@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::env::rng::NumpyRng;
-use crate::envs::{EnvSpec, MULTI_ENVS, Registry, multi_env};
+use crate::envs::{EnvSpec, MULTI_ENVS, Registry};
 use crate::error::RlError;
 use crate::saved::checkpoint::Saved;
 use crate::train::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
@@ -229,13 +229,14 @@ fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
 }
 
 fn train_multi(args: &Train) -> Result<(), CliError> {
-    let alone = args.data.is_none() && args.env_set.is_empty() && args.wrap.is_empty();
+    let alone = args.data.is_none() && args.wrap.is_empty();
     if !alone || args.watching.evaluate_every.is_some() {
         return Err(CliError::usage(
-            "--data, --env-set, --wrap and --evaluate-every do not apply to environments of several agents",
+            "--data, --wrap and --evaluate-every do not apply to environments of several agents",
         ));
     }
-    let env = multi_env(&args.env).map_err(usage)?;
+    let registry = args.python.registry()?;
+    let env = registry.multi_spec_with(&args.env, options(&args.env_set)?).map_err(usage)?;
     let trainer = MultiPpo::new(settings(args)?, env, args.seed).map_err(usage)?;
     run_to_end(args, trainer, WINDOW as u64)
 }

@@ -37,7 +37,7 @@
 //! | [`Task`], [`ActionRows`] | what an algorithm is given to learn; actions of any kind in flat rows |
 //! | [`VecEnv`], [`Vectorized`] | many as one, structure of arrays, same-step autoreset keeping the final observation |
 //! | [`envs`] | Gymnasium's classic control and grid worlds, the corridor, and the [`Registry`] that finds environments by name |
-//! | `python` | environments in Python, in worker processes over shared memory: [`PythonConfig`] |
+//! | `python` | environments in Python, of one agent or several, in worker processes over shared memory: [`PythonConfig`] |
 //! | [`TimeLimit`], [`wrap`], [`check_env`] | a limit that truncates; other wrappers; what is wrong with an environment |
 //! | [`rng`] | NumPy's random streams, for environments equal with Gymnasium's |
 //! | [`actor`] | what plays: a network, how its outputs become an action, how it explores |

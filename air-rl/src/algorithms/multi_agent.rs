@@ -10,7 +10,6 @@ use air_core::checkpoint::{Checkpoint, CheckpointStore};
 use air_core::seed::Seed;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 
 use self::cast::Cast;
 use crate::algorithms::ppo::{PpoConfig, PpoLearner, PpoStats};
@@ -145,7 +144,7 @@ impl MultiPpo {
 
     fn begin(config: MultiPpoConfig, env: MultiEnvSpec, seed: u64, epoch: u64) -> Result<Self> {
         config.validate()?;
-        let cast = Cast::new(config.policies, &*env.make())?;
+        let cast = Cast::new(config.policies, &*env.make()?)?;
         let sides = cast.sides(config.ppo.envs);
         let Cast { players, tasks, .. } = cast;
         let root = Seed::new(seed);
@@ -276,7 +275,7 @@ impl Algorithm for MultiPpo {
             format: Run::FORMAT,
             algorithm: Self::NAME.into(),
             env: self.spec.name().into(),
-            env_options: Map::new(),
+            env_options: self.spec.options().clone(),
             task: self.tasks[0].clone(),
             head: policy.head.clone(),
             normalizer: policy.normalizer.clone(),

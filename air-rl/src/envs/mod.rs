@@ -55,6 +55,7 @@ use crate::env::time_limit::TimeLimit;
 use crate::env::vec_env::{VecEnv, Vectorized};
 use crate::env::wrap::Wrap;
 use crate::error::{Result, RlError};
+use crate::play::multi_runner::MultiEnvSpec;
 
 type Make = dyn Fn(usize) -> Result<Box<dyn VecEnv>> + Send + Sync;
 type One = dyn Fn() -> std::result::Result<Box<dyn Env>, BoxError> + Send + Sync;
@@ -260,6 +261,26 @@ impl Registry {
         let Bound { make, one } = bind(Value::Object(own)).map_err(bad)?;
         let make = if wraps.is_empty() { make } else { wrapped(name.into(), one, wraps) };
         Ok(EnvSpec { name: name.into(), options, make })
+    }
+}
+
+impl Registry {
+    /// The environment of several agents of that name: one of [`MULTI_ENVS`], which has no options, or one in Python, `pettingzoo:NAME` or
+    /// `py:MODULE:FUNCTION`, with the arguments of what makes it. Each of those runs in a process of its own.
+    pub fn multi_spec_with(&self, name: &str, options: Map<String, Value>) -> Result<MultiEnvSpec> {
+        if python::is_multi(name) {
+            python::check_multi_name(name)?;
+            self.python.validate()?;
+            return Ok(MultiEnvSpec::python(name, options, self.python.clone()));
+        }
+        let spec = multi_env(name)?;
+        match options.keys().next() {
+            None => Ok(spec),
+            Some(key) => Err(RlError::EnvOptions {
+                name: name.into(),
+                source: format!("unknown field `{key}`, there are no fields").into(),
+            }),
+        }
     }
 }
 

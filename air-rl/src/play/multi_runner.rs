@@ -6,20 +6,23 @@ use std::sync::Arc;
 use air_core::BoxError;
 use air_core::seed::Seed;
 use rand_pcg::Pcg64;
+use serde_json::{Map, Value};
 
 use crate::env::multi_env::MultiEnv;
+use crate::env::python::{self, PythonConfig};
 use crate::env::{Action, Step};
 use crate::error::{Result, RlError};
 use crate::play::actor::{Acted, Actor};
 use crate::play::rollout::{Episode, Rollout};
 use crate::play::task::{self, Task};
 
-type Make = dyn Fn() -> Box<dyn MultiEnv> + Send + Sync;
+type Make = dyn Fn() -> Result<Box<dyn MultiEnv>> + Send + Sync;
 
 /// How to make one kind of environment of several agents. Cheap to clone and to send.
 #[derive(Clone)]
 pub struct MultiEnvSpec {
     name: String,
+    options: Map<String, Value>,
     make: Arc<Make>,
 }
 
@@ -29,7 +32,14 @@ impl MultiEnvSpec {
         name: impl Into<String>,
         make: impl Fn() -> E + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), make: Arc::new(move || Box::new(make())) }
+        Self { name: name.into(), options: Map::new(), make: Arc::new(move || Ok(Box::new(make()))) }
+    }
+
+    /// The environment of several agents in Python of that name, made with these arguments.
+    pub(crate) fn python(name: &str, options: Map<String, Value>, config: PythonConfig) -> Self {
+        let (key, kwargs) = (name.to_owned(), options.clone());
+        let make = move || python::make_multi(&key, &kwargs, &config);
+        Self { name: name.into(), options, make: Arc::new(make) }
     }
 
     /// The name it was made under.
@@ -37,8 +47,13 @@ impl MultiEnvSpec {
         &self.name
     }
 
-    /// Makes one.
-    pub fn make(&self) -> Box<dyn MultiEnv> {
+    /// The options it was made with.
+    pub fn options(&self) -> &Map<String, Value> {
+        &self.options
+    }
+
+    /// Makes one; of those in Python that may fail.
+    pub fn make(&self) -> Result<Box<dyn MultiEnv>> {
         (self.make)()
     }
 }
@@ -97,7 +112,7 @@ impl MultiRunner {
     ) -> Result<Self> {
         let mut tables = Vec::with_capacity(envs);
         for number in 0..envs {
-            let mut env = spec.make();
+            let mut env = spec.make()?;
             let agents = env.agents();
             let mut obs: Vec<Vec<f32>> =
                 (0..agents).map(|agent| vec![0.0; env.observation_space(agent).row_len()]).collect();

@@ -11,6 +11,7 @@ mod learning;
 mod multi_agent;
 mod off_policy;
 mod offline;
+mod parallel;
 mod pixels;
 mod pqn;
 mod promises;

@@ -7,15 +7,13 @@ use serde_json::{Map, Value};
 
 use super::PythonConfig;
 use super::layout::{LOST, TERMINATED, TRUNCATED};
-use super::restarts::Restarts;
-use super::worker::{Lost, Spaces, Starting, Worker};
+use super::restarts::{Restarts, WINDOW};
+use super::told::Spaces;
+use super::worker::{Lost, Starting, Worker};
 use crate::env::space::Space;
 use crate::env::vec_env::{Actions, Batch, VecEnv, expect_len};
 use crate::error::{Result, RlError};
 use crate::play::sampler::shares;
-
-/// Steps over which losses are counted.
-const WINDOW: u64 = 1000;
 
 /// Environments in Python.
 ///
@@ -59,12 +57,13 @@ impl PythonEnvs {
         let guard = Guard::start().map_err(|e| failed(format!("no process can be started: {e}")))?;
         let shares = shares(envs, config.workers.min(envs));
         // All are started before any is awaited.
-        let starting = shares.iter().map(|&(_, n)| Starting::spawn(&guard, config, name, kwargs, n));
+        let starting = shares.iter().map(|&(_, n)| Starting::spawn(&guard, config, name, kwargs, Some(n)));
         let starting = starting.collect::<Result<Vec<_>, _>>().map_err(|lost| failed(lost.to_string()))?;
         let mut found: Option<Spaces> = None;
         let mut slots = Vec::with_capacity(shares.len());
         for (starting, (first, envs)) in starting.into_iter().zip(shares) {
-            let (worker, spaces) = starting.ready(config).map_err(|lost| failed(lost.to_string()))?;
+            let (worker, spaces) =
+                starting.ready::<Spaces>(config).map_err(|lost| failed(lost.to_string()))?;
             if *found.get_or_insert_with(|| spaces.clone()) != spaces {
                 return Err(failed("its spaces are not always the same".into()));
             }
@@ -149,13 +148,7 @@ impl PythonEnvs {
 
     /// Books a loss, which may be one too many.
     fn lost(&mut self, what: &str, why: &str) -> Result<()> {
-        if self.restarts.lost(self.steps) {
-            tracing::warn!(env = self.name, why, "{what}");
-            return Ok(());
-        }
-        let why =
-            format!("was lost more than {} times within {WINDOW} steps, lastly: {why}", self.config.losses);
-        Err(RlError::Python { env: self.name.clone(), why })
+        self.restarts.book(&self.name, self.steps, what, why)
     }
 
     /// A new worker for one that is lost; its environments begin anew.
@@ -188,8 +181,8 @@ impl PythonEnvs {
 
     /// A worker whose environments have been reset.
     fn another(&self, first: usize, envs: usize) -> Result<Worker, Lost> {
-        let starting = Starting::spawn(&self.guard, &self.config, &self.name, &self.kwargs, envs)?;
-        let (mut worker, spaces) = starting.ready(&self.config)?;
+        let starting = Starting::spawn(&self.guard, &self.config, &self.name, &self.kwargs, Some(envs))?;
+        let (mut worker, spaces) = starting.ready::<Spaces>(&self.config)?;
         if spaces != self.spaces {
             return Err(Lost::Said("its spaces are not always the same".into()));
         }

@@ -1,11 +1,13 @@
-//! Environments in Python: `gym:NAME` of Gymnasium, `py:MODULE:CLASS` of your own, in worker processes over shared memory.
+//! Environments in Python: `gym:NAME` of Gymnasium, `pettingzoo:NAME` of PettingZoo, `py:MODULE:CLASS` of your own, in worker processes over shared memory.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `worker.py` | what a worker runs: one script for any Python from 3.8 on |
 //! | `worker.rs` | a worker as a process, and what is said to it |
+//! | `told.rs` | what a worker tells of its environments: spaces, agents |
 //! | `layout.rs` | where what lies in the memory shared with it |
 //! | `envs.rs` | the workers as one [`VecEnv`](crate::VecEnv); what happens when one is lost |
+//! | `multi.rs` | a worker as one environment of several agents |
 //! | `restarts.rs` | how many losses are borne |
 //!
 //! The memory is a file in `/dev/shm` (or the folder for temporary files), which the worker maps and we read and write at offsets: as fast
@@ -13,12 +15,15 @@
 
 mod envs;
 mod layout;
+mod multi;
 mod restarts;
+mod told;
 mod worker;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::env::multi_env::MultiEnv;
 use crate::env::vec_env::VecEnv;
 use crate::error::{Check, Result, RlError};
 
@@ -74,20 +79,30 @@ pub(crate) fn is_python(name: &str) -> bool {
     name.starts_with("gym:") || name.starts_with("py:")
 }
 
+/// Is this the name of an environment of several agents in Python?
+pub(crate) fn is_multi(name: &str) -> bool {
+    name.starts_with("pettingzoo:") || name.starts_with("py:")
+}
+
 /// Checks a name for [`make`].
 pub(crate) fn check_name(name: &str) -> Result<()> {
+    well_formed(name, "gym", "is not gym:NAME or py:MODULE:CLASS")
+}
+
+/// Checks a name for [`make_multi`].
+pub(crate) fn check_multi_name(name: &str) -> Result<()> {
+    well_formed(name, "pettingzoo", "is not pettingzoo:NAME or py:MODULE:FUNCTION")
+}
+
+fn well_formed(name: &str, family: &str, otherwise: &str) -> Result<()> {
     let well_formed = match name.split_once(':') {
-        Some(("gym", id)) => !id.is_empty(),
         Some(("py", path)) => {
-            path.split_once(':').is_some_and(|(m, class)| !m.is_empty() && !class.is_empty())
+            path.split_once(':').is_some_and(|(module, made)| !module.is_empty() && !made.is_empty())
         }
-        _ => false,
+        Some((of, id)) => of == family && !id.is_empty(),
+        None => false,
     };
-    if well_formed {
-        return Ok(());
-    }
-    let why = "is not gym:NAME or py:MODULE:CLASS".into();
-    Err(RlError::Python { env: name.into(), why })
+    if well_formed { Ok(()) } else { Err(RlError::Python { env: name.into(), why: otherwise.into() }) }
 }
 
 /// Makes `envs` of them, with `kwargs` for its constructor.
@@ -99,4 +114,14 @@ pub(crate) fn make(
 ) -> Result<Box<dyn VecEnv>> {
     config.validate()?;
     Ok(Box::new(envs::PythonEnvs::start(name, kwargs, config, envs)?))
+}
+
+/// Makes one of several agents, with `kwargs` for the function or class that it comes from.
+pub(crate) fn make_multi(
+    name: &str,
+    kwargs: &Map<String, Value>,
+    config: &PythonConfig,
+) -> Result<Box<dyn MultiEnv>> {
+    config.validate()?;
+    Ok(Box::new(multi::PythonMulti::start(name, kwargs, config)?))
 }

@@ -2,6 +2,11 @@
 
 use std::collections::VecDeque;
 
+use crate::error::{Result, RlError};
+
+/// Steps over which losses are counted.
+pub(super) const WINDOW: u64 = 1000;
+
 /// Counts losses over the steps taken: a few are accidents, many in a short time a broken environment.
 #[derive(Debug)]
 pub(super) struct Restarts {
@@ -18,12 +23,23 @@ impl Restarts {
     }
 
     /// Something was lost at this step, which is not before the last one told of. May it be replaced?
-    pub(super) fn lost(&mut self, step: u64) -> bool {
+    fn lost(&mut self, step: u64) -> bool {
         while self.lost.front().is_some_and(|&first| step - first >= self.window) {
             self.lost.pop_front();
         }
         self.lost.push_back(step);
         self.lost.len() <= self.limit
+    }
+
+    /// Books what was lost of the environment `env` at a step, which may be one too much.
+    pub(super) fn book(&mut self, env: &str, step: u64, what: &str, why: &str) -> Result<()> {
+        if self.lost(step) {
+            tracing::warn!(env, why, "{what}");
+            return Ok(());
+        }
+        let (limit, window) = (self.limit, self.window);
+        let why = format!("was lost more than {limit} times within {window} steps, lastly: {why}");
+        Err(RlError::Python { env: env.into(), why })
     }
 }
 

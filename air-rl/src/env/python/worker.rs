@@ -19,45 +19,16 @@ use serde_json::{Map, Value, json};
 
 use super::PythonConfig;
 use super::layout::Layout;
-use crate::env::space::Space;
+use super::told::Told;
 
 const SCRIPT: &str = include_str!("worker.py");
 /// Longest message of a worker, bytes: the bounds of its spaces are the largest thing it tells.
 const MESSAGE: usize = 64 << 20;
-/// Most items of an observation or an action of one environment.
-const ITEMS: usize = 1 << 24;
 /// How long an answer is awaited awake: about what a few steps in Python take.
 const AWAKE: Duration = Duration::from_micros(400);
 
 /// How long a process may take to end after its last word.
 const ENDING: Duration = Duration::from_secs(5);
-
-/// What a worker's environments are.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Spaces {
-    pub observation_space: Space,
-    pub action_space: Space,
-    pub masked: bool,
-}
-
-impl Spaces {
-    pub(super) fn mask_len(&self) -> usize {
-        if self.masked { self.action_space.choices() } else { 0 }
-    }
-
-    fn check(&self) -> Result<(), Lost> {
-        for (what, space) in
-            [("observation space", &self.observation_space), ("action space", &self.action_space)]
-        {
-            space.validate(what).map_err(|e| Lost::Said(e.to_string()))?;
-            if space.row_len().max(space.choices()) > ITEMS {
-                return Err(Lost::Said(format!("{what} {space} is too large: at most {ITEMS} items")));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Why a worker is of no use any more.
 #[derive(Debug)]
@@ -104,13 +75,13 @@ pub(super) struct Worker {
 }
 
 impl Starting {
-    /// Starts a process for `envs` environments.
+    /// Starts a process for `envs` environments, or without them for one of several agents.
     pub(super) fn spawn(
         guard: &Arc<Guard>,
         config: &PythonConfig,
         name: &str,
         kwargs: &Map<String, Value>,
-        envs: usize,
+        envs: Option<usize>,
     ) -> Result<Self, Lost> {
         let (wire, theirs) = UnixStream::pair().map_err(Lost::Io)?;
         let spec = json!({"name": name, "kwargs": kwargs, "envs": envs}).to_string();
@@ -120,13 +91,13 @@ impl Starting {
         let process = guard.spawn(command).map_err(Lost::Io)?;
         let deadline = Duration::from_secs_f64(config.start_seconds);
         wire.set_read_timeout(Some(deadline)).map_err(Lost::Io)?;
-        Ok(Self { process, wire, envs })
+        Ok(Self { process, wire, envs: envs.unwrap_or(1) })
     }
 
     /// Waits until its environments are made.
-    pub(super) fn ready(mut self, config: &PythonConfig) -> Result<(Worker, Spaces), Lost> {
+    pub(super) fn ready<T: Told>(mut self, config: &PythonConfig) -> Result<(Worker, T), Lost> {
         match self.greet() {
-            Ok((spaces, layout, memory)) => {
+            Ok((told, layout, memory)) => {
                 let deadline = Duration::from_secs_f64(config.step_seconds);
                 self.wire.set_read_timeout(Some(deadline)).map_err(Lost::Io)?;
                 let worker = Worker {
@@ -138,7 +109,7 @@ impl Starting {
                     deadline,
                     patience: Patience::up_to(AWAKE),
                 };
-                Ok((worker, spaces))
+                Ok((worker, told))
             }
             Err(error) => {
                 let deadline = Duration::from_secs_f64(config.start_seconds);
@@ -147,16 +118,13 @@ impl Starting {
         }
     }
 
-    fn greet(&mut self) -> Result<(Spaces, Layout, File), Failure> {
+    fn greet<T: Told>(&mut self) -> Result<(T, Layout, File), Failure> {
         match byte(&self.wire)? {
             b'i' => {}
             other => return Err(complaint(&self.wire, other)),
         }
-        let spaces: Spaces = message(&self.wire)?;
-        spaces.check().map_err(Failure::Lost)?;
-        let Spaces { observation_space, action_space, .. } = &spaces;
-        let (d, k) = (observation_space.row_len(), action_space.row_len());
-        let layout = Layout::new(self.envs, d, k, spaces.mask_len());
+        let told: T = message(&self.wire)?;
+        let layout = told.layout(self.envs).map_err(Failure::Lost)?;
         let memory = memory(&layout)?;
         tell(&self.wire, &layout, memory.path())?;
         match byte(&self.wire)? {
@@ -166,7 +134,7 @@ impl Starting {
         // Both sides have it open now, so its name can go: nothing is left in the folder however we end.
         let (file, path) = memory.into_parts();
         path.close()?;
-        Ok((spaces, layout, file))
+        Ok((told, layout, file))
     }
 }
 
@@ -181,12 +149,12 @@ fn memory(layout: &Layout) -> io::Result<tempfile::NamedTempFile> {
 
 fn tell(mut wire: &UnixStream, layout: &Layout, path: &Path) -> io::Result<()> {
     #[derive(Serialize)]
-    struct Told<'a> {
+    struct Shared<'a> {
         path: &'a Path,
         #[serde(flatten)]
         layout: &'a Layout,
     }
-    let text = serde_json::to_string(&Told { path, layout })?;
+    let text = serde_json::to_string(&Shared { path, layout })?;
     write!(wire, "{:08}{text}", text.len())
 }
 
@@ -250,6 +218,11 @@ impl Worker {
     pub(super) fn reset(&mut self, seeds: &[u64]) -> Result<(), Lost> {
         let bytes: Vec<u8> = seeds.iter().flat_map(|seed| seed.to_ne_bytes()).collect();
         self.ask(b'r', &bytes, self.layout.seeds)
+    }
+
+    /// Asks for the next episode, of an environment of several agents; [`wait`](Self::wait) for it.
+    pub(super) fn begin(&mut self) -> Result<(), Lost> {
+        self.ask(b'b', &[], 0)
     }
 
     /// Asks for a step with these actions, in the machine's order of bytes; [`wait`](Self::wait) for it.
