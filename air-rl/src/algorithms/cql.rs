@@ -150,12 +150,8 @@ impl OfflineLearner for CqlLearner {
     fn learn(&mut self, data: &Dataset, rows: &[usize]) -> Result<CqlStats> {
         let Self { config, actor, target, adam, choices, buffers: b, .. } = self;
         let (n, k, steps) = (rows.len(), *choices, &data.transitions);
-        b.obs.clear();
-        b.next_obs.clear();
-        for &row in rows {
-            b.obs.extend_from_slice(steps.obs_row(row));
-            b.next_obs.extend_from_slice(steps.next_row(row));
-        }
+        steps.gather(rows, &mut b.obs);
+        steps.gather_next(rows, &mut b.next_obs);
         b.best.clear();
         let outputs = actor.net.infer(&b.next_obs, n, &mut b.scratch).map_err(network)?;
         b.best.extend(outputs.chunks_exact(k).map(categorical::mode));

@@ -24,7 +24,7 @@ use rand::RngExt as _;
 use rand_pcg::Pcg64;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, RlError};
+use crate::error::Result;
 use crate::learn::nets::{self, Layers, descend, network, polyak};
 use crate::learn::replay::Replay;
 use crate::learn::sum_tree::SumTree;
@@ -204,10 +204,7 @@ impl Learner for DqnLearner {
             }
             stats.loss /= self.config.updates as f32;
             stats.value /= self.config.updates as f32;
-            if !stats.loss.is_finite() || !nets::finite([self.actor.net.params()]) {
-                let what = if stats.loss.is_finite() { "a weight" } else { "loss" };
-                return Err(RlError::Diverged { what, iteration: self.iteration });
-            }
+            nets::check(&[("loss", stats.loss)], [self.actor.net.params()], self.iteration)?;
         }
         self.explore();
         if let Explore::Epsilon(epsilon) = self.actor.explore {
@@ -337,12 +334,8 @@ impl DqnLearner {
             b.rows.extend((0..n).map(|_| rng.random_range(0..len)));
             b.weights.resize(n, 1.0);
         }
-        b.obs.clear();
-        b.next_obs.clear();
-        for &row in &b.rows {
-            b.obs.extend_from_slice(replay.obs_row(row));
-            b.next_obs.extend_from_slice(replay.next_row(row));
-        }
+        replay.gather(&b.rows, &mut b.obs);
+        replay.gather_next(&b.rows, &mut b.next_obs);
     }
 
     /// What the values or distributions of the batch should be.

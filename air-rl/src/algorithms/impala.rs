@@ -19,8 +19,7 @@ use air_train::nn::{Activation, Adam, Init, Mlp, Module as _};
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::env::space::Space;
-use crate::error::{Result, RlError};
+use crate::error::Result;
 use crate::learn::nets::{self, descend, network};
 use crate::learn::policy_loss::{PolicyGradient, Sums, normalize, shuffle, value_loss};
 use crate::learn::vtrace::Trace;
@@ -100,10 +99,7 @@ impl<C: Traced> Learner for TracedLearner<C> {
         };
         let adam = || Adam::new(terms.lr).eps(1e-5);
         let space = &task.action_space;
-        let head = match space {
-            Space::Box { low, .. } => Head::Gaussian { log_std: vec![terms.log_std; low.len()] },
-            Space::Discrete { .. } | Space::MultiDiscrete { .. } => Head::Categorical,
-        };
+        let head = Head::drawn(space, terms.log_std);
         let policy = net(head.outputs(space), 0.01, "actor")?;
         Ok(Self {
             config: config.clone(),
@@ -178,12 +174,9 @@ impl<C: Traced> TracedLearner<C> {
     fn minibatch(&mut self, rollout: &Rollout, rows: &[u32], sums: &mut Sums) -> Result<()> {
         let Self { config, actor, critic, buffers: b, .. } = self;
         let (terms, n, scale) = (config.terms(), rows.len(), 1.0 / rows.len() as f32);
-        b.obs.clear();
+        rollout.gather(rows, &mut b.obs);
         b.advantages.clear();
-        for &row in rows {
-            b.obs.extend_from_slice(rollout.obs_row(row as usize));
-            b.advantages.push(b.trace.advantages()[row as usize]);
-        }
+        b.advantages.extend(rows.iter().map(|&row| b.trace.advantages()[row as usize]));
         if terms.normalize_advantages {
             normalize(&mut b.advantages);
         }
@@ -202,18 +195,10 @@ impl<C: Traced> TracedLearner<C> {
         descend(critic, &b.d_value, terms.grad_clip, &mut self.critic_adam)
     }
 
-    /// Numbers that stopped being numbers end the run here, with a name.
+    /// Losses and weights are numbers.
     fn check(&self, stats: &TracedStats) -> Result<()> {
-        let bad = if !stats.policy_loss.is_finite() {
-            "policy loss"
-        } else if !stats.value_loss.is_finite() {
-            "value loss"
-        } else if !nets::finite([self.actor.net.params(), self.critic.params()]) {
-            "a weight"
-        } else {
-            return Ok(());
-        };
-        Err(RlError::Diverged { what: bad, iteration: self.iteration })
+        let losses = [("policy loss", stats.policy_loss), ("value loss", stats.value_loss)];
+        nets::check(&losses, [self.actor.net.params(), self.critic.params()], self.iteration)
     }
 }
 

@@ -166,12 +166,10 @@ impl OfflineLearner for IqlLearner {
         let Self { config, groups, policy, value, adam, critic, buffers: b, .. } = self;
         let (n, steps) = (rows.len(), &data.transitions);
         let mut stats = IqlStats::default();
-        b.obs.clear();
-        b.next_obs.clear();
+        steps.gather(rows, &mut b.obs);
+        steps.gather_next(rows, &mut b.next_obs);
         b.actions.clear();
         for &row in rows {
-            b.obs.extend_from_slice(steps.obs_row(row));
-            b.next_obs.extend_from_slice(steps.next_row(row));
             if groups.is_empty() {
                 b.actions.extend_from_slice(steps.action.reals_of(row));
             }

@@ -153,10 +153,7 @@ impl MarwilLearner {
     fn weigh(&mut self, data: &Dataset, rows: &[usize]) -> Result<f32> {
         let Self { config, value, adam, weights, obs, d_value, .. } = self;
         let scale = 1.0 / rows.len() as f32;
-        obs.clear();
-        for &row in rows {
-            obs.extend_from_slice(data.transitions.obs_row(row));
-        }
+        data.transitions.gather(rows, obs);
         d_value.clear();
         let values = value.forward(obs, rows.len()).map_err(network)?;
         d_value.extend(rows.iter().zip(values).map(|(&row, value)| value - data.returns[row]));

@@ -23,8 +23,7 @@ use air_train::nn::{Activation, Adam, Init, Mlp, Module as _, Optimizer as _, Sc
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::env::space::Space;
-use crate::error::{Result, RlError};
+use crate::error::Result;
 use crate::learn::gae::Estimate;
 use crate::learn::nets::{self, Layers, descend, network};
 use crate::learn::normalize::{Normalizer, RewardScaler};
@@ -148,10 +147,7 @@ impl Learner for PpoLearner {
         };
         let adam = || Adam::new(config.lr).eps(1e-5);
         let space = &task.action_space;
-        let head = match space {
-            Space::Box { low, .. } => Head::Gaussian { log_std: vec![config.log_std; low.len()] },
-            Space::Discrete { .. } | Space::MultiDiscrete { .. } => Head::Categorical,
-        };
+        let head = Head::drawn(space, config.log_std);
         let policy = net(head.outputs(space), 0.01, "actor")?;
         let mut actor = Actor::new(policy, head, space.clone(), Explore::Draw)?;
         actor.normalizer = config.normalize_observations.then(|| Normalizer::new(task.inputs()));
@@ -299,18 +295,10 @@ impl PpoLearner {
         self.critic_adam.set_lr(lr);
     }
 
-    /// Numbers that stopped being numbers end the run here, with a name, rather than later as a policy that does nothing.
+    /// Losses and weights are numbers.
     fn check(&self, stats: &PpoStats) -> Result<()> {
-        let bad = if !stats.policy_loss.is_finite() {
-            "policy loss"
-        } else if !stats.value_loss.is_finite() {
-            "value loss"
-        } else if !nets::finite([self.actor.net.params(), self.critic.params()]) {
-            "a weight"
-        } else {
-            return Ok(());
-        };
-        Err(RlError::Diverged { what: bad, iteration: self.iteration })
+        let losses = [("policy loss", stats.policy_loss), ("value loss", stats.value_loss)];
+        nets::check(&losses, [self.actor.net.params(), self.critic.params()], self.iteration)
     }
 }
 
@@ -324,7 +312,7 @@ impl PolicyHalf<'_> {
         mut sums: Sums,
     ) -> Result<Sums> {
         let Self { config, actor, adam, std_adam, buffers: b } = self;
-        gather(rollout, rows, &mut b.obs);
+        rollout.gather(rows, &mut b.obs);
         b.advantages.clear();
         b.advantages.extend(rows.iter().map(|&row| estimate.advantages[row as usize]));
         if config.normalize_advantages {
@@ -350,7 +338,7 @@ impl ValueHalf<'_> {
         mut sum: f64,
     ) -> Result<f64> {
         let Self { config, critic, adam, buffers: b } = self;
-        gather(rollout, rows, &mut b.obs);
+        rollout.gather(rows, &mut b.obs);
         b.d_value.clear();
         let scale = 1.0 / rows.len() as f32;
         let values = critic.forward(&b.obs, rows.len()).map_err(network)?;
@@ -362,13 +350,5 @@ impl ValueHalf<'_> {
         }
         descend(critic, &b.d_value, config.grad_clip, adam)?;
         Ok(sum)
-    }
-}
-
-/// The observations of some rows.
-fn gather(rollout: &Rollout, rows: &[u32], obs: &mut Vec<f32>) {
-    obs.clear();
-    for &row in rows {
-        obs.extend_from_slice(rollout.obs_row(row as usize));
     }
 }

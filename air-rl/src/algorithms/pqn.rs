@@ -16,7 +16,7 @@ use air_train::nn::{Activation, Adam, Init, Module as _, Optimizer as _, Scratch
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, RlError};
+use crate::error::Result;
 use crate::learn::categorical;
 use crate::learn::gae::Estimate;
 use crate::learn::nets::{self, Layers, descend, network};
@@ -138,10 +138,7 @@ impl Learner for PqnLearner {
         let seen = (self.config.epochs * rollout.rows()) as f32;
         stats.loss /= seen;
         stats.value /= seen;
-        if !stats.loss.is_finite() || !nets::finite([self.actor.net.params()]) {
-            let what = if stats.loss.is_finite() { "a weight" } else { "loss" };
-            return Err(RlError::Diverged { what, iteration: self.iteration });
-        }
+        nets::check(&[("loss", stats.loss)], [self.actor.net.params()], self.iteration)?;
         stats.epsilon = self.explore();
         Ok(stats)
     }
@@ -193,10 +190,7 @@ impl PqnLearner {
     fn minibatch(&mut self, rollout: &Rollout, rows: &[u32], stats: &mut PqnStats) -> Result<()> {
         let Self { config, choices, actor, adam, buffers: b, .. } = self;
         let scale = 1.0 / rows.len() as f32;
-        b.obs.clear();
-        for &row in rows {
-            b.obs.extend_from_slice(rollout.obs_row(row as usize));
-        }
+        rollout.gather(rows, &mut b.obs);
         b.d_values.clear();
         b.d_values.resize(rows.len() * *choices, 0.0);
         let values = actor.net.forward(&b.obs, rows.len()).map_err(network)?;

@@ -19,7 +19,6 @@ use air_train::nn::{
 use rand::RngExt as _;
 
 use crate::algorithms::ppo::PpoStats;
-use crate::env::space::Space;
 use crate::error::{Result, RlError};
 use crate::learn::gae::Estimate;
 use crate::learn::nets::{self, network};
@@ -135,10 +134,7 @@ impl Learner for RecurrentPpoLearner {
         };
         let adam = || Adam::new(config.lr).eps(1e-5);
         let space = &task.action_space;
-        let head = match space {
-            Space::Box { low, .. } => Head::Gaussian { log_std: vec![config.log_std; low.len()] },
-            Space::Discrete { .. } | Space::MultiDiscrete { .. } => Head::Categorical,
-        };
+        let head = Head::drawn(space, config.log_std);
         let policy = net(head.outputs(space), 0.01, "actor")?;
         let mut actor = Actor::new(policy.net, head, space.clone(), Explore::Draw)?;
         actor.memory = Some(policy.memory);
@@ -276,21 +272,13 @@ impl RecurrentPpoLearner {
         descend(memory, net, &b.d_value, config.grad_clip, &mut self.critic_adams)
     }
 
-    /// Numbers that stopped being numbers end the run here, with a name.
+    /// Losses and weights are numbers.
     fn check(&self, stats: &PpoStats) -> Result<()> {
         let memory = self.actor.memory.as_ref().map_or(&[][..], |memory| memory.params());
         let weights =
             [memory, self.actor.net.params(), self.critic.memory.params(), self.critic.net.params()];
-        let bad = if !stats.policy_loss.is_finite() {
-            "policy loss"
-        } else if !stats.value_loss.is_finite() {
-            "value loss"
-        } else if !nets::finite(weights) {
-            "a weight"
-        } else {
-            return Ok(());
-        };
-        Err(RlError::Diverged { what: bad, iteration: self.iteration })
+        let losses = [("policy loss", stats.policy_loss), ("value loss", stats.value_loss)];
+        nets::check(&losses, weights, self.iteration)
     }
 }
 

@@ -3,7 +3,6 @@
 use air_core::seed::Seed;
 use air_train::nn::{Adam, Optimizer as _, clip_grad_norm};
 
-use crate::env::space::Space;
 use crate::error::Result;
 use crate::learn::nets::{self, descend, network};
 use crate::learn::offline_data::Dataset;
@@ -30,10 +29,7 @@ pub(crate) struct Imitator {
 impl Imitator {
     pub(crate) fn new(task: &Task, hidden: &[usize], lr: f32, seed: Seed) -> Result<Self> {
         let space = &task.action_space;
-        let head = match space {
-            Space::Box { low, .. } => Head::Gaussian { log_std: vec![0.0; low.len()] },
-            Space::Discrete { .. } | Space::MultiDiscrete { .. } => Head::Categorical,
-        };
+        let head = Head::drawn(space, 0.0);
         let net = nets::relu(task.inputs(), hidden, head.outputs(space), seed)?;
         Ok(Self {
             actor: Actor::new(net, head, space.clone(), Explore::Never)?,
@@ -51,10 +47,7 @@ impl Imitator {
         let Self { actor, adam, std_adam, obs, d_out, d_log_std, log_probs } = self;
         let (net, head, space) = actor.parts();
         let (n, width, scale) = (rows.len(), net.outputs(), 1.0 / rows.len() as f32);
-        obs.clear();
-        for &row in rows {
-            obs.extend_from_slice(data.transitions.obs_row(row));
-        }
+        data.transitions.gather(rows, obs);
         d_out.resize(n * width, 0.0);
         log_probs.resize(width, 0.0);
         d_log_std.clear();

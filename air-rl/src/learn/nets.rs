@@ -73,8 +73,21 @@ pub(crate) fn polyak(target: &mut [f32], source: &[f32], tau: f32) {
     }
 }
 
+/// Numbers that stopped being numbers end the run here, with a name, rather than later as a policy that does nothing.
+pub(crate) fn check<'a>(
+    losses: &[(&'static str, f32)],
+    weights: impl IntoIterator<Item = &'a [f32]>,
+    iteration: u64,
+) -> Result<()> {
+    let lost = losses.iter().find(|(_, loss)| !loss.is_finite()).map(|(what, _)| *what);
+    match lost.or_else(|| (!finite(weights)).then_some("a weight")) {
+        Some(what) => Err(RlError::Diverged { what, iteration }),
+        None => Ok(()),
+    }
+}
+
 /// Are all weights numbers?
-pub(crate) fn finite<'a>(weights: impl IntoIterator<Item = &'a [f32]>) -> bool {
+fn finite<'a>(weights: impl IntoIterator<Item = &'a [f32]>) -> bool {
     weights.into_iter().all(|weights| weights.iter().all(|w| w.is_finite()))
 }
 

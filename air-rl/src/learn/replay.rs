@@ -207,6 +207,22 @@ impl Replay {
         &self.next_mask[row * self.mask_len..(row + 1) * self.mask_len]
     }
 
+    /// The observations acted on in some rows, one after another.
+    pub(crate) fn gather(&self, rows: &[usize], obs: &mut Vec<f32>) {
+        obs.clear();
+        for &row in rows {
+            obs.extend_from_slice(self.obs_row(row));
+        }
+    }
+
+    /// The observations after some rows, one after another.
+    pub(crate) fn gather_next(&self, rows: &[usize], next_obs: &mut Vec<f32>) {
+        next_obs.clear();
+        for &row in rows {
+            next_obs.extend_from_slice(self.next_row(row));
+        }
+    }
+
     /// Draws `n` transitions of reals, any as likely as any other; there must be at least one.
     pub fn sample(&self, n: usize, rng: &mut Pcg64, to: &mut Minibatch) {
         let Minibatch { obs, action, reward, discount, next_obs } = to;

@@ -354,6 +354,14 @@ impl Actor {
 }
 
 impl Head {
+    /// Of a policy that draws its actions: normal distributions of these log deviations for reals, logits for choices.
+    pub(crate) fn drawn(space: &Space, log_std: f32) -> Self {
+        match space {
+            Space::Box { low, .. } => Self::Gaussian { log_std: vec![log_std; low.len()] },
+            Space::Discrete { .. } | Space::MultiDiscrete { .. } => Self::Categorical,
+        }
+    }
+
     /// Outputs a network must have for actions of `space`.
     pub fn outputs(&self, space: &Space) -> usize {
         match self {

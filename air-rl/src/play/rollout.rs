@@ -111,6 +111,14 @@ impl Rollout {
         &self.obs[row * self.obs_len..(row + 1) * self.obs_len]
     }
 
+    /// The observations of some rows, one after another.
+    pub(crate) fn gather(&self, rows: &[u32], obs: &mut Vec<f32>) {
+        obs.clear();
+        for &row in rows {
+            obs.extend_from_slice(self.obs_row(row as usize));
+        }
+    }
+
     /// What could be done in one row; empty if nothing is ever ruled out.
     #[inline]
     pub fn mask_row(&self, row: usize) -> &[bool] {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::env::space::Space;
 use crate::train::learner::Settings as _;
 
 fn task() -> Task {

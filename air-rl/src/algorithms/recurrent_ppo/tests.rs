@@ -4,6 +4,7 @@
 use rand::RngExt as _;
 
 use super::*;
+use crate::env::space::Space;
 use crate::train::learner::Settings as _;
 
 fn task() -> Task {
