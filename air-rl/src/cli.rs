@@ -1,10 +1,11 @@
-//! The command line: `train`, `eval`, `record`, `export`, `curve`, `bench`, `list`.
+//! The command line: `train`, `sweep`, `eval`, `record`, `export`, `curve`, `bench`, `list`.
 
 mod bench;
 mod curve;
 mod export;
 mod python;
 mod seeds;
+mod sweep;
 mod watch;
 
 use std::ffi::OsString;
@@ -24,28 +25,34 @@ use crate::train::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
 use crate::train::learner::{Learner, Settings};
 use crate::{
     AppoLearner, BcLearner, CqlLearner, DqnLearner, ImpalaLearner, IqlLearner, MarwilLearner, MultiPpo,
-    OfflineLearner, OfflineSettings as _, OfflineTrainer, OwnedAction, PpoLearner, PqnLearner,
-    RecurrentPpoLearner, SacLearner, Space, Td3Learner, Trainer, offline_data, presets,
+    MultiEnvSpec, MultiPpoConfig, OfflineLearner, OfflineSettings as _, OfflineTrainer, OwnedAction, PpoLearner,
+    PqnLearner, RecurrentPpoLearner, SacLearner, Space, Td3Learner, Trainer, offline_data, presets,
 };
 
 /// Trains one kind of learner.
 type Run = fn(&Train) -> Result<(), CliError>;
+/// Every setting of one kind of learner, as told on the command line or by default.
+type Told = fn(&Setup) -> Result<Value, CliError>;
 
 /// Every algorithm there is.
-const ALGORITHMS: &[(&str, Run)] = &[
-    (PpoLearner::NAME, train::<PpoLearner>),
-    (RecurrentPpoLearner::NAME, train::<RecurrentPpoLearner>),
-    (ImpalaLearner::NAME, train::<ImpalaLearner>),
-    (AppoLearner::NAME, train::<AppoLearner>),
-    (PqnLearner::NAME, train::<PqnLearner>),
-    (DqnLearner::NAME, train::<DqnLearner>),
-    (SacLearner::NAME, train::<SacLearner>),
-    (Td3Learner::NAME, train::<Td3Learner>),
-    (MultiPpo::NAME, train_multi),
-    (BcLearner::NAME, train_offline::<BcLearner>),
-    (MarwilLearner::NAME, train_offline::<MarwilLearner>),
-    (CqlLearner::NAME, train_offline::<CqlLearner>),
-    (IqlLearner::NAME, train_offline::<IqlLearner>),
+const ALGORITHMS: &[(&str, Run, Told)] = &[
+    (PpoLearner::NAME, train::<PpoLearner>, told::<<PpoLearner as Learner>::Config>),
+    (
+        RecurrentPpoLearner::NAME,
+        train::<RecurrentPpoLearner>,
+        told::<<RecurrentPpoLearner as Learner>::Config>,
+    ),
+    (ImpalaLearner::NAME, train::<ImpalaLearner>, told::<<ImpalaLearner as Learner>::Config>),
+    (AppoLearner::NAME, train::<AppoLearner>, told::<<AppoLearner as Learner>::Config>),
+    (PqnLearner::NAME, train::<PqnLearner>, told::<<PqnLearner as Learner>::Config>),
+    (DqnLearner::NAME, train::<DqnLearner>, told::<<DqnLearner as Learner>::Config>),
+    (SacLearner::NAME, train::<SacLearner>, told::<<SacLearner as Learner>::Config>),
+    (Td3Learner::NAME, train::<Td3Learner>, told::<<Td3Learner as Learner>::Config>),
+    (MultiPpo::NAME, train_multi, told::<MultiPpoConfig>),
+    (BcLearner::NAME, train_offline::<BcLearner>, told::<<BcLearner as OfflineLearner>::Config>),
+    (MarwilLearner::NAME, train_offline::<MarwilLearner>, told::<<MarwilLearner as OfflineLearner>::Config>),
+    (CqlLearner::NAME, train_offline::<CqlLearner>, told::<<CqlLearner as OfflineLearner>::Config>),
+    (IqlLearner::NAME, train_offline::<IqlLearner>, told::<<IqlLearner as OfflineLearner>::Config>),
 ];
 
 /// Reinforcement learning from the command line
@@ -60,6 +67,8 @@ struct Cli {
 enum Command {
     /// Train an algorithm on an environment
     Train(Box<Train>),
+    /// Search for settings: trials are `train` commands that `air-tune` runs
+    Sweep(Box<sweep::Sweep>),
     /// Play episodes with a trained policy, without exploring
     Eval(Eval),
     /// Play episodes with a trained policy and write them down, to learn from with bc, marwil, cql or iql
@@ -75,11 +84,15 @@ enum Command {
         /// One JSON object instead of a table
         #[arg(long)]
         json: bool,
+        /// What `sweep` searches of this algorithm's settings, as a file for --space
+        #[arg(long, value_name = "ALGORITHM", conflicts_with = "json")]
+        space: Option<String>,
     },
 }
 
+/// What is trained, in what, and with which settings.
 #[derive(Args)]
-struct Train {
+struct Setup {
     #[command(flatten)]
     python: python::Python,
     /// The algorithm; `air-rl list` shows them
@@ -92,6 +105,24 @@ struct Train {
     /// A wrapper around the environment, such as frame_stack=4; may be repeated, the first is the innermost
     #[arg(long, value_name = "NAME[=VALUE]")]
     wrap: Vec<String>,
+    /// Recorded episodes, JSON lines, for algorithms that learn from them (`air-rl record` writes such files)
+    #[arg(long, value_name = "FILE")]
+    data: Option<String>,
+    /// Begin from the algorithm's defaults, even if there is a preset for the environment
+    #[arg(long)]
+    no_preset: bool,
+    /// A TOML file with the algorithm's settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// One of the algorithm's settings, such as lr=0.001; may be repeated, and goes before the file's
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Args)]
+struct Train {
+    #[command(flatten)]
+    setup: Setup,
     #[command(flatten)]
     watching: watch::Watching,
     /// The run repeats to the bit for one seed
@@ -106,18 +137,6 @@ struct Train {
     /// Stop after this many iterations
     #[arg(long)]
     iterations: Option<u64>,
-    /// Recorded episodes, JSON lines, for algorithms that learn from them (`air-rl record` writes such files)
-    #[arg(long, value_name = "FILE")]
-    data: Option<String>,
-    /// Begin from the algorithm's defaults, even if there is a preset for the environment
-    #[arg(long)]
-    no_preset: bool,
-    /// A TOML file with the algorithm's settings
-    #[arg(long, value_name = "FILE")]
-    config: Option<std::path::PathBuf>,
-    /// One of the algorithm's settings, such as lr=0.001; may be repeated, and goes before the file's
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
     /// Save the trained policy there, as a checkpoint
     #[arg(long, value_name = "DIR")]
     out: Option<String>,
@@ -182,41 +201,50 @@ struct Record {
 pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
     let args: Cli = cli::parse(args)?;
     match args.command {
-        Command::Train(args) => match ALGORITHMS.iter().find(|(name, _)| *name == args.algorithm) {
-            Some((_, run)) => seeds::run(*args, *run),
-            None => {
-                Err(CliError::usage(RlError::UnknownAlgorithm { name: args.algorithm, known: algorithms() }))
-            }
-        },
+        Command::Train(args) => {
+            let (train, _) = algorithm(&args.setup.algorithm)?;
+            seeds::run(*args, train)
+        }
+        Command::Sweep(args) => sweep::run(&args),
         Command::Eval(args) => eval(&args),
         Command::Record(args) => record(&args),
         Command::Export(args) => export::run(&args),
         Command::Curve(args) => curve::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::List { json } => list(json),
+        Command::List { space: Some(algorithm), .. } => {
+            outln!("{}", presets::space(&algorithm).map_err(usage)?.to_string().trim_end())
+        }
+        Command::List { json, .. } => list(json),
     }
 }
 
 fn algorithms() -> Vec<String> {
-    ALGORITHMS.iter().map(|(name, _)| (*name).to_owned()).collect()
+    ALGORITHMS.iter().map(|(name, ..)| (*name).to_owned()).collect()
+}
+
+fn algorithm(name: &str) -> Result<(Run, Told), CliError> {
+    let found = ALGORITHMS.iter().find(|(known, ..)| *known == name);
+    found.map(|(_, run, told)| (*run, *told)).ok_or_else(|| {
+        CliError::usage(RlError::UnknownAlgorithm { name: name.to_owned(), known: algorithms() })
+    })
 }
 
 fn train<L: Learner>(args: &Train) -> Result<(), CliError> {
-    if args.data.is_some() {
+    if args.setup.data.is_some() {
         return Err(CliError::usage(format!(
             "{} plays for itself; --data is for those that do not",
             L::NAME
         )));
     }
-    let env = environment(args)?;
-    let trainer = Trainer::<L>::new(settings(args)?, env, args.seed).map_err(usage)?;
+    let env = environment(&args.setup)?;
+    let trainer = Trainer::<L>::new(settings(&args.setup)?, env, args.seed).map_err(usage)?;
     run_to_end(args, trainer, WINDOW as u64)
 }
 
 fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
-    let env = environment(args)?;
-    let config: L::Config = settings(args)?;
-    let Some(path) = &args.data else {
+    let env = environment(&args.setup)?;
+    let config: L::Config = settings(&args.setup)?;
+    let Some(path) = &args.setup.data else {
         let name = L::NAME;
         return Err(CliError::usage(format!(
             "{name} learns from recorded episodes: give a file with --data"
@@ -229,25 +257,30 @@ fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
 }
 
 fn train_multi(args: &Train) -> Result<(), CliError> {
-    let alone = args.data.is_none() && args.wrap.is_empty();
+    let Setup { data, wrap, .. } = &args.setup;
+    let alone = data.is_none() && wrap.is_empty();
     if !alone || args.watching.evaluate_every.is_some() {
         return Err(CliError::usage(
             "--data, --wrap and --evaluate-every do not apply to environments of several agents",
         ));
     }
-    let registry = args.python.registry()?;
-    let env = registry.multi_spec_with(&args.env, options(&args.env_set)?).map_err(usage)?;
-    let trainer = MultiPpo::new(settings(args)?, env, args.seed).map_err(usage)?;
+    let env = cast(&args.setup)?;
+    let trainer = MultiPpo::new(settings(&args.setup)?, env, args.seed).map_err(usage)?;
     run_to_end(args, trainer, WINDOW as u64)
 }
 
 /// The environment that is asked for, in its wrappers.
-fn environment(args: &Train) -> Result<EnvSpec, CliError> {
+fn environment(args: &Setup) -> Result<EnvSpec, CliError> {
     let mut options = options(&args.env_set)?;
     if !args.wrap.is_empty() {
         options.insert("wrap".into(), json!(args.wrap));
     }
     args.python.registry()?.spec_with(&args.env, options).map_err(usage)
+}
+
+/// An environment of several agents.
+fn cast(args: &Setup) -> Result<MultiEnvSpec, CliError> {
+    args.python.registry()?.multi_spec_with(&args.env, options(&args.env_set)?).map_err(usage)
 }
 
 /// Trains until a rule holds, saves, and says how it went.
@@ -273,7 +306,7 @@ fn run_to_end<A: Algorithm>(args: &Train, mut algorithm: A, window: u64) -> Resu
         outln!(
             "{}",
             json!({
-                "algorithm": args.algorithm, "env": args.env, "seed": args.seed, "reason": outcome.reason,
+                "algorithm": args.setup.algorithm, "env": args.setup.env, "seed": args.seed, "reason": outcome.reason,
                 "best_evaluation": watch.best(),
                 "steps": last.steps, "seconds": last.seconds, "steps_per_second": last.steps as f64 / last.seconds,
                 "iterations": last.iteration, "episodes": last.episodes, "mean_return": mean_return,
@@ -408,22 +441,34 @@ fn list(as_json: bool) -> Result<(), CliError> {
 }
 
 /// The settings of the preset, then those of the file, then those of the command line.
-fn settings<C: Settings>(args: &Train) -> Result<C, CliError> {
+fn settings<C: Settings>(args: &Setup) -> Result<C, CliError> {
+    presets::settings(table(args)?).map_err(usage)
+}
+
+/// [`settings`], written out.
+fn told<C: Settings>(args: &Setup) -> Result<Value, CliError> {
+    serde_json::to_value(settings::<C>(args)?).map_err(CliError::failed)
+}
+
+fn table(args: &Setup) -> Result<toml::Table, CliError> {
     let mut table = match presets::find(&args.algorithm, &args.env)? {
         Some(preset) if !args.no_preset => preset.settings,
         _ => toml::Table::new(),
     };
     if let Some(path) = &args.config {
-        let why =
-            |e: &dyn std::fmt::Display| CliError::failed(format!("cannot read {}: {e}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|e| why(&e))?;
-        table.extend(text.parse::<toml::Table>().map_err(|e| why(&e))?);
+        table.extend(read_table(path)?);
     }
     for setting in &args.set {
         let (key, value) = pair(setting)?;
         set(&mut table, key, toml_value(value))?;
     }
-    presets::settings(table).map_err(usage)
+    Ok(table)
+}
+
+fn read_table(path: &std::path::Path) -> Result<toml::Table, CliError> {
+    let why = |e: &dyn std::fmt::Display| CliError::failed(format!("cannot read {}: {e}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| why(&e))?;
+    text.parse::<toml::Table>().map_err(|e| why(&e))
 }
 
 fn options(pairs: &[String]) -> Result<Map<String, Value>, CliError> {
@@ -468,7 +513,10 @@ fn open_store(dir: &str) -> Result<CheckpointStore, CliError> {
 /// What the user asked for wrongly is usage; everything else is failure.
 fn usage(error: RlError) -> CliError {
     match error {
-        RlError::UnknownEnv { .. } | RlError::Space { .. } | RlError::Python { .. } => CliError::usage(error),
+        RlError::UnknownEnv { .. }
+        | RlError::UnknownAlgorithm { .. }
+        | RlError::Space { .. }
+        | RlError::Python { .. } => CliError::usage(error),
         RlError::Config { .. } => CliError::usage(error.to_string().trim_end()),
         RlError::EnvOptions { ref source, .. } => CliError::usage(format!("{error}: {source}")),
         other => other.into(),

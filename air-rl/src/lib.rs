@@ -58,7 +58,7 @@
 //! | [`offline_data`], `offline`, `imitate` | episodes in JSON lines; [`OfflineTrainer`], which draws from them; what imitating learners share |
 //! | `learner` | what tells one algorithm from another: [`Learner`], [`Settings`] |
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
-//! | [`presets`] | settings known to reach a goal |
+//! | [`presets`] | settings known to reach a goal; what is worth searching of them |
 //! | [`MultiEnv`], `multi_runner`, `multi_agent` | several agents: environments, who plays which seat, [`MultiPpo`] |
 //! | [`log`], [`curve`] | what a run writes while it goes; learning curves over several seeds |
 //! | `export` | a policy as ONNX or safetensors, for other programs |

@@ -1,6 +1,7 @@
 //! Settings that are known to reach a goal: one TOML file for each algorithm and environment, in `presets/`.
 //!
-//! `air-rl train` takes the one that fits; a test reads all of them, and the learning tests hold them to their goals.
+//! `air-rl train` takes the one that fits; a test reads all of them, and the learning tests hold them to their goals. What `air-rl sweep`
+//! searches, if it is not told, is in `spaces/`: one file for each algorithm, names of settings and the domains of `air-tune`.
 
 use serde::Deserialize;
 
@@ -47,6 +48,28 @@ presets! {
     ("recurrent-ppo", "Recall"),
     ("sac", "Pendulum-v1"),
     ("td3", "Pendulum-v1"),
+}
+
+macro_rules! spaces {
+    ($($algorithm:literal)*) => {
+        /// (algorithm, text) of every search space.
+        const SPACES: &[(&str, &str)] =
+            &[$(($algorithm, include_str!(concat!("../spaces/", $algorithm, ".toml"))),)*];
+    };
+}
+
+spaces! {
+    "appo" "bc" "cql" "dqn" "impala" "iql" "marwil" "multi-ppo" "ppo" "pqn" "recurrent-ppo" "sac" "td3"
+}
+
+/// What is worth searching of an algorithm's settings: their names (in tables, where settings are) and domains in the words of `air-tune`,
+/// such as `loguniform(1e-4,1e-2)`.
+pub fn space(algorithm: &str) -> Result<toml::Table> {
+    let (_, text) = SPACES.iter().find(|(known, _)| *known == algorithm).ok_or_else(|| {
+        let known = SPACES.iter().map(|(known, _)| (*known).to_owned()).collect();
+        RlError::UnknownAlgorithm { name: algorithm.to_owned(), known }
+    })?;
+    text.parse().map_err(|e: toml::de::Error| RlError::Config { field: "space", why: e.to_string() })
 }
 
 /// Algorithm and environment of every preset.

@@ -22,6 +22,20 @@ pub(super) struct Python {
 }
 
 impl Python {
+    /// The same, as words of a command line.
+    pub(super) fn words(&self) -> Vec<String> {
+        let default = PythonConfig::default();
+        let mut words: Vec<String> =
+            self.program.iter().map(|program| format!("--python={program}")).collect();
+        if self.workers != default.workers {
+            words.push(format!("--python-workers={}", self.workers));
+        }
+        if self.step_seconds != default.step_seconds {
+            words.push(format!("--python-deadline={}", self.step_seconds));
+        }
+        words
+    }
+
     /// The environments there are.
     pub(super) fn registry(&self) -> Result<Registry, CliError> {
         let config = PythonConfig {

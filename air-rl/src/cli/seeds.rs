@@ -33,7 +33,7 @@ pub(super) fn run(args: Train, train: Run) -> Result<(), CliError> {
         outln!(
             "{}",
             json!({
-                "algorithm": one.algorithm, "env": one.env, "seeds": seeds, "missed": missed,
+                "algorithm": one.setup.algorithm, "env": one.setup.env, "seeds": seeds, "missed": missed,
                 "median_steps": steps, "median_seconds": seconds, "median_mean_return": mean_return,
             })
         )?;

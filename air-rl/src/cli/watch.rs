@@ -30,7 +30,8 @@ pub(super) struct Watching {
     /// Environment steps between two lines of the logs and of --report
     #[arg(long, value_name = "STEPS", default_value_t = 1000)]
     log_every: u64,
-    /// Print a JSON object with training_iteration, steps and mean_return every so often: what `air-tune run` reads
+    /// Print a JSON object with mean_return, steps and training_iteration (steps / --log-every) every so often: what `air-tune run`
+    /// reads
     #[arg(long)]
     report: bool,
     /// Play without exploring every so many steps; with --out the policy that did best is kept in OUT/best
@@ -73,7 +74,7 @@ impl<'a> Watch<'a> {
         let log =
             args.watching.log.as_ref().map(|dir| RunLog::create(dir, args.watching.log_every)).transpose()?;
         let evaluations = match args.watching.evaluate_every {
-            Some(every) => Some((every, environment(args)?)),
+            Some(every) => Some((every, environment(&args.setup)?)),
             None => None,
         };
         Ok(Self { args, evaluations, log, shown: Instant::now(), reported: 0, evaluated: 0, best: None })
@@ -93,8 +94,10 @@ impl<'a> Watch<'a> {
         if watching.report && due(watching.log_every, self.reported, now.steps) {
             self.reported = now.steps;
             if let Some(mean_return) = now.mean_return {
+                // Settings may change how long an iteration is: what is compared counts steps.
                 let report = json!({
-                    "training_iteration": now.iteration, "steps": now.steps, "mean_return": mean_return,
+                    "training_iteration": now.steps / watching.log_every.max(1), "iteration": now.iteration,
+                    "steps": now.steps, "mean_return": mean_return,
                 });
                 // Who reads has gone: the run is not for nothing, if it saves.
                 let _ = outln!("{report}");

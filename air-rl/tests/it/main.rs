@@ -18,5 +18,6 @@ mod promises;
 mod python;
 mod recurrent;
 mod repeat;
+mod sweep;
 mod vec_env;
 mod wrap;
