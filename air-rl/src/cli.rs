@@ -102,7 +102,8 @@ struct Setup {
     /// An option of the environment, such as length=10; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     env_set: Vec<String>,
-    /// A wrapper around the environment, such as frame_stack=4; may be repeated, the first is the innermost
+    /// A wrapper around the environment, such as frame_stack=4; may be repeated, the first is the innermost. Goes instead of those of the
+    /// file and the preset; `none` leaves those out
     #[arg(long, value_name = "NAME[=VALUE]")]
     wrap: Vec<String>,
     /// Recorded episodes, JSON lines, for algorithms that learn from them (`air-rl record` writes such files)
@@ -111,7 +112,7 @@ struct Setup {
     /// Begin from the algorithm's defaults, even if there is a preset for the environment
     #[arg(long)]
     no_preset: bool,
-    /// A TOML file with the algorithm's settings
+    /// A TOML file with the algorithm's settings, and maybe a list of wrappers named `wrap`
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
     /// One of the algorithm's settings, such as lr=0.001; may be repeated, and goes before the file's
@@ -257,8 +258,7 @@ fn train_offline<L: OfflineLearner>(args: &Train) -> Result<(), CliError> {
 }
 
 fn train_multi(args: &Train) -> Result<(), CliError> {
-    let Setup { data, wrap, .. } = &args.setup;
-    let alone = data.is_none() && wrap.is_empty();
+    let alone = args.setup.data.is_none() && plan(&args.setup)?.wrap.is_empty();
     if !alone || args.watching.evaluate_every.is_some() {
         return Err(CliError::usage(
             "--data, --wrap and --evaluate-every do not apply to environments of several agents",
@@ -272,8 +272,14 @@ fn train_multi(args: &Train) -> Result<(), CliError> {
 /// The environment that is asked for, in its wrappers.
 fn environment(args: &Setup) -> Result<EnvSpec, CliError> {
     let mut options = options(&args.env_set)?;
-    if !args.wrap.is_empty() {
-        options.insert("wrap".into(), json!(args.wrap));
+    let Plan { wrap, .. } = plan(args)?;
+    if !wrap.is_empty() {
+        if options.contains_key("wrap") {
+            return Err(CliError::usage(
+                "wrappers are named by both --env-set wrap and --wrap, the file or the preset: leave one out",
+            ));
+        }
+        options.insert("wrap".into(), json!(wrap));
     }
     args.python.registry()?.spec_with(&args.env, options).map_err(usage)
 }
@@ -440,9 +446,8 @@ fn list(as_json: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The settings of the preset, then those of the file, then those of the command line.
 fn settings<C: Settings>(args: &Setup) -> Result<C, CliError> {
-    presets::settings(table(args)?).map_err(usage)
+    presets::settings(plan(args)?.settings).map_err(usage)
 }
 
 /// [`settings`], written out.
@@ -450,19 +455,69 @@ fn told<C: Settings>(args: &Setup) -> Result<Value, CliError> {
     serde_json::to_value(settings::<C>(args)?).map_err(CliError::failed)
 }
 
-fn table(args: &Setup) -> Result<toml::Table, CliError> {
-    let mut table = match presets::find(&args.algorithm, &args.env)? {
-        Some(preset) if !args.no_preset => preset.settings,
-        _ => toml::Table::new(),
+/// What the preset, the file and the command line say together.
+struct Plan {
+    settings: toml::Table,
+    /// Wrappers of the environment, the innermost first.
+    wrap: Vec<String>,
+}
+
+/// The settings of the preset, then those of the file, then those of the command line; the wrappers of the last of them that names any.
+fn plan(args: &Setup) -> Result<Plan, CliError> {
+    let (mut settings, mut wrap) = match presets::find(&args.algorithm, &args.env)? {
+        Some(preset) if !args.no_preset => (preset.settings, preset.wrap),
+        _ => (toml::Table::new(), Vec::new()),
     };
     if let Some(path) = &args.config {
-        table.extend(read_table(path)?);
+        let mut table = read_table(path)?;
+        if let Some(list) = table.remove("wrap") {
+            let why = |e| CliError::usage(format!("wrap in {} is no list of wrappers: {e}", path.display()));
+            wrap = list.try_into().map_err(why)?;
+        }
+        settings.extend(table);
     }
+    match &args.wrap[..] {
+        [] => {}
+        [none] if none == "none" => wrap.clear(),
+        told => wrap = told.to_vec(),
+    }
+    normalise(&args.algorithm, &mut wrap, &mut settings)?;
     for setting in &args.set {
         let (key, value) = pair(setting)?;
-        set(&mut table, key, toml_value(value))?;
+        set(&mut settings, key, toml_value(value))?;
     }
-    Ok(table)
+    Ok(Plan { settings, wrap })
+}
+
+/// Wrappers that are settings of the algorithm, because their statistics belong to the policy and are saved with it. They stand outside of
+/// all others, as the algorithm does.
+fn normalise(algorithm: &str, wrap: &mut Vec<String>, settings: &mut toml::Table) -> Result<(), CliError> {
+    const NORMALISE: [&str; 2] = ["normalize_observations", "normalize_rewards"];
+    let is = |text: &String| NORMALISE.contains(&text.as_str());
+    let Some(first) = wrap.iter().position(is) else { return Ok(()) };
+    if let Some(inner) = wrap[first..].iter().find(|text| !is(text)) {
+        return Err(CliError::usage(format!(
+            "the wrapper `{}` stands inside `{inner}`: statistics are kept by the algorithm, outside of all wrappers, so it must be \
+             among the last",
+            wrap[first]
+        )));
+    }
+    let prefix = match algorithm {
+        PpoLearner::NAME => "",
+        MultiPpo::NAME => "ppo.",
+        other => {
+            return Err(CliError::usage(format!(
+                "the wrapper `{}` is kept by the algorithm, and {other} has no such setting; {} and {} have",
+                wrap[first],
+                PpoLearner::NAME,
+                MultiPpo::NAME
+            )));
+        }
+    };
+    for text in wrap.drain(first..) {
+        set(settings, &format!("{prefix}{text}"), true.into())?;
+    }
+    Ok(())
 }
 
 fn read_table(path: &std::path::Path) -> Result<toml::Table, CliError> {

@@ -4,7 +4,9 @@
 //! searches, if it is not told, is in `spaces/`: one file for each algorithm, names of settings and the domains of `air-tune`.
 
 use serde::Deserialize;
+use serde_json::{Map, json};
 
+use crate::envs::{EnvSpec, Registry};
 use crate::error::{Result, RlError};
 use crate::train::learner::Settings;
 
@@ -14,9 +16,23 @@ use crate::train::learner::Settings;
 pub struct Preset {
     /// What it reaches.
     pub goal: Goal,
+    /// Wrappers around the environment, the innermost first (see [`Wrap`](crate::wrap::Wrap)).
+    #[serde(default)]
+    pub wrap: Vec<String>,
     /// The algorithm's settings that differ from the defaults.
     #[serde(default)]
     pub settings: toml::Table,
+}
+
+impl Preset {
+    /// The environment of that name in the preset's wrappers.
+    pub fn env(&self, registry: &Registry, name: &str) -> Result<EnvSpec> {
+        let mut options = Map::new();
+        if !self.wrap.is_empty() {
+            options.insert("wrap".into(), json!(self.wrap));
+        }
+        registry.spec_with(name, options)
+    }
 }
 
 /// What a preset reaches, on every seed it was tried with.
@@ -94,7 +110,7 @@ pub fn settings<C: Settings>(table: toml::Table) -> Result<C> {
     Ok(config)
 }
 
-/// The settings and the goal of the preset of an algorithm on an environment.
+/// The settings and the goal of the preset of an algorithm on an environment; [`Preset::env`] has the environment in its wrappers.
 pub fn load<C: Settings>(algorithm: &str, env: &str) -> Result<(C, Goal)> {
     let preset = find(algorithm, env)?.ok_or_else(|| RlError::Config {
         field: "preset",

@@ -12,7 +12,7 @@ use air_core::outln;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Setup, algorithm, environment, read_table, set, table};
+use super::{Plan, Setup, algorithm, environment, plan, read_table, set};
 use crate::algorithms::multi_agent::MultiPpo;
 use crate::presets;
 use crate::train::algorithm::Algorithm as _;
@@ -196,8 +196,11 @@ fn best(program: &Path, dir: &Path) -> Result<Option<Value>, CliError> {
 
 /// What the best trial was trained with, as a file for `--config`.
 fn write_settings(args: &Sweep, found: &Value, file: &Path) -> Result<(), CliError> {
-    let mut settings = table(&args.setup)?;
+    let Plan { mut settings, wrap } = plan(&args.setup)?;
     overlay(&mut settings, "", found)?;
+    if !wrap.is_empty() {
+        settings.insert("wrap".into(), wrap.into());
+    }
     std::fs::write(file, settings.to_string())
         .map_err(|e| CliError::failed(format!("cannot write {}: {e}", file.display())))
 }

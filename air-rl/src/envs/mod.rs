@@ -246,6 +246,10 @@ impl Registry {
     pub fn spec_with(&self, name: &str, options: Map<String, Value>) -> Result<EnvSpec> {
         if python::is_python(name) {
             python::check_name(name)?;
+            if options.contains_key("wrap") {
+                let why = "is wrapped there, before it is handed over: wrappers by name are for environments of this crate".into();
+                return Err(RlError::Python { env: name.into(), why });
+            }
             self.python.validate()?;
             let (key, kwargs, config) = (name.to_owned(), options.clone(), self.python.clone());
             let make: Arc<Make> = Arc::new(move |envs| python::make(&key, &kwargs, &config, envs));
@@ -257,9 +261,14 @@ impl Registry {
             .ok_or_else(|| RlError::UnknownEnv { name: name.into(), known: self.names() })?;
         let bad = |source| RlError::EnvOptions { name: name.into(), source };
         let mut own = options.clone();
-        let wraps = own.remove("wrap").map(wraps).transpose().map_err(bad)?.unwrap_or_default();
+        let wraps = own.remove("wrap").map_or(Ok(Vec::new()), Wrap::list).map_err(bad)?;
         let Bound { make, one } = bind(Value::Object(own)).map_err(bad)?;
-        let make = if wraps.is_empty() { make } else { wrapped(name.into(), one, wraps) };
+        let make = if wraps.is_empty() {
+            make
+        } else {
+            within(&*one, &wraps).map_err(bad)?; // wrappers with nothing to do are refused here, not in a runner
+            wrapped(name.into(), one, wraps)
+        };
         Ok(EnvSpec { name: name.into(), options, make })
     }
 }
@@ -284,15 +293,16 @@ impl Registry {
     }
 }
 
-fn wraps(list: Value) -> std::result::Result<Vec<Wrap>, BoxError> {
-    serde_json::from_value::<Vec<String>>(list)?.iter().map(|text| text.parse()).collect()
+/// One environment inside its wrappers, the first innermost.
+fn within(one: &One, wraps: &[Wrap]) -> std::result::Result<Box<dyn Env>, BoxError> {
+    wraps.iter().try_fold(one()?, |env, wrap| wrap.try_around(env))
 }
 
 /// Environments inside wrappers, which only their names tell, so they are dispatched dynamically.
 fn wrapped(name: String, one: Arc<One>, wraps: Vec<Wrap>) -> Arc<Make> {
     Arc::new(move |envs| {
         let made: std::result::Result<Vec<Box<dyn Env>>, BoxError> =
-            (0..envs).map(|_| Ok(wraps.iter().fold(one()?, |env, wrap| wrap.around(env)))).collect();
+            (0..envs).map(|_| within(&*one, &wraps)).collect();
         let made = made.map_err(|source| RlError::EnvOptions { name: name.clone(), source })?;
         Ok(Box::new(Vectorized::new(made)?))
     })

@@ -182,6 +182,58 @@ fn an_environment_is_stepped_for_as_long_as_it_is_told() {
 }
 
 #[test]
+fn wrappers_come_from_the_command_line_or_the_file_or_the_preset() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("ppo.toml"), "envs = 4\nwrap = [\"time_limit=7\", \"normalize_observations\"]\n")
+        .unwrap();
+    let wrapped = |name: &str, further: &[&str]| {
+        let out = path(name);
+        let train = ["train", "ppo", "SimpleCorridor", "--iterations", "1", "--json", "--out", &out];
+        let trained = json(&air_rl(&[&train, further].concat()));
+        let location = trained["checkpoint"].as_str().unwrap();
+        let run = std::fs::read_to_string(format!("{location}/run.json")).unwrap();
+        let run: Value = serde_json::from_str(&run).unwrap();
+        (run["env_options"]["wrap"].clone(), run["config"]["normalize_observations"] == true)
+    };
+    let file = path("ppo.toml");
+    assert_eq!(wrapped("file", &["--config", &file]), (serde_json::json!(["time_limit=7"]), true));
+    assert_eq!(
+        wrapped("line", &["--config", &file, "--wrap", "time_limit=9", "--wrap", "clip_reward=1"]),
+        (serde_json::json!(["time_limit=9", "clip_reward=1"]), false)
+    );
+    assert_eq!(wrapped("none", &["--config", &file, "--wrap", "none"]), (Value::Null, false));
+    assert_eq!(
+        wrapped("set", &["--config", &file, "--set", "normalize_observations=false"]),
+        (serde_json::json!(["time_limit=7"]), false)
+    );
+    // Whoever plays with the policy meets the limit, too.
+    let played = json(&air_rl(&["eval", &path("file"), "--episodes", "3", "--json"]));
+    assert!(played["mean_length"].as_f64().unwrap() <= 7.0, "{played}");
+
+    let says = |args: &[&str]| {
+        let refused = air_rl(&[&["train"], args].concat());
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        text(&refused.stderr)
+    };
+    let order = says(&["ppo", "SimpleCorridor", "--wrap", "normalize_rewards", "--wrap", "time_limit=5"]);
+    assert!(order.contains("the wrapper `normalize_rewards` stands inside `time_limit=5`"), "{order}");
+    let whose = says(&["dqn", "CartPole-v1", "--wrap", "normalize_observations"]);
+    assert!(
+        whose.contains("is kept by the algorithm, and dqn has no such setting; ppo and multi-ppo have"),
+        "{whose}"
+    );
+    let unknown = says(&["ppo", "SimpleCorridor", "--wrap", "stack=4"]);
+    assert!(
+        unknown.contains("the wrapper `stack=4` is not known; known: frame_stack=K, one_hot, clip_action"),
+        "{unknown}"
+    );
+    std::fs::write(path("bad.toml"), "wrap = 4\n").unwrap();
+    let bad = says(&["ppo", "SimpleCorridor", "--config", &path("bad.toml")]);
+    assert!(bad.contains("is no list of wrappers"), "{bad}");
+}
+
+#[test]
 fn list_names_everything() {
     let all = json(&air_rl(&["list", "--json"]));
     assert_eq!(all["algorithms"][0], "ppo");

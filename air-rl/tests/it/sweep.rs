@@ -57,11 +57,12 @@ fn settings_are_searched_and_the_best_train_again() {
     let out = dir.path().join("sweep");
     let space = dir.path().join("space.toml");
     std::fs::write(&space, "lr = \"choice(1e-9,3e-3)\"\nhidden = \"choice([8],[16,16])\"\n").unwrap();
-    let corridor = ["ppo", "SimpleCorridor", "--env-set", "length=4", "--wrap", "time_limit=50"];
+    let corridor = ["ppo", "SimpleCorridor", "--env-set", "length=4"];
+    let wrap = ["--wrap", "time_limit=50"];
     let search =
         ["--space", space.to_str().unwrap(), "--set", "lambda=1.0", "--steps", "8000", "--seed", "3"];
     let rest = ["--trials", "6", "--out", out.to_str().unwrap(), "--json", "--", "--search", "random"];
-    let ran = sweep(&program, &[&corridor[..], &search, &rest].concat());
+    let ran = sweep(&program, &[&corridor[..], &wrap, &search, &rest].concat());
     assert!(ran.status.success(), "{}\n{}", text(&ran.stdout), text(&ran.stderr));
 
     let printed = text(&ran.stdout);
@@ -78,7 +79,7 @@ fn settings_are_searched_and_the_best_train_again() {
     assert_eq!(settings["lr"].as_float(), best["config"]["lr"].as_f64());
     assert_eq!(settings["lr"].as_float(), Some(3e-3), "a walk of 4 is not learned at a rate of 1e-9");
     assert_eq!(settings["lambda"].as_float(), Some(1.0));
-    assert_eq!(settings.keys().collect::<Vec<_>>(), ["hidden", "lambda", "lr"]);
+    assert_eq!(settings.keys().collect::<Vec<_>>(), ["hidden", "lambda", "lr", "wrap"]);
 
     // One seed is one result: whoever trains with it gets what the trial got.
     let file = out.join("best.toml");

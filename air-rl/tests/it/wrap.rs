@@ -122,3 +122,56 @@ fn wrappers_are_named_in_options_innermost_first() {
     assert!(says(json!(["stack=3"])).contains("the wrapper `stack=3` is not known"));
     assert!(says(json!("frame_stack=3")).contains("invalid type"));
 }
+
+#[test]
+fn wrappers_with_nothing_to_do_or_named_twice_are_refused_with_what_is_there() {
+    use air_rl::Registry;
+    use serde_json::{Map, json};
+
+    let says = |env: &str, wrap: &[&str]| {
+        let options = Map::from_iter([("wrap".to_owned(), json!(wrap))]);
+        let error = Registry::default().spec_with(env, options).unwrap_err();
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        source.unwrap_or_else(|| error.to_string())
+    };
+    assert_eq!(
+        says("SimpleCorridor", &["time_limit=9", "one_hot"]),
+        "the wrapper `one_hot` has nothing to do: the observation space inside it is Box(0, 20, [1])"
+    );
+    assert_eq!(
+        says("Taxi-v3", &["one_hot", "one_hot"]),
+        "the wrapper `one_hot` stands twice: `one_hot` and `one_hot`"
+    );
+    assert_eq!(
+        says("CartPole-v1", &["clip_action"]),
+        "the wrapper `clip_action` has nothing to do: the action space inside it is Discrete(2)"
+    );
+    assert_eq!(
+        says("CartPole-v1", &["one_hot=2"]),
+        "the wrapper `one_hot=2` takes no setting: write `one_hot`"
+    );
+    // Said without starting Python.
+    assert!(
+        says("gym:CartPole-v1", &["frame_stack=2"]).contains("is wrapped there, before it is handed over")
+    );
+}
+
+/// Either order of these two has a meaning.
+#[test]
+fn frames_of_choices_and_choices_of_frames_show_the_same() {
+    use air_rl::{Actions, Registry};
+    use serde_json::{Map, json};
+
+    let shown = |wrap: [&str; 2]| {
+        let options =
+            Map::from_iter([("wrap".to_owned(), json!(wrap)), ("is_slippery".to_owned(), json!(false))]);
+        let mut envs = Registry::default().spec_with("FrozenLake-v1", options).unwrap().make(1).unwrap();
+        envs.reset(&[1]).unwrap();
+        envs.step(Actions::Discrete(&[2])).unwrap();
+        envs.batch().obs.clone()
+    };
+    let rows = shown(["frame_stack=2", "one_hot"]);
+    assert_eq!(rows, shown(["one_hot", "frame_stack=2"]));
+    let lit: Vec<usize> = rows.iter().enumerate().filter(|(_, x)| **x == 1.0).map(|(i, _)| i).collect();
+    assert_eq!((rows.len(), lit), (32, vec![0, 16 + 1]));
+}

@@ -92,7 +92,6 @@ fn train(program: &Path, setup: &Setup) -> Result<Vec<String>, CliError> {
     let mut line =
         vec![program.display().to_string(), "train".into(), setup.algorithm.clone(), setup.env.clone()];
     line.extend(setup.env_set.iter().map(|option| format!("--env-set={option}")));
-    line.extend(setup.wrap.iter().map(|wrap| format!("--wrap={wrap}")));
     if let Some(data) = &setup.data {
         line.push(format!("--data={}", place(Path::new(data))?));
     }
@@ -108,6 +107,7 @@ fn settings(setup: &Setup) -> Result<Vec<String>, CliError> {
     if let Some(config) = &setup.config {
         line.push(format!("--config={}", place(config)?));
     }
+    line.extend(setup.wrap.iter().map(|wrap| format!("--wrap={wrap}")));
     line.extend(setup.set.iter().map(|setting| format!("--set={setting}")));
     Ok(line)
 }

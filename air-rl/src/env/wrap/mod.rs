@@ -11,7 +11,8 @@
 //! [`Wrap`] names them, as an environment's option `wrap` does: `["frame_stack=4", "clip_reward=1"]`, the innermost first.
 //!
 //! A limit on steps is [`TimeLimit`](crate::TimeLimit). Observations and rewards are normalised by the algorithm, which keeps
-//! the running means with the policy (`normalize_observations` and `normalize_rewards` of [`PpoConfig`](crate::PpoConfig)).
+//! the running means with the policy (`normalize_observations` and `normalize_rewards` of [`PpoConfig`](crate::PpoConfig)); on the command line
+//! and in files the two may stand at the end of the list, too.
 
 mod clip;
 mod frame_stack;

@@ -4,10 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use air_core::BoxError;
+use serde_json::Value;
 
 use super::{ClipAction, ClipReward, FrameStack, OneHot};
 use crate::env::Env;
+use crate::env::space::Space;
 use crate::env::time_limit::TimeLimit;
+
+const KNOWN: &str = "frame_stack=K, one_hot, clip_action, clip_reward=LIMIT, time_limit=STEPS";
 
 /// A wrapper and its setting, in text `frame_stack=4`, `one_hot`, `clip_action`, `clip_reward=1` (between −1 and 1) or `time_limit=200`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,6 +29,37 @@ pub enum Wrap {
 }
 
 impl Wrap {
+    /// Wrappers from a JSON array of texts, the innermost first. None may stand twice.
+    pub fn list(texts: Value) -> Result<Vec<Self>, BoxError> {
+        let texts = serde_json::from_value::<Vec<String>>(texts)?;
+        let mut wraps: Vec<Self> = Vec::with_capacity(texts.len());
+        for text in texts {
+            let wrap: Self = text.parse()?;
+            if let Some(other) = wraps.iter().find(|other| other.name() == wrap.name()) {
+                return Err(
+                    format!("the wrapper `{}` stands twice: `{other}` and `{wrap}`", wrap.name()).into()
+                );
+            }
+            wraps.push(wrap);
+        }
+        Ok(wraps)
+    }
+
+    /// The environment inside this wrapper; an error if the wrapper has nothing to do there.
+    pub fn try_around(self, env: Box<dyn Env>) -> Result<Box<dyn Env>, BoxError> {
+        let idle = |what: &str, space: &Space| -> BoxError {
+            format!("the wrapper `{self}` has nothing to do: the {what} inside it is {space}").into()
+        };
+        let (observations, actions) = (env.observation_space(), env.action_space());
+        match (self, &observations, &actions) {
+            (Self::OneHot, Space::Box { .. }, _) => Err(idle("observation space", &observations)),
+            (Self::ClipAction, _, Space::Discrete { .. } | Space::MultiDiscrete { .. }) => {
+                Err(idle("action space", &actions))
+            }
+            _ => Ok(self.around(env)),
+        }
+    }
+
     /// The environment inside this wrapper.
     pub fn around(self, env: Box<dyn Env>) -> Box<dyn Env> {
         match self {
@@ -33,6 +68,16 @@ impl Wrap {
             Self::ClipAction => Box::new(ClipAction::new(env)),
             Self::ClipReward(limit) => Box::new(ClipReward::new(env, -limit, limit)),
             Self::TimeLimit(steps) => Box::new(TimeLimit::new(env, steps)),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::FrameStack(_) => "frame_stack",
+            Self::OneHot => "one_hot",
+            Self::ClipAction => "clip_action",
+            Self::ClipReward(_) => "clip_reward",
+            Self::TimeLimit(_) => "time_limit",
         }
     }
 }
@@ -58,9 +103,8 @@ impl FromStr for Wrap {
                 Ok(steps @ 1..) => Ok(Self::TimeLimit(steps)),
                 _ => Err(bad("needs a number of steps, such as time_limit=200")),
             },
-            _ => Err(bad(
-                "is not known; known: frame_stack=K, one_hot, clip_action, clip_reward=LIMIT, time_limit=STEPS",
-            )),
+            ("one_hot" | "clip_action", _) => Err(bad(&format!("takes no setting: write `{name}`"))),
+            _ => Err(bad(&format!("is not known; known: {KNOWN}"))),
         }
     }
 }
@@ -81,6 +125,8 @@ impl fmt::Display for Wrap {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -100,5 +146,13 @@ mod tests {
             let error = text.parse::<Wrap>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("the wrapper `{text}` ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_list_is_in_order_and_holds_nothing_twice() {
+        let list = Wrap::list(json!(["one_hot", "frame_stack=2"])).unwrap();
+        assert_eq!(list, [Wrap::OneHot, Wrap::FrameStack(2)]);
+        let error = Wrap::list(json!(["time_limit=9", "one_hot", "time_limit=5"])).unwrap_err().to_string();
+        assert_eq!(error, "the wrapper `time_limit` stands twice: `time_limit=9` and `time_limit=5`");
     }
 }
