@@ -1,7 +1,8 @@
-//! The command line: `train`, `sweep`, `eval`, `record`, `export`, `curve`, `bench`, `list`.
+//! The command line: `train`, `sweep`, `eval`, `enjoy`, `record`, `export`, `curve`, `bench`, `list`.
 
 mod bench;
 mod curve;
+mod enjoy;
 mod export;
 mod python;
 mod seeds;
@@ -71,6 +72,8 @@ enum Command {
     Sweep(Box<sweep::Sweep>),
     /// Play episodes with a trained policy, without exploring
     Eval(Eval),
+    /// Look at episodes played with a trained policy: in the terminal, or as an animated GIF
+    Enjoy(enjoy::Enjoy),
     /// Play episodes with a trained policy and write them down, to learn from with bc, marwil, cql or iql
     Record(Record),
     /// Write a trained policy as ONNX or safetensors
@@ -208,6 +211,7 @@ pub fn run(args: Vec<OsString>) -> Result<(), CliError> {
         }
         Command::Sweep(args) => sweep::run(&args),
         Command::Eval(args) => eval(&args),
+        Command::Enjoy(args) => enjoy::run(&args),
         Command::Record(args) => record(&args),
         Command::Export(args) => export::run(&args),
         Command::Curve(args) => curve::run(&args),
@@ -570,6 +574,7 @@ fn usage(error: RlError) -> CliError {
     match error {
         RlError::UnknownEnv { .. }
         | RlError::UnknownAlgorithm { .. }
+        | RlError::NotDrawn { .. }
         | RlError::Space { .. }
         | RlError::Python { .. } => CliError::usage(error),
         RlError::Config { .. } => CliError::usage(error.to_string().trim_end()),

@@ -30,6 +30,14 @@ pub enum RlError {
         /// The cause.
         source: BoxError,
     },
+    /// There is no picture of the environment.
+    #[error("there is no picture of `{name}`; there is one of {}", drawn.join(", "))]
+    NotDrawn {
+        /// The environment.
+        name: String,
+        /// Those that can be drawn.
+        drawn: Vec<String>,
+    },
     /// The environment itself returned an error.
     #[error("environment {env} failed in {verb}")]
     Env {

@@ -27,6 +27,7 @@
 //! | `learn/` | losses, advantages, distributions, replay: the parts that algorithms learn with |
 //! | `train/` | learners, who drives them, what a run writes |
 //! | `saved/`, `curve/` | policies and checkpoints; learning curves |
+//! | `view/` | pictures of observations: in the terminal, as an animation |
 //! | `cli/` | the command line |
 //!
 //! Modules are exported without their folders.
@@ -61,6 +62,7 @@
 //! | [`presets`] | settings known to reach a goal; what is worth searching of them |
 //! | [`MultiEnv`], `multi_runner`, `multi_agent` | several agents: environments, who plays which seat, [`MultiPpo`] |
 //! | [`log`], [`curve`] | what a run writes while it goes; learning curves over several seeds |
+//! | [`view`] | pictures of observations, as text and as GIF |
 //! | `export` | a policy as ONNX or safetensors, for other programs |
 //! | [`Policy`], [`checkpoint`] | using the result, saving it, going on from it |
 //!
@@ -85,6 +87,7 @@ mod play;
 pub mod presets;
 mod saved;
 mod train;
+pub mod view;
 
 pub use air_core::BoxError;
 pub use algorithms::bc::{BcConfig, BcLearner};

@@ -8,10 +8,10 @@ use crate::env::rng::NumpyRng;
 use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
 
-const ROWS: u32 = 4;
-const COLUMNS: u32 = 12;
-const START: u32 = 36;
-const GOAL: u32 = 47;
+pub(crate) const ROWS: u32 = 4;
+pub(crate) const COLUMNS: u32 = 12;
+pub(crate) const START: u32 = 36;
+pub(crate) const GOAL: u32 = 47;
 
 /// Gymnasium's CliffWalking (Sutton & Barto, example 6.6). It has no time limit.
 ///

@@ -61,6 +61,11 @@ impl Default for FrozenLakeOptions {
 }
 
 impl FrozenLake {
+    /// Its cells' letters, row by row, and how many columns there are.
+    pub(crate) fn map(&self) -> (&[u8], u32) {
+        (&self.map, self.columns)
+    }
+
     /// The lake of these options, `default_map` if they name none; seeded with 0 until [`reset`](Env::reset) is given a
     /// seed.
     pub fn new(options: &FrozenLakeOptions, default_map: &str) -> Result<Self, BoxError> {

@@ -5,7 +5,7 @@ mod asterix;
 mod breakout;
 mod cartpole;
 mod cartpole_batch;
-mod cliff_walking;
+pub(crate) mod cliff_walking;
 mod corridor;
 mod freeway;
 mod frozen_lake;
@@ -20,7 +20,7 @@ mod pursuit;
 mod recall;
 mod rock_paper_scissors;
 mod square;
-mod taxi;
+pub(crate) mod taxi;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -8,14 +8,14 @@ use crate::env::rng::NumpyRng;
 use crate::env::space::Space;
 use crate::env::{Action, Env, Step, out_of_range, row};
 
-const SIDE: u32 = 5;
+pub(crate) const SIDE: u32 = 5;
 /// Of cells, five places of the passenger (the last is the taxi) and four destinations.
 const STATES: u32 = 500;
-const IN_TAXI: u32 = 4;
+pub(crate) const IN_TAXI: u32 = 4;
 /// Row and column of red, green, yellow and blue.
-const PLACES: [(u32, u32); 4] = [(0, 0), (0, 4), (4, 0), (4, 3)];
+pub(crate) const PLACES: [(u32, u32); 4] = [(0, 0), (0, 4), (4, 0), (4, 3)];
 /// Which columns have a wall to the east, row by row.
-const EAST_WALLS: [&[u32]; 5] = [&[1], &[1], &[], &[0, 2], &[0, 2]];
+pub(crate) const EAST_WALLS: [&[u32]; 5] = [&[1], &[1], &[], &[0, 2], &[0, 2]];
 
 /// Gymnasium's Taxi without its time limit (Dietterich 2000; `Taxi-v4` is this one in a [`TimeLimit`](crate::TimeLimit)
 /// of 200 steps; `Taxi-v3` is the same without options for rain and fickle passengers, which were repaired in v4).

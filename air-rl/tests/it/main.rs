@@ -20,4 +20,5 @@ mod recurrent;
 mod repeat;
 mod sweep;
 mod vec_env;
+mod view;
 mod wrap;
