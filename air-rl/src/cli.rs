@@ -4,6 +4,7 @@ mod bench;
 mod curve;
 mod enjoy;
 mod export;
+mod external;
 mod python;
 mod seeds;
 mod sweep;
@@ -25,9 +26,10 @@ use crate::saved::checkpoint::Saved;
 use crate::train::algorithm::{Algorithm, Iteration, Reason, Stop, WINDOW};
 use crate::train::learner::{Learner, Settings};
 use crate::{
-    AppoLearner, BcLearner, CqlLearner, DqnLearner, ImpalaLearner, IqlLearner, MarwilLearner, MultiPpo,
-    MultiEnvSpec, MultiPpoConfig, OfflineLearner, OfflineSettings as _, OfflineTrainer, OwnedAction, PpoLearner,
-    PqnLearner, RecurrentPpoLearner, SacLearner, Space, Td3Learner, Trainer, offline_data, presets,
+    AppoLearner, BcLearner, CqlLearner, DqnLearner, ExternalPpo, ExternalPpoConfig, ImpalaLearner,
+    IqlLearner, MarwilLearner, MultiEnvSpec, MultiPpo, MultiPpoConfig, OfflineLearner, OfflineSettings as _,
+    OfflineTrainer, OwnedAction, PpoLearner, PqnLearner, RecurrentPpoLearner, SacLearner, Space, Td3Learner,
+    Trainer, offline_data, presets,
 };
 
 /// Trains one kind of learner.
@@ -50,6 +52,7 @@ const ALGORITHMS: &[(&str, Run, Told)] = &[
     (SacLearner::NAME, train::<SacLearner>, told::<<SacLearner as Learner>::Config>),
     (Td3Learner::NAME, train::<Td3Learner>, told::<<Td3Learner as Learner>::Config>),
     (MultiPpo::NAME, train_multi, told::<MultiPpoConfig>),
+    (ExternalPpo::NAME, external::train, told::<ExternalPpoConfig>),
     (BcLearner::NAME, train_offline::<BcLearner>, told::<<BcLearner as OfflineLearner>::Config>),
     (MarwilLearner::NAME, train_offline::<MarwilLearner>, told::<<MarwilLearner as OfflineLearner>::Config>),
     (CqlLearner::NAME, train_offline::<CqlLearner>, told::<<CqlLearner as OfflineLearner>::Config>),
@@ -508,7 +511,7 @@ fn normalise(algorithm: &str, wrap: &mut Vec<String>, settings: &mut toml::Table
     }
     let prefix = match algorithm {
         PpoLearner::NAME => "",
-        MultiPpo::NAME => "ppo.",
+        MultiPpo::NAME | ExternalPpo::NAME => "ppo.",
         other => {
             return Err(CliError::usage(format!(
                 "the wrapper `{}` is kept by the algorithm, and {other} has no such setting; {} and {} have",

@@ -78,6 +78,14 @@ pub enum RlError {
         /// Steps taken by that environment when it was seen.
         step: u64,
     },
+    /// Clients could not be awaited, or none came in time.
+    #[error("external environments at {address}")]
+    External {
+        /// Where they are awaited.
+        address: std::net::SocketAddr,
+        /// The cause.
+        source: crate::external::LinkError,
+    },
     /// Environments in Python that cannot be made, or were lost too often.
     #[error("environment `{env}` in Python: {why}")]
     Python {

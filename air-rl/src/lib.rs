@@ -27,6 +27,7 @@
 //! | `learn/` | losses, advantages, distributions, replay: the parts that algorithms learn with |
 //! | `train/` | learners, who drives them, what a run writes |
 //! | `saved/`, `curve/` | policies and checkpoints; learning curves |
+//! | `external/` | PPO on what clients play elsewhere |
 //! | `view/` | pictures of observations: in the terminal, as an animation |
 //! | `cli/` | the command line |
 //!
@@ -61,6 +62,7 @@
 //! | `driver`, `algorithm` | [`Trainer`], a learner at work; [`Iteration`], [`Stop`] |
 //! | [`presets`] | settings known to reach a goal; what is worth searching of them |
 //! | [`MultiEnv`], `multi_runner`, `multi_agent` | several agents: environments, who plays which seat, [`MultiPpo`] |
+//! | [`external`] | environments that step themselves and connect: [`ExternalPpo`] |
 //! | [`log`], [`curve`] | what a run writes while it goes; learning curves over several seeds |
 //! | [`view`] | pictures of observations, as text and as GIF |
 //! | `export` | a policy as ONNX or safetensors, for other programs |
@@ -82,6 +84,7 @@ pub mod curve;
 mod env;
 pub mod envs;
 mod error;
+pub mod external;
 mod learn;
 mod play;
 pub mod presets;
@@ -116,6 +119,7 @@ pub use env::{Action, Env, OwnedAction, Step};
 pub use env::{rng, wrap};
 pub use envs::{EnvSpec, Registry};
 pub use error::{Result, RlError};
+pub use external::{ExternalPpo, ExternalPpoConfig};
 pub use learn::offline_data::{Dataset, RecordedEpisode, record};
 pub use learn::{categorical, gae, gaussian, normalize, offline_data, replay, sum_tree, values, vtrace};
 pub use play::actor::Actor;

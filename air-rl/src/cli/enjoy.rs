@@ -1,6 +1,7 @@
 //! `enjoy`: episodes to be looked at, in the terminal or in a file.
 
 use std::io::{BufWriter, IsTerminal as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -194,7 +195,10 @@ struct Recording<'a> {
 impl<'a> Recording<'a> {
     fn begin(out: &'a Path, config: GifConfig) -> Result<Self, CliError> {
         let dir = out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = NamedTempFile::new_in(dir).map_err(|e| unwritable(out, &e))?;
+        // Readable by whoever may read new files here, unlike what is only temporary.
+        let permissions = std::fs::Permissions::from_mode(0o666);
+        let file = tempfile::Builder::new().permissions(permissions).tempfile_in(dir);
+        let file = file.map_err(|e| unwritable(out, &e))?;
         let writer = GifWriter::new(BufWriter::new(file), config).map_err(|e| unwritable(out, &e))?;
         Ok(Self { out, config, writer, pictures: 0 })
     }
@@ -213,7 +217,7 @@ impl<'a> Recording<'a> {
 
     fn finish(self) -> Result<u64, CliError> {
         let file = self.writer.finish().map_err(|e| unwritable(self.out, &e))?;
-        let file = file.into_inner().map_err(|e| unwritable(self.out, &e.error()))?;
+        let file = file.into_inner().map_err(|e| unwritable(self.out, e.error()))?;
         file.persist(self.out).map_err(|e| unwritable(self.out, &e.error))?;
         Ok(self.pictures)
     }

@@ -110,6 +110,12 @@ impl ActionRows {
         }
     }
 
+    /// Appends the rows of `part`.
+    pub(crate) fn append(&mut self, part: &Self) {
+        self.choices.extend_from_slice(&part.choices);
+        self.reals.extend_from_slice(&part.reals);
+    }
+
     /// Copies all rows of `part` in, from row `first` on.
     pub(crate) fn join(&mut self, first: usize, part: &Self) {
         let first = first * self.row_len;

@@ -154,6 +154,23 @@ impl Rollout {
         self.episodes.extend_from_slice(&part.episodes);
     }
 
+    /// Appends the steps of `part` to those of a rollout of one environment, as if it had gone on; episodes are left to the caller.
+    pub(crate) fn append(&mut self, part: &Rollout) {
+        let rows = self.rows();
+        self.obs.extend_from_slice(&part.obs);
+        self.action.append(&part.action);
+        self.mask.extend_from_slice(&part.mask);
+        self.log_prob.extend_from_slice(&part.log_prob);
+        self.reward.extend_from_slice(&part.reward);
+        self.terminated.extend_from_slice(&part.terminated);
+        self.truncated.extend_from_slice(&part.truncated);
+        self.begins.extend_from_slice(&part.begins);
+        self.last_obs.clone_from(&part.last_obs);
+        self.cut_rows.extend(part.cut_rows.iter().map(|row| row + rows));
+        self.cut_obs.extend_from_slice(&part.cut_obs);
+        self.steps += part.steps;
+    }
+
     /// Puts episodes into the order they ended in, whatever runner they came from.
     pub(crate) fn order_episodes(&mut self) {
         self.episodes.sort_unstable_by_key(|e| (e.at, e.env));

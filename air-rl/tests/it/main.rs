@@ -4,6 +4,7 @@
 mod actions;
 mod asynchronous;
 mod cli;
+mod external;
 mod guards;
 mod gymnasium;
 mod gymnasium_envs;

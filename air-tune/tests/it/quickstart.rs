@@ -77,7 +77,10 @@ fn results_make_a_table_and_a_folder() {
 
     let folder = dir.path().join("mean");
     let csv = std::fs::read_to_string(folder.join("results.csv")).unwrap();
-    assert_eq!(csv.lines().next().unwrap(), "trial,status,iterations,seconds,alpha,beta,mean_loss,attempts,stop,cause");
+    assert_eq!(
+        csv.lines().next().unwrap(),
+        "trial,status,iterations,seconds,alpha,beta,mean_loss,attempts,stop,cause"
+    );
     for trial in &results {
         assert_eq!(results.history(trial.trial).unwrap().len(), 10);
         let progress = std::fs::read_to_string(trial.dir.as_ref().unwrap().join("progress.csv")).unwrap();

@@ -13,7 +13,7 @@ fn world(rows: usize, columns: usize) -> Scene {
 
 /// Lower left corner of a cell.
 fn corner(rows: usize, row: usize, column: usize) -> Point {
-    [column as f32, rows.saturating_sub(row + 1) as f32]
+    [column as f32, rows.saturating_sub(row.saturating_add(1)) as f32]
 }
 
 fn cell(scene: &mut Scene, corner: Point, colour: Colour) {
