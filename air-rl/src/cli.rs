@@ -298,13 +298,14 @@ fn cast(args: &Setup) -> Result<MultiEnvSpec, CliError> {
 
 /// Trains until a rule holds, saves, and says how it went.
 fn run_to_end<A: Algorithm>(args: &Train, mut algorithm: A, window: u64) -> Result<(), CliError> {
-    let store = args.out.as_deref().map(open_store).transpose()?;
     let stop = Stop {
         mean_return: args.until_return,
         steps: Some(args.steps),
         iterations: args.iterations,
         ..Stop::default()
     };
+    stop.validate().map_err(usage)?;
+    let store = args.out.as_deref().map(open_store).transpose()?;
     let mut watch = watch::Watch::new(args)?;
     let outcome = algorithm.train_watching(&stop, |algorithm, iteration| watch.see(algorithm, iteration))?;
     let saved = store.map(|store| algorithm.save(&store)).transpose()?.map(|c| c.location());
@@ -360,7 +361,8 @@ fn eval(args: &Eval) -> Result<(), CliError> {
     };
     env_options.extend(options(&args.env_set)?);
     let env = args.python.registry()?.spec_with(name, env_options).map_err(usage)?;
-    let played = saved.policy()?.evaluate(&env, args.episodes, args.seed, args.max_steps)?;
+    let played = saved.policy()?.evaluate(&env, args.episodes, args.seed, args.max_steps);
+    let played = played.map_err(|error| misfit(error, &saved, name))?;
 
     let n = played.len() as f64;
     let mean = played.iter().map(|p| p.total).sum::<f64>() / n;
@@ -566,6 +568,18 @@ fn set(table: &mut toml::Table, key: &str, value: toml::Value) -> Result<(), Cli
 fn toml_value(text: &str) -> toml::Value {
     let parsed = format!("value = {text}").parse::<toml::Table>();
     parsed.ok().and_then(|mut t| t.remove("value")).unwrap_or_else(|| text.into())
+}
+
+/// Where a policy does not fit an environment, it helps to know which it was trained in.
+fn misfit(error: RlError, saved: &Saved, env: &str) -> CliError {
+    match error {
+        RlError::Space { .. } => CliError::failed(format!(
+            "{error}: that was `{}`, and this is `{env}`{}",
+            saved.run.env,
+            if saved.run.env == env { " with other options or wrappers" } else { "" }
+        )),
+        other => other.into(),
+    }
 }
 
 fn open_store(dir: &str) -> Result<CheckpointStore, CliError> {

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::{options, python, usage};
+use super::{misfit, options, python, usage};
 use crate::envs::EnvSpec;
 use crate::error::RlError;
 use crate::saved::checkpoint::Saved;
@@ -93,7 +93,9 @@ pub(super) fn run(args: &Enjoy) -> Result<(), CliError> {
     let mut stage = Stage::new(args, gif, Viewer::new(&registry, &env))?;
 
     let mut envs = env.make(1)?;
-    policy.fits(envs.observation_space(), envs.action_space())?;
+    policy
+        .fits(envs.observation_space(), envs.action_space())
+        .map_err(|error| misfit(error, &saved, name))?;
     let mut played = Vec::new();
     for episode in 0..args.episodes {
         envs.reset(&[Seed::new(args.seed).child("evaluate", episode).value()])?;

@@ -191,6 +191,12 @@ pub(crate) fn save(
 impl Saved {
     /// The checkpoint at a path or URL, or the latest of a directory of them; checksums are verified.
     pub fn read(location: &str) -> Result<Self> {
+        if std::path::Path::new(location).is_file() {
+            return Err(unusable(
+                location,
+                &"it is a file; a checkpoint is a directory, as `train --out` writes it",
+            ));
+        }
         let checkpoint = Checkpoint::find(location)?;
         let text = checkpoint.read(RUN)?;
         let value: Value = serde_json::from_slice(&text).map_err(|e| unusable(location, &e))?;

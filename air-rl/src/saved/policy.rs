@@ -93,8 +93,12 @@ impl Policy {
         if !mask.is_empty() {
             expect("action mask", mask.len(), choices)?;
         }
-        if !obs.iter().all(|x| x.is_finite()) {
-            return Err(RlError::NotFinite { what: "observation", env: 0, step: 0 });
+        if let Some(item) = obs.iter().position(|x| !x.is_finite()) {
+            let why = format!(
+                "does not contain the observation: its item {item} is {}, which is not finite",
+                obs[item]
+            );
+            return Err(RlError::Space { what: "observation space", space: observations.to_string(), why });
         }
         let mut memory = self.memory.lock();
         let Memory { acted, encoded } = &mut *memory;

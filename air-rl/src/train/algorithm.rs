@@ -152,7 +152,8 @@ impl Stop {
         Self { steps: Some(steps), ..self }
     }
 
-    fn validate(&self) -> Result<()> {
+    /// An error if no rule can ever hold.
+    pub(crate) fn validate(&self) -> Result<()> {
         let why = match self {
             Self { mean_return: Some(r), .. } if r.is_nan() => "has a NaN mean_return",
             Self { mean_return: None, steps: None, iterations: None, time: None } => {

@@ -38,6 +38,11 @@ fn cartpole_is_trained_to_475_saved_and_evaluated() {
     }
     assert_eq!(air_rl(&["export", out, "--out", "policy"]).status.code(), Some(2));
 
+    let file = dir.path().join("policy.onnx");
+    let no_checkpoint = air_rl(&["eval", file.to_str().unwrap()]);
+    assert_eq!(no_checkpoint.status.code(), Some(1));
+    assert!(text(&no_checkpoint.stderr).contains("policy.onnx: it is a file; a checkpoint is a directory"));
+
     let eval = ["eval", out, "--episodes", "20", "--json"];
     let first = json(&air_rl(&eval));
     assert_eq!(first["episodes"], 20);
@@ -47,7 +52,10 @@ fn cartpole_is_trained_to_475_saved_and_evaluated() {
     let elsewhere = air_rl(&["eval", out, "--env", "SimpleCorridor"]);
     assert_eq!(elsewhere.status.code(), Some(1));
     assert!(
-        text(&elsewhere.stderr).contains("does not fit the policy, which was trained on"),
+        text(&elsewhere.stderr).contains(
+            "observation space Box(0, 20, [1]) does not fit the policy, which was trained on Box(-inf, inf, [4]): that was \
+             `CartPole-v1`, and this is `SimpleCorridor`"
+        ),
         "{elsewhere:?}"
     );
 }
@@ -68,7 +76,8 @@ fn options_and_settings_reach_environment_and_algorithm() {
 
 #[test]
 fn what_is_asked_wrongly_is_said_and_exits_with_2() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["train", "ppo", "CartPole-v1", "--until-return", "nan"], "stop has a NaN mean_return"),
         (&["train", "ppo", "Cartpole"], "unknown environment `Cartpole`; known: Acrobot-v1, AirAsterix-v0, "),
         (&["train", "a3c", "CartPole-v1"], "unknown algorithm `a3c`; known: ppo"),
         (&["train", "ppo", "CartPole-v1", "--set", "learning_rate=1"], "unknown field `learning_rate`"),

@@ -109,7 +109,12 @@ fn checkpoints_that_do_not_fit_or_are_broken_say_so() {
     let wrong_row = Policy::load(&location).unwrap().act(&[0.0; 3]).unwrap_err().to_string();
     assert_eq!(wrong_row, "observation has length 3, expected 4");
     assert!(
-        Policy::load(&location).unwrap().act(&[f32::NAN; 4]).unwrap_err().to_string().contains("not finite")
+        Policy::load(&location)
+            .unwrap()
+            .act(&[f32::NAN; 4])
+            .unwrap_err()
+            .to_string()
+            .contains("its item 0 is NaN, which is not finite")
     );
 
     let at = Saved::read(&location).unwrap().location();
