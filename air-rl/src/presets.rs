@@ -57,6 +57,7 @@ macro_rules! presets {
 presets! {
     ("appo", "CartPole-v1"),
     ("dqn", "CartPole-v1"),
+    ("dqn", "CliffWalking-v1"),
     ("impala", "CartPole-v1"),
     ("ppo", "AirBreakout-v0"),
     ("ppo", "CartPole-v1"),

@@ -173,6 +173,12 @@ fn every_preset_is_one_of_its_algorithms_settings() {
     assert!(presets::find("ppo", "Nowhere-v0").unwrap().is_none());
 }
 
+/// In the preset's wrapper: the environment itself never cuts a walk off.
+#[test]
+fn dqn_reaches_its_goal_on_the_cliff_on_three_seeds() {
+    reaches_its_goal::<DqnLearner>("CliffWalking-v1");
+}
+
 #[test]
 fn sac_reaches_its_goal_on_pendulum_on_three_seeds() {
     reaches_its_goal::<SacLearner>("Pendulum-v1");

@@ -19,12 +19,13 @@ pub fn reaches_its_goal<L: Learner>(env: &str) {
 pub fn reaches_its_goal_with<L: Learner>(env: &str, change: impl Fn(L::Config) -> L::Config) {
     let (config, goal) = presets::load::<L::Config>(L::NAME, env).unwrap();
     let config = change(config);
+    let wrapped = presets::find(L::NAME, env).unwrap().unwrap().env(&Registry::default(), env).unwrap();
     for seed in 1..=3 {
-        let mut trainer = Trainer::<L>::new(config.clone(), spec(env), seed).unwrap();
+        let mut trainer = Trainer::<L>::new(config.clone(), wrapped.clone(), seed).unwrap();
         let stop = Stop::at_return(goal.mean_return).or_steps(goal.steps);
         let outcome = trainer.train_until(&stop).unwrap();
         assert_eq!(outcome.reason, Reason::MeanReturn, "seed {seed}: {:?}", outcome.last.mean_return);
-        let played = trainer.policy().evaluate(&spec(env), 20, seed, 1000).unwrap();
+        let played = trainer.policy().evaluate(&wrapped, 20, seed, 1000).unwrap();
         let mean = played.iter().map(|p| p.total).sum::<f64>() / 20.0;
         // What it does without exploring is no worse, but for the luck of 20 first states.
         let slack = 0.1 * goal.mean_return.abs();
