@@ -118,7 +118,10 @@ fn several_agents_are_trained_by_their_settings() {
     assert_eq!(trained["learner"]["policies"].as_array().map(Vec::len), Some(2), "{trained}");
     let unknown = air_rl(&["train", "multi-ppo", "CartPole-v1"]);
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(text(&unknown.stderr).contains("known: MultiCartPole, RockPaperScissors"), "{unknown:?}");
+    assert!(
+        text(&unknown.stderr).contains("known: MultiCartPole, Pursuit, RockPaperScissors"),
+        "{unknown:?}"
+    );
     let nested = air_rl(&["train", "multi-ppo", "MultiCartPole", "--set", "copies=2", "--set", "copies.x=1"]);
     assert_eq!(nested.status.code(), Some(2), "{nested:?}");
 }
