@@ -7,7 +7,8 @@ use air_core::outln;
 use clap::Args;
 use serde_json::json;
 
-use super::{options, python, usage};
+use super::setup::options;
+use super::{python, usage};
 use crate::env::actions::ActionRows;
 use crate::env::rng::NumpyRng;
 use crate::env::space::Space;

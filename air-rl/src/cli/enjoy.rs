@@ -12,7 +12,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::{misfit, options, python, usage};
+use super::setup::options;
+use super::{misfit, python, usage};
 use crate::envs::EnvSpec;
 use crate::error::RlError;
 use crate::saved::checkpoint::Saved;

@@ -2,7 +2,8 @@
 
 use air_core::cli::CliError;
 
-use super::{Setup, Train, environment, plan, run_to_end, settings, usage};
+use super::setup::{Setup, environment, plan, settings};
+use super::{Train, run_to_end, usage};
 use crate::external::{ExternalPpo, ExternalPpoConfig};
 use crate::train::algorithm::WINDOW;
 

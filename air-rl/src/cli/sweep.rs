@@ -12,7 +12,8 @@ use air_core::outln;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Plan, Setup, algorithm, environment, plan, read_table, set};
+use super::algorithm;
+use super::setup::{Plan, Setup, cast, environment, plan, read_table, set};
 use crate::algorithms::multi_agent::MultiPpo;
 use crate::presets;
 use crate::train::algorithm::Algorithm as _;
@@ -109,7 +110,7 @@ fn space(args: &Sweep) -> Result<Vec<(String, String)>, CliError> {
     let (_, told) = algorithm(&setup.algorithm)?;
     let known = told(setup)?;
     if setup.algorithm == MultiPpo::NAME {
-        super::cast(setup)?;
+        cast(setup)?;
     } else {
         environment(setup)?;
     }
@@ -120,7 +121,7 @@ fn space(args: &Sweep) -> Result<Vec<(String, String)>, CliError> {
         flatten("", &presets::space(&setup.algorithm)?, &mut space)?;
     }
     for param in &args.params {
-        let (name, domain) = super::pair(param)?;
+        let (name, domain) = super::setup::pair(param)?;
         let (name, domain) = (name.trim().to_owned(), domain.trim().to_owned());
         space.retain(|(other, _)| *other != name);
         space.push((name, domain));
@@ -212,7 +213,7 @@ fn overlay(settings: &mut toml::Table, prefix: &str, found: &Value) -> Result<()
             overlay(settings, &format!("{name}."), value)?;
         } else {
             // As the trial was told it.
-            set(settings, &name, super::toml_value(&command::text(value)))?;
+            set(settings, &name, super::setup::toml_value(&command::text(value)))?;
         }
     }
     Ok(())

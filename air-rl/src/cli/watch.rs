@@ -11,7 +11,8 @@ use air_core::storage::Storage;
 use clap::Args;
 use serde_json::json;
 
-use super::{Train, environment};
+use super::Train;
+use super::setup::environment;
 use crate::envs::EnvSpec;
 use crate::error::Result;
 use crate::train::algorithm::{Algorithm, Iteration};

@@ -78,10 +78,7 @@ impl Cuts {
             known.push(lines);
         }
         let mut lines = known[piece];
-        let from = match lines.ended() || piece == 0 {
-            true => Some(0),
-            false => lines.pass_line(bytes),
-        };
+        let from = if lines.ended() || piece == 0 { Some(0) } else { lines.pass_line(bytes) };
         let begun = from.filter(|_| lines.regular()).map(|from| {
             let _ = self.before[piece].set(lines.records());
             lines.pass(&bytes[from..]);

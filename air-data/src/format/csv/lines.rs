@@ -7,6 +7,8 @@
 //!
 //! Sixty-four bytes are gone over at once, with a bit for each (Langdale and Lemire: "Parsing Gigabytes of JSON per Second", 2019, section 3.1).
 
+#![allow(clippy::inline_always)] // a loop in wide registers is nothing but what is inlined into it
+
 /// What is known of a file up to some byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lines {
@@ -45,27 +47,48 @@ impl Lines {
     pub(super) fn pass(&mut self, bytes: &[u8]) {
         let (blocks, rest) = bytes.as_chunks::<64>();
         self.pass_blocks(blocks);
-        rest.iter().for_each(|byte| self.pass_byte(*byte));
+        for byte in rest {
+            self.pass_byte(*byte);
+        }
     }
 
     #[cfg(target_arch = "x86_64")]
     fn pass_blocks(&mut self, blocks: &[[u8; 64]]) {
-        match pulp::x86::V3::try_new() {
-            Some(v3) => v3.vectorize(
-                #[inline(always)]
-                || {
-                    blocks
-                        .iter()
-                        .for_each(|block| self.pass_block(block, |byte| wide_places(v3, block, byte)))
-                },
-            ),
-            None => blocks.iter().for_each(|block| self.pass_block(block, |byte| places(block, byte))),
-        }
+        let Some(v3) = pulp::x86::V3::try_new() else { return self.pass_blocks_by(blocks, places) };
+        v3.vectorize(
+            #[inline(always)]
+            || {
+                self.pass_blocks_by(
+                    blocks,
+                    #[inline(always)]
+                    |block, byte| wide_places(v3, block, byte),
+                );
+            },
+        );
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn pass_blocks(&mut self, blocks: &[[u8; 64]]) {
-        blocks.iter().for_each(|block| self.pass_block(block, |byte| places(block, byte)));
+        self.pass_blocks_by(blocks, places);
+    }
+
+    /// As [`pass_byte`](Self::pass_byte) for each byte. `places` tells where one is in a block.
+    #[inline(always)]
+    fn pass_blocks_by(&mut self, blocks: &[[u8; 64]], places: impl Fn(&[u8; 64], u8) -> u64) {
+        for block in blocks {
+            let quotes = places(block, self.quote);
+            let line_ends = places(block, b'\n') | places(block, b'\r');
+            let openers = quotes | line_ends | places(block, self.delimiter);
+            // Of each byte: whether it, or the one before it, is inside.
+            let after = parity(quotes) ^ if self.inside { !0 } else { 0 };
+            let before = after << 1 | u64::from(self.inside);
+            let follows = |those: u64, last: bool| those << 1 | u64::from(last);
+            self.regular &= quotes & !before & !follows(openers, self.may_open_after(self.last)) == 0;
+            let ends = line_ends & !before & !follows(line_ends, is_line_end(self.last));
+            self.records += u64::from(ends.count_ones());
+            self.inside = after >> 63 == 1;
+            self.last = block[63];
+        }
     }
 
     /// Goes over the bytes that follow up to the first line feed outside quotes, whose end it returns; over all where there is none.
@@ -87,23 +110,6 @@ impl Lines {
             self.records += u64::from(!is_line_end(self.last));
         }
         self.last = byte;
-    }
-
-    /// As [`pass_byte`](Self::pass_byte) for each of them. `places` tells where a byte is.
-    #[inline(always)]
-    fn pass_block(&mut self, block: &[u8; 64], places: impl Fn(u8) -> u64) {
-        let quotes = places(self.quote);
-        let line_ends = places(b'\n') | places(b'\r');
-        let openers = quotes | line_ends | places(self.delimiter);
-        // Of each byte: whether it, or the one before it, is inside.
-        let after = parity(quotes) ^ if self.inside { !0 } else { 0 };
-        let before = after << 1 | u64::from(self.inside);
-        let follows = |those: u64, last: bool| those << 1 | u64::from(last);
-        self.regular &= quotes & !before & !follows(openers, self.may_open_after(self.last)) == 0;
-        let ends = line_ends & !before & !follows(line_ends, is_line_end(self.last));
-        self.records += u64::from(ends.count_ones());
-        self.inside = after >> 63 == 1;
-        self.last = block[63];
     }
 
     fn may_open_after(&self, byte: u8) -> bool {

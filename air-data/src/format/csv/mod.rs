@@ -46,16 +46,16 @@ pub(crate) struct Csv {
 
 impl Csv {
     /// Whether files can be cut: what is commented out may hold any quotes, so that they cannot be counted.
-    pub(crate) fn can_be_cut(&self) -> bool {
+    pub(crate) fn can_be_cut(self) -> bool {
         self.comment.is_none()
     }
 
-    pub(crate) fn cuts(&self, file: FileBytes) -> Arc<Cuts> {
+    pub(crate) fn cuts(self, file: FileBytes) -> Arc<Cuts> {
         let each = (file.size() / PIECES).clamp(PIECE_BYTES.0, PIECE_BYTES.1);
         Arc::new(Cuts::new(file, self.delimiter, self.quote, self.header, each))
     }
 
-    fn decoder(&self, want: &Want, header: bool) -> Result<Decoder, BoxError> {
+    fn decoder(self, want: &Want, header: bool) -> Result<Decoder, BoxError> {
         let wanted = want.columns.fields().iter().map(|field| want.all.index_of(field.name()));
         let mut builder = ReaderBuilder::new(want.all.clone())
             .with_projection(wanted.collect::<Result<_, _>>()?)
@@ -71,7 +71,7 @@ impl Csv {
 
     /// The rows of a source, of which `header` says whether it begins with the columns' names.
     fn rows(
-        &self,
+        self,
         source: Source,
         header: bool,
         want: &Want,

@@ -173,7 +173,7 @@ fn errors_name_the_line_of_the_file() {
     for bad in ["1,line 7\n", "1\n", "1,2,3\n"] {
         let text = format!("a,b\n{good}{bad}{good}");
         let whole = by_itself(text.as_bytes(), &want).unwrap_err();
-        assert!(whole.contains("5") && whole.contains("line 5"), "{whole}");
+        assert!(whole.contains("line 5"), "{whole}");
         for each in [10, 33, 1000] {
             let error = in_pieces(text.as_bytes(), each, &want, |pieces| (0..pieces).collect()).unwrap_err();
             assert_eq!(error, whole);
