@@ -142,6 +142,8 @@ impl<I: Send + 'static, O: Send + 'static> Controller<I, O> {
             state: Mutex::new(state),
         });
         let _ = bell.set(keep(&ground.runtime, &name, Arc::clone(&controller) as _)?);
+        // Whoever rang before it hung there, a replica that was ready that soon, was not heard.
+        controller.ring();
         Ok((controller, outcome))
     }
 
