@@ -164,8 +164,6 @@ async fn drain(
         if !lane.send(item, parcel).await || last {
             return;
         }
-        // Whoever waited for the batch has been woken on this thread, where nobody else may take it up before this task pauses.
-        tokio::task::yield_now().await;
     }
 }
 

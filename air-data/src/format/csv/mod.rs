@@ -124,6 +124,8 @@ struct Rows {
 
 impl Rows {
     async fn next(&mut self) -> Result<Option<RecordBatch>, BoxError> {
+        // Whoever waited for the batch before has been woken on this thread, where no other takes it up before this task pauses.
+        tokio::task::yield_now().await;
         loop {
             while self.chunk.is_empty() && !self.over {
                 match self.source.next().await? {
