@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+
 use air_core::seed::Seed;
 
 use super::*;
@@ -188,42 +190,6 @@ fn run_to_end(c: &mut Controller) {
 }
 
 #[test]
-fn after_a_crash_at_any_record_the_experiment_ends_as_it_would_have() {
-    let asha = SchedulerConfig::Asha(AshaConfig { max_t: 8, reduction_factor: 2, ..AshaConfig::default() });
-    let fresh = || with(12, rules(), &asha);
-    let mut whole = fresh();
-    run_to_end(&mut whole);
-    let records = whole.take_records();
-    let outcome = |c: &Controller| -> Vec<_> {
-        c.trials().iter().map(|t| (t.assignment.clone(), t.status, t.value, t.iterations, t.stop)).collect()
-    };
-    assert!(whole.trials().iter().any(|t| t.status == Status::Stopped));
-    for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        let over = replay.iter().filter(|past| matches!(past, Replay::Ended { .. })).count();
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
-        run_to_end(&mut resumed);
-        assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records");
-        let started: Vec<_> = resumed.take_records();
-        let again =
-            started.iter().filter(|r| matches!(r, Record::Started { trial, .. } if (*trial as usize) < over));
-        assert_eq!(again.count(), 0, "a finished trial was repeated");
-    }
-}
-
-#[test]
-fn a_store_with_holes_is_refused() {
-    let mut c = controller(2, rules());
-    assert!(c.replay(Replay::Started { trial: 1, attempts: 1, assignment: Assignment::new() }).is_err());
-    let end = TrialState::new(Assignment::new()).end();
-    assert!(c.replay(Replay::Ended { trial: 0, end }).is_err());
-}
-
-#[test]
 fn shipped_parts_pass_their_suites() {
     crate::testing::searcher(|space, seed| Box::new(BasicVariants::new(space, 100, seed).unwrap()));
     crate::testing::scheduler(|_| Box::new(Fifo));
@@ -274,59 +240,6 @@ fn dealt() -> crate::schedule::ResourceConfig {
     crate::schedule::ResourceConfig { total, ..Default::default() }
 }
 
-/// What trials are given of the machine is what it would have been without the interruption.
-#[test]
-fn resources_are_dealt_as_if_nothing_had_happened() {
-    let scheduler = SchedulerConfig::from(dealt());
-    let fresh = || {
-        let mut c = with(5, rules(), &scheduler);
-        c.scheduler.at_once(3);
-        c
-    };
-    // Reports each running trial in turn until all have twelve; gives who started with what, after which iteration.
-    let run = |c: &mut Controller| {
-        let (mut running, mut starts) = (Vec::<(TrialId, u64)>::new(), BTreeMap::new());
-        loop {
-            while running.len() < 3
-                && let Next::Run(launch) = c.next(at(0))
-            {
-                let done = launch.iteration;
-                starts.insert((launch.trial, done), launch.resources.map(|resources| resources.cpu));
-                running.push((launch.trial, done));
-            }
-            if running.is_empty() {
-                return starts;
-            }
-            running.sort_by_key(|(trial, done)| (*done, *trial));
-            let (trial, done) = running.remove(0);
-            let stop = c.report(at(0), trial, done + 1, loss(1.0));
-            if stop.is_some() || done + 1 >= 12 + trial {
-                c.ended(at(0), trial, Ok(()));
-            } else {
-                running.push((trial, done + 1));
-            }
-        }
-    };
-    let mut whole = fresh();
-    let starts = run(&mut whole);
-    let has: Vec<_> = starts.iter().map(|((trial, at), cpus)| (*trial, *at, cpus.unwrap())).collect();
-    assert!(has.iter().take(1).all(|start| *start == (0, 0, 4.0)), "{has:?}");
-    assert_eq!(has.last().map(|(trial, _, cpus)| (*trial, *cpus)), Some((4, 12.0)), "{has:?}");
-    let records = whole.take_records();
-    assert_eq!(records.iter().filter(|record| matches!(record, Record::Exhausted { .. })).count(), 1);
-    for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
-        run(&mut resumed);
-        assert!(resumed.trials().iter().all(|state| state.status == Status::Complete), "after {kept}");
-        assert_eq!((resumed.paused, resumed.running), (0, 0));
-    }
-}
-
 #[test]
 fn paused_trials_go_on_when_the_scheduler_says_so() {
     for (scheduler, complete) in pausing().into_iter().zip([4, 16, 4]) {
@@ -339,32 +252,6 @@ fn paused_trials_go_on_when_the_scheduler_says_so() {
             "{scheduler:?}"
         );
         assert!(c.pinned.is_empty() && c.paused == 0 && c.running == 0);
-    }
-}
-
-#[test]
-fn a_scheduler_that_pauses_survives_a_crash_at_any_record() {
-    for scheduler in pausing() {
-        let fresh = || with(16, rules(), &scheduler);
-        let mut whole = fresh();
-        run_side_by_side(&mut whole);
-        let records = whole.take_records();
-        let outcome = |c: &Controller| -> Vec<_> {
-            c.trials()
-                .iter()
-                .map(|t| (t.assignment.clone(), t.status, t.value, t.iterations, t.stop))
-                .collect()
-        };
-        for kept in 0..=records.len() {
-            let mut resumed = fresh();
-            let (replay, seq) = past(&records[..kept]);
-            for event in replay {
-                resumed.replay(event).unwrap();
-            }
-            resumed.resume(seq, at(0));
-            run_side_by_side(&mut resumed);
-            assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records of {scheduler:?}");
-        }
     }
 }
 
@@ -398,102 +285,12 @@ fn what_a_clone_starts_from_is_pinned_until_it_is_copied() {
 }
 
 #[test]
-fn stoppers_complete_trials_and_end_the_experiment_also_after_a_crash() {
-    use crate::stop::StopperConfig;
-    let fresh = || {
-        let rules = Rules { also: vec!["size".into()], ..rules() };
-        let configs = [
-            StopperConfig::MaxIterations { iterations: 4 },
-            StopperConfig::ExperimentPlateau { top: 2, deviation: 0.5, patience: 2 },
-        ];
-        let stoppers = configs.iter().map(|config| config.build(Mode::Min).unwrap()).collect();
-        controller(12, rules).stoppers(Stoppers(stoppers))
-    };
-    let run = |c: &mut Controller| {
-        while let Next::Run(launch) = c.next(at(0)) {
-            let x = launch.assignment.get("x").and_then(serde_json::Value::as_f64).unwrap();
-            for iteration in launch.iteration + 1..=10 {
-                let values = Values::new(&[("loss", x), ("size", 1.0)]).unwrap();
-                if c.report(at(0), launch.trial, iteration, values).is_some() {
-                    break;
-                }
-            }
-            c.ended(at(0), launch.trial, Ok(()));
-        }
-    };
-    let outcome = |c: &Controller| -> Vec<_> {
-        c.trials().iter().map(|t| (t.status, t.value, t.iterations, t.stop)).collect()
-    };
-    let mut whole = fresh();
-    run(&mut whole);
-    let seen = outcome(&whole);
-    assert_eq!(seen.len(), 5, "the fourth ends with the best two alike thrice in a row: {seen:?}");
-    let finished = Some(StopReason::Finished { iterations: 4 });
-    assert!(
-        seen[..4].iter().all(|(status, _, n, stop)| (*status, *n, *stop) == (Status::Complete, 4, finished))
-    );
-    let plateau = (Status::Stopped, 1, Some(StopReason::ExperimentPlateau));
-    assert_eq!((seen[4].0, seen[4].2, seen[4].3), plateau);
-    let records = whole.take_records();
-    for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
-        run(&mut resumed);
-        assert_eq!(outcome(&resumed), seen, "cut off after {kept} records");
-    }
-}
-
-#[test]
 fn a_trial_that_leaves_an_objective_out_has_failed() {
     let mut c = controller(1, Rules { also: vec!["size".into()], ..rules() });
     let trial = start(&mut c, 0);
     c.report(at(0), trial, 1, loss(1.0));
     c.ended(at(0), trial, Ok(()));
     assert_eq!(c.trials()[0].cause.as_ref().unwrap().to_string(), "never reported `size`");
-}
-
-#[test]
-fn parameters_named_while_running_survive_a_crash_at_any_record() {
-    use crate::space::{choice, int_uniform};
-    let fresh = || {
-        let searcher = BasicVariants::new(&Space::new(), 30, Seed::new(0)).unwrap();
-        Controller::new(rules(), Box::new(searcher), Box::new(Fifo)).by_run(Mode::Min, Seed::new(7))
-    };
-    let run = |c: &mut Controller| {
-        while let Next::Run(launch) = c.next(at(0)) {
-            let mut ask = |path, domain| c.suggest(launch.trial, path, &domain).unwrap();
-            let x = ask("net.x", uniform(0.0, 1.0)).as_f64().unwrap();
-            let deep = ask("deep", choice(["no", "yes"])) == "yes";
-            let layers = if deep { ask("net.layers", int_uniform(1..=9)).as_f64().unwrap() } else { 5.0 };
-            assert_eq!(ask("net.x", uniform(0.0, 1.0)).as_f64(), Some(x), "asked twice, it is the same");
-            c.report(at(0), launch.trial, 1, loss(x + layers));
-            c.ended(at(0), launch.trial, Ok(()));
-        }
-    };
-    let outcome = |c: &Controller| -> Vec<_> {
-        c.trials().iter().map(|t| (t.assignment.clone(), t.status, t.value)).collect()
-    };
-    let mut whole = fresh();
-    run(&mut whole);
-    let records = whole.take_records();
-    let best = |from: usize, to: usize| {
-        whole.trials()[from..to].iter().filter_map(|t| t.value).fold(f64::INFINITY, f64::min)
-    };
-    assert!(best(10, 30) < best(0, 10), "it has learned");
-    for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
-        run(&mut resumed);
-        assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records");
-    }
 }
 
 #[test]
