@@ -6,14 +6,12 @@
 //! that had it. The defaults follow Watanabe, "Tree-Structured Parzen Estimator: Understanding Its Algorithm Components", 2023.
 
 mod bohb;
-mod orders;
 mod parzen;
 
 use std::collections::{BTreeMap, HashSet};
 
 use air_core::seed::Seed;
 pub use bohb::{Bohb, BohbConfig};
-use orders::Orders;
 use parzen::Parzen;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -86,7 +84,6 @@ pub struct Tpe {
     trials: u64,
     seed: Seed,
     past: BTreeMap<TrialId, Past>,
-    orders: Orders,
     /// Bits of all rows, where they can be counted: what was proposed is not proposed again while there is anything else.
     known: HashSet<Vec<u64>>,
 }
@@ -96,8 +93,6 @@ pub struct Tpe {
 struct Past {
     row: Vec<f64>,
     rank: Rank,
-    /// Its place in the orders.
-    slot: u32,
 }
 
 impl Tpe {
@@ -108,16 +103,7 @@ impl Tpe {
     pub fn new(space: &Space, mode: Mode, trials: u64, config: TpeConfig, seed: Seed) -> Result<Self> {
         config.validate()?;
         let axes = Axes::new(space)?;
-        Ok(Self {
-            config,
-            orders: Orders::new(axes.len()),
-            axes,
-            mode,
-            trials,
-            seed,
-            past: BTreeMap::new(),
-            known: HashSet::new(),
-        })
+        Ok(Self { config, axes, mode, trials, seed, past: BTreeMap::new(), known: HashSet::new() })
     }
 
     fn remember(&mut self, trial: TrialId, point: &Assignment) {
@@ -125,10 +111,7 @@ impl Tpe {
         if self.is_countable() {
             self.known.insert(bits(&row));
         }
-        let slot = self.orders.insert(trial, &row);
-        if let Some(before) = self.past.insert(trial, Past { row, rank: Rank::RUNNING, slot }) {
-            self.orders.remove(&[before.slot]);
-        }
+        self.past.insert(trial, Past { row, rank: Rank::RUNNING });
         if self.past.len() >= 2 * REMEMBERED {
             let mut ended: Vec<(Rank, TrialId)> = self
                 .past
@@ -140,15 +123,8 @@ impl Tpe {
             let best: HashSet<TrialId> =
                 ended.iter().take(self.config.good_most).map(|(_, trial)| *trial).collect();
             let newest = trial.saturating_sub(REMEMBERED as u64);
-            let mut gone = Vec::new();
-            self.past.retain(|trial, past| {
-                let kept = *trial > newest || best.contains(trial) || past.rank == Rank::RUNNING;
-                if !kept {
-                    gone.push(past.slot);
-                }
-                kept
-            });
-            self.orders.remove(&gone);
+            self.past
+                .retain(|trial, past| *trial > newest || best.contains(trial) || past.rank == Rank::RUNNING);
         }
     }
 
@@ -206,8 +182,7 @@ impl Tpe {
             .zip(recency(trials.len()))
             .map(|((_, past), weight)| (&past.row[..], weight))
             .collect();
-        let chosen = self.orders.choose(trials.iter().map(|(_, past)| past.slot));
-        Parzen::new(&self.axes, group, &rows, self.config.prior_weight, |at| chosen.along(at))
+        Parzen::new(&self.axes, group, &rows, self.config.prior_weight)
     }
 
     /// Whether a trial had just this point, where the group is all there is and every value is one of few.
