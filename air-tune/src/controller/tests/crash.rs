@@ -138,10 +138,9 @@ fn parameters_named_while_running_survive_a_crash_at_any_record() {
     let mut whole = fresh();
     run(&mut whole);
     let records = whole.take_records();
-    let best = |from: usize, to: usize| {
-        whole.trials()[from..to].iter().filter_map(|t| t.value).fold(f64::INFINITY, f64::min)
-    };
-    assert!(best(10, 30) < best(0, 10), "it has learned");
+    let mean =
+        |from: usize| whole.trials()[from..from + 10].iter().filter_map(|t| t.value).sum::<f64>() / 10.0;
+    assert!(mean(20) < 0.8 * mean(0), "it has learned: {} after {}", mean(20), mean(0));
     for kept in 0..=records.len() {
         let mut resumed = fresh();
         let (replay, seq) = past(&records[..kept]);
