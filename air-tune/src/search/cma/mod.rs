@@ -38,7 +38,7 @@ pub struct CmaConfig {
 
 impl Default for CmaConfig {
     fn default() -> Self {
-        Self { sigma: 0.2, population: None }
+        Self { sigma: 0.15, population: None }
     }
 }
 
