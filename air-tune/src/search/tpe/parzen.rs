@@ -13,7 +13,7 @@ use crate::search::axes::{Axes, Axis};
 /// Up to so many cells their probabilities are worked out; more of them are narrow enough for the density at their middle.
 const COUNTED: u64 = 16;
 /// A kernel is no narrower than this share of what each observation would have if they were spread evenly: few that lie close together say little of what is beside
-/// them. Measured on problems of two to twenty parameters: half as wide finds nothing new, twice as wide closes in too slowly.
+/// them. Measured on problems of two to twenty parameters: 0.7 and 1.0 do as well, 1.5 closes in too slowly, and a hundredth of the range stands still where it is.
 const NARROWEST: f64 = 0.8;
 
 /// See the module.
