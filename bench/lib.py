@@ -127,15 +127,23 @@ def memory_mib(pids: list[int]) -> float:
     return total / 1024
 
 
-def run_watched(command, every_s=0.2, **options) -> tuple[dict, float]:
-    """Runs a command that prints JSON, and looks at its memory and that of its children meanwhile: what it printed, and the peak in MiB."""
+def most_mib(pid: int) -> float:
+    """The most memory that a process has had: the kernel's own mark, which costs the process nothing to read."""
+    with contextlib.suppress(OSError, TypeError):
+        return int(re.search(r"^VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1]) / 1024
+    return 0.0
+
+
+def run_watched(command, several=False, **options) -> tuple[dict, float]:
+    """Runs a command that prints JSON, and looks at its memory meanwhile: what it printed, and the peak in MiB. `several`: it works in processes that
+    it starts, of which each page is counted once. For that the kernel walks their page tables, and whoever maps memory waits."""
     peak, over = 0.0, threading.Event()
 
     def watch(pid):
         nonlocal peak
         while not over.is_set():
-            peak = max(peak, memory_mib(tree(pid)))
-            over.wait(every_s)
+            peak = max(peak, memory_mib(tree(pid)) if several else most_mib(pid))
+            over.wait(0.2 if several else 0.02)
 
     def started(pid):
         threading.Thread(target=watch, args=(pid,), daemon=True).start()

@@ -58,13 +58,13 @@ def rows_of(operation) -> int | None:
     return {"startup": 1000, "group_by": ROWS // 20, "csv": 4 * (ROWS * 3 // 100), "write": None}.get(operation, ROWS)
 
 
-def measured(name, command, operations) -> dict[str, float]:
+def measured(name, command, operations, several=False) -> dict[str, float]:
     values = {}
     for operation in operations:
         if operation in SAID and operation not in OPERATIONS:
             continue
         try:
-            result, peak = run_watched([*command, operation, table()], limit_s=900)
+            result, peak = run_watched([*command, operation, table()], several=several, limit_s=900)
         except Failed as error:
             # One operation that a system cannot do leaves the others.
             print(f"data: {name} {operation}: {error}", file=sys.stderr, flush=True)
@@ -106,7 +106,7 @@ def engine(name, package):
 
 
 def ray():
-    values = measured("Ray Data", [python(), HERE / "ray_ops.py"], SAID)
+    values = measured("Ray Data", [python(), HERE / "ray_ops.py"], SAID, several=True)
     pool = peer_script(HERE / "ray_pool.py", *POOL, "--runs", 3, package="ray")
     return values | {"pool_s": statistics.median(pool["seconds"])}
 
@@ -144,7 +144,7 @@ COMPARISON = Comparison(
     about="Sixteen Parquet files (two whole numbers, four floats, two texts), read, transformed and drained; joined with a table of 1 million rows; "
     "a fresh process for each operation, files in the page cache. What is timed is the operation; starting the process, importing, and starting Ray and its workers is not, "
     "except in the trivial job. Results leave as Arrow batches that are counted; Ray's stay in its store. Ours come in order, as Ray's; the other engines may mix rows where they like to. "
-    "Memory is what the processes hold at their peak (proportional set size, looked at five times a second). "
+    "Memory is the most that the process held (VmHWM), of Ray's processes the most that they held together (proportional set size, looked at five times a second). "
     "The pool: 4 workers with a state, 800 batches of 1 024 rows, 5 ms each; its workers' start is counted on both sides. The ideal is four threads that only wait.",
     ours=ours,
     peers=[BARE, RAY, DAFT, POLARS, DUCKDB],
