@@ -7,6 +7,7 @@ mod hive;
 mod json_lines;
 mod layout;
 mod list;
+mod local;
 mod location;
 mod materialized;
 mod memory;

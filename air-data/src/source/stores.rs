@@ -6,11 +6,11 @@ use std::sync::Arc;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
+use super::local::Local;
 use super::location::Kind;
 use super::remote::Remote;
 use super::storage::StorageConfig;
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Stores {
 
 impl Stores {
     pub(crate) fn new(io: Handle, config: StorageConfig) -> Self {
-        Self { io, config, local: Arc::new(LocalFileSystem::new()), remote: Mutex::default() }
+        Self { io, config, local: Arc::new(Local::new()), remote: Mutex::default() }
     }
 
     /// The store that holds `url`, or why there is none.
