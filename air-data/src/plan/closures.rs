@@ -16,11 +16,12 @@ use futures::{Stream, StreamExt};
 use super::node::{Job, Node, Operator};
 use super::op::{Block, FailureKind, Op, OpFailure, conform};
 use super::origin::Origin;
+use super::pieces::is_small_piece;
 use crate::error::{DataError, Place};
 use crate::session::{AbortOnDrop, panic_message};
 
-/// A chain of user functions, over each block in order, several batches at once. Neighbouring functions share one operator, so that a row
-/// passes through all of them before the next is looked at.
+/// A chain of user functions, over each block in order, several batches at once where there are not blocks enough for all cores. Neighbouring functions
+/// share one operator, so that a row passes through all of them before the next is looked at.
 pub(crate) struct Closures {
     ops: Vec<Arc<dyn Op>>,
 }
@@ -82,6 +83,8 @@ impl Operator for Closures {
             origin: Origin::of(&job.inputs[0], job.index),
         };
         let width = job.context.session_config().target_partitions();
+        // Where other pieces keep the cores busy, a batch is worked on where it was made, while it is in the caches.
+        let width = if is_small_piece(&job.inputs[0], job.index, width) { 1 } else { width };
         let input = job.input(0, job.index)?;
         Ok(run(input, Arc::new(chain), width, job.tally.busy()).boxed())
     }

@@ -31,6 +31,12 @@ use super::origin::Origin;
 use crate::exchange::Room;
 use crate::source::{Layout, Piece};
 
+/// Of so many pieces for each core one that takes long at the end does not matter.
+const PIECES_PER_CORE: usize = 4;
+
+/// A piece of so many bytes in its file is small.
+const SMALL_BYTES: u64 = 16 << 20;
+
 /// Blocks out of the partitions of its input, some of which make a block.
 pub(super) struct Pieces {
     blocks: Vec<Range<usize>>,
@@ -137,6 +143,20 @@ fn scan_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&FileScanConfig> {
     let children = plan.children();
     let [child] = &children[..] else { return None };
     if row_by_row { scan_below(child) } else { None }
+}
+
+/// Whether a block of `plan` is a piece of a file, and all of it may wait at once ahead of a consumer that takes others first; and there are some of them
+/// for each of `cores`. Then each core has one to work on at any time.
+pub(super) fn is_small_piece(plan: &Arc<dyn ExecutionPlan>, block: usize, cores: usize) -> bool {
+    let bytes = |file: &PartitionedFile| match &file.range {
+        Some(range) => u64::try_from(range.end - range.start).unwrap_or(u64::MAX),
+        None => file.object_meta.size,
+    };
+    scan_below(plan).is_some_and(|scan| {
+        let pieces = &scan.file_groups;
+        let files = pieces.get(block).map_or(&[][..], FileGroup::files);
+        pieces.len() >= PIECES_PER_CORE * cores && files.iter().map(bytes).sum::<u64>() <= SMALL_BYTES
+    })
 }
 
 /// The same operators over another scan.

@@ -1,7 +1,7 @@
 //! How datasets run: order, early stop, push-down, threads, memory.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use air_data::{DataError, FileFormat, Session, SessionConfig, WriteOptions, col, lit};
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
@@ -298,4 +298,36 @@ fn large_files_are_read_in_pieces_and_in_order() {
     // Whoever may stop early begins with one.
     let plan = checked.filter(|id: &i64| Ok(*id > 0)).limit(5).explain().unwrap();
     assert!(plan.contains("read 3 pieces") && plan.contains("at once, one at first"), "{plan}");
+}
+
+#[test]
+fn of_many_small_files_each_has_one_batch_at_a_time_worked_on() {
+    let (dir, files) = (tempfile::tempdir().unwrap(), 20);
+    let session = Session::new(SessionConfig {
+        parallelism: 2,
+        batch_rows: 10,
+        progress: false,
+        ..SessionConfig::default()
+    })
+    .unwrap();
+    for file in 0..files {
+        let path = dir.path().join(format!("{file:02}.parquet"));
+        let rows = session.range(100).unwrap().map(move |id: i64| Ok(100 * file + id));
+        rows.write(path.to_str().unwrap(), FileFormat::Parquet, WriteOptions::default()).unwrap();
+    }
+    let busy: Vec<AtomicBool> = (0..files).map(|_| AtomicBool::new(false)).collect();
+    let ds = session.read_parquet(dir.path().to_str().unwrap()).unwrap().map_batches(move |batch| {
+        let first = batch.column(0).as_primitive::<Int64Type>().value(0);
+        let busy = &busy[first as usize / 100];
+        assert!(
+            batch.num_rows() == 10 && !busy.swap(true, Ordering::SeqCst),
+            "two batches of a file at once"
+        );
+        std::thread::yield_now();
+        busy.store(false, Ordering::SeqCst);
+        Ok(batch)
+    });
+    let plan = ds.explain().unwrap();
+    assert!(plan.contains("read 20 pieces"), "{plan}");
+    assert_eq!(ds.take_all::<i64>().unwrap(), (0..100 * files).collect::<Vec<_>>());
 }
