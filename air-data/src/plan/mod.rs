@@ -25,6 +25,7 @@ mod repartition;
 mod repeatable;
 mod scatter;
 mod shuffle;
+mod spread;
 mod stages;
 mod tally;
 mod whole;

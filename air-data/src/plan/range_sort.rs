@@ -9,8 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{SortColumn, concat, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use datafusion::common::config::ConfigOptions;
@@ -18,7 +18,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -32,6 +32,7 @@ use parking_lot::Mutex;
 use super::node::{Job, NodeExec, Operator};
 use super::numbered::Mixer;
 use super::scatter::Deal;
+use super::spread::{SPREAD_BYTES, Spread};
 use super::worked;
 use crate::memory::batch_bytes;
 use crate::session::AbortOnDrop;
@@ -285,6 +286,19 @@ fn sorted(
     keys: &LexOrdering,
     batch_rows: usize,
 ) -> Result<Vec<RecordBatch>> {
+    if bucket.iter().map(batch_bytes).sum::<usize>() <= SPREAD_BYTES {
+        let key = |key: &PhysicalSortExpr| {
+            let parts = bucket.iter().map(|batch| Ok(key.evaluate_to_sort_column(batch)?.values));
+            let parts = parts.collect::<Result<Vec<_>>>()?;
+            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+            Ok(SortColumn { values: concat(&parts)?, options: Some(key.options) })
+        };
+        if bucket.is_empty() {
+            return Ok(Vec::new());
+        }
+        let order = lexsort_to_indices(&keys.iter().map(key).collect::<Result<Vec<_>>>()?, None)?;
+        return Spread::by_order(order.values()).batches(&bucket, schema.clone(), batch_rows);
+    }
     let whole = concat_batches(schema, &bucket)?;
     drop(bucket);
     if u32::try_from(whole.num_rows()).is_err() {
@@ -403,7 +417,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use arrow::compute::SortOptions;
-    use datafusion::physical_expr::PhysicalSortExpr;
     use datafusion::physical_expr::expressions::col;
     use serde::{Deserialize, Serialize};
 

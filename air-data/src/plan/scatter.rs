@@ -4,6 +4,7 @@
 //! fit into the first cache. (The other way round, bucket by bucket, each line would be fetched once for each of its values.) That is done for
 //! columns of numbers and of text without nulls; others are gathered by arrow.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -14,6 +15,9 @@ use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::interleave;
 use arrow::datatypes::{ArrowNativeType, ByteArrayType, DataType, GenericBinaryType, GenericStringType};
 use datafusion::common::Result;
+
+/// Text up to this is copied as a whole register.
+const SHORT: usize = 16;
 
 /// Which bucket each row of some batches goes to, and how many rows each bucket gets.
 pub(super) struct Deal {
@@ -102,7 +106,8 @@ impl Deal {
         let begin = |count: &usize| {
             let mut ends = Vec::with_capacity(count + 1);
             ends.push(T::Offset::default());
-            Texts { ends, bytes: Vec::with_capacity(count * each) }
+            // With room for what is copied too much.
+            Texts { ends, bytes: Vec::with_capacity(count * each + SHORT) }
         };
         let mut dealt: Vec<Texts<T::Offset>> = self.counts.iter().map(begin).collect();
         let mut buckets = self.bucket.iter();
@@ -111,7 +116,7 @@ impl Deal {
             let data = part.value_data();
             for (range, bucket) in part.offsets().windows(2).zip(&mut buckets) {
                 let texts = &mut dealt[usize::from(*bucket)];
-                texts.bytes.extend_from_slice(&data[range[0].as_usize()..range[1].as_usize()]);
+                append(&mut texts.bytes, data, range[0].as_usize()..range[1].as_usize());
                 texts.ends.push(T::Offset::usize_as(texts.bytes.len()));
             }
         }
@@ -126,6 +131,19 @@ impl Deal {
     fn places(&self, batches: &[RecordBatch]) -> Vec<Vec<(usize, usize)>> {
         let rows = batches.iter().enumerate();
         self.numbers(rows.flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row))))
+    }
+}
+
+/// Appends a range of `data`, which is a short text more often than not. Then as many bytes as a register has are copied without a call, and those that
+/// are too many left out again.
+fn append(bytes: &mut Vec<u8>, data: &[u8], range: Range<usize>) {
+    match data[range.start..].first_chunk::<SHORT>() {
+        Some(whole) if range.len() <= SHORT => {
+            let end = bytes.len() + range.len();
+            bytes.extend_from_slice(whole);
+            bytes.truncate(end);
+        }
+        _ => bytes.extend_from_slice(&data[range]),
     }
 }
 

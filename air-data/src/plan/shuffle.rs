@@ -19,6 +19,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use super::node::{Job, Operator};
 use super::numbered::Mixer;
 use super::scatter::Deal;
+use super::spread::{SPREAD_BYTES, Spread};
 use super::worked;
 use crate::blocks::{Blocks, BlocksBuilder};
 use crate::exchange::Room;
@@ -174,7 +175,7 @@ fn gathered(
             let bytes = batches.iter().map(batch_bytes).sum::<usize>();
             let memory = holding(memory, 2 * bytes);
             worked(move || {
-                let gathered = gather(batches, batch_rows, WHOLE_BYTES)?;
+                let gathered = gather(batches, batch_rows, [SPREAD_BYTES, WHOLE_BYTES])?;
                 memory.shrink(bytes);
                 Ok((gathered, memory))
             })
@@ -196,12 +197,24 @@ fn handed_on(
 }
 
 /// A bucket's rows in the order of their numbers, which are the last column and left out.
-fn gather(bucket: Vec<RecordBatch>, batch_rows: usize, whole_bytes: usize) -> Result<Vec<RecordBatch>> {
+fn gather(
+    bucket: Vec<RecordBatch>,
+    batch_rows: usize,
+    [spread_bytes, whole_bytes]: [usize; 2],
+) -> Result<Vec<RecordBatch>> {
     let Some(first) = bucket.first() else { return Ok(Vec::new()) };
     let (schema, last) = (first.schema(), first.num_columns() - 1);
     let rows: usize = bucket.iter().map(RecordBatch::num_rows).sum();
     if u32::try_from(rows).is_err() {
         return exec_err!("{rows} rows in one part of a shuffle, which is more than there may be");
+    }
+    let bytes: usize = bucket.iter().map(batch_bytes).sum();
+    if bytes <= spread_bytes {
+        let numbers = |batch: &RecordBatch| batch.column(last).as_primitive::<UInt64Type>().values().clone();
+        let numbers: Vec<_> = bucket.iter().map(numbers).collect();
+        let spread = Spread::by_rank(&numbers.iter().map(|part| &part[..]).collect::<Vec<_>>());
+        let schema = schema.project(&(0..last).collect::<Vec<_>>())?;
+        return spread.batches(&bucket, Arc::new(schema), batch_rows);
     }
     let mut order: Vec<(u64, u32)> = Vec::with_capacity(rows);
     for batch in &bucket {
@@ -211,7 +224,6 @@ fn gather(bucket: Vec<RecordBatch>, batch_rows: usize, whole_bytes: usize) -> Re
     }
     order.sort_unstable();
     let columns: Vec<usize> = (0..last).collect();
-    let bytes: usize = bucket.iter().map(batch_bytes).sum();
     let orders = order.chunks(batch_rows.max(1));
     if bytes <= whole_bytes {
         let whole = concat_batches(&schema, &bucket)?.project(&columns)?;
@@ -285,10 +297,10 @@ mod tests {
         for buckets in [1, 2, 7, 64] {
             let first = deal(&chunk(0, &[300, 1, 99]), mixer, buckets).unwrap();
             let second = deal(&chunk(400, &[600]), mixer, buckets).unwrap();
-            for whole_bytes in [0, WHOLE_BYTES] {
+            for most_bytes in [[SPREAD_BYTES, WHOLE_BYTES], [0, WHOLE_BYTES], [0, 0]] {
                 let both = first.iter().cloned().zip(second.iter().cloned());
                 let all: Vec<RecordBatch> =
-                    both.flat_map(|(a, b)| gather(vec![a, b], 10, whole_bytes).unwrap()).collect();
+                    both.flat_map(|(a, b)| gather(vec![a, b], 10, most_bytes).unwrap()).collect();
                 assert!(all.iter().all(|batch| batch.num_columns() == 1 && batch.num_rows() <= 10));
                 assert_eq!(ids(&all), expected, "{buckets} buckets");
             }

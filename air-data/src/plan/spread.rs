@@ -1,0 +1,291 @@
+//! Rows put in their places: a random order made with one pass over each column.
+//!
+//! Whoever has rows with a number each, and wants them in the order of the numbers, can look each row up (`take`, for which its parts are put together
+//! first), or put each row where it belongs while going through the parts as they are. The latter is done here, for columns of numbers and of text
+//! without nulls, into as much memory as the processor's caches hold; others are looked up by arrow.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, GenericByteArray, OffsetSizeTrait, PrimitiveArray,
+    RecordBatch, UInt32Array, downcast_primitive,
+};
+use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{
+    ArrowNativeType, ByteArrayType, DataType, GenericBinaryType, GenericStringType, SchemaRef,
+};
+use datafusion::common::Result;
+
+/// Rows of up to so many bytes are spread: they, and as much again, fit into the processor's caches. Batches of them are slices, each of which keeps all
+/// of them alive.
+pub(super) const SPREAD_BYTES: usize = 16 << 20;
+
+/// How many numbers are sorted at once, about.
+const CELL: usize = 8;
+
+/// Where each row of some parts goes.
+pub(super) struct Spread {
+    place: Vec<u32>,
+}
+
+impl Spread {
+    /// By the rows' numbers, which are random and all different: the places are the numbers' ranks.
+    pub(super) fn by_rank(numbers: &[&[u64]]) -> Self {
+        let all = || numbers.iter().flat_map(|part| part.iter().copied());
+        let rows: usize = numbers.iter().map(|part| part.len()).sum();
+        let least = all().min().unwrap_or(0);
+        let most = all().max().unwrap_or(0);
+        // Random numbers are spread evenly, so that cells of equal width get nearly as many each.
+        let cells = (rows / CELL).next_power_of_two().max(2);
+        let width = (u64::BITS - (most - least).leading_zeros()).saturating_sub(cells.ilog2());
+        let cell = |number: u64| ((number - least) >> width) as usize;
+        let mut ends = vec![0_u32; cells + 1];
+        for number in all() {
+            ends[cell(number) + 1] += 1;
+        }
+        for index in 0..cells {
+            ends[index + 1] += ends[index];
+        }
+        let mut sorted = vec![(0_u64, 0_u32); rows];
+        // What was the start of a cell is its end when all of it is there.
+        for (number, row) in all().zip(0_u32..) {
+            let end = &mut ends[cell(number)];
+            sorted[*end as usize] = (number, row);
+            *end += 1;
+        }
+        let mut start = 0;
+        for end in &ends[..cells] {
+            sorted[start as usize..*end as usize].sort_unstable();
+            start = *end;
+        }
+        let mut place = vec![0; rows];
+        for ((_, row), rank) in sorted.iter().zip(0_u32..) {
+            place[*row as usize] = rank;
+        }
+        Self { place }
+    }
+
+    /// By their order: the row that comes first, the one that comes second, and so on.
+    pub(super) fn by_order(order: &[u32]) -> Self {
+        let mut place = vec![0; order.len()];
+        for (row, rank) in order.iter().zip(0_u32..) {
+            place[*row as usize] = rank;
+        }
+        Self { place }
+    }
+
+    /// The first columns of some batches, those of `schema`, with the rows in their places: as slices of `rows` rows.
+    pub(super) fn batches(
+        &self,
+        parts: &[RecordBatch],
+        schema: SchemaRef,
+        rows: usize,
+    ) -> Result<Vec<RecordBatch>> {
+        let columns = (0..schema.fields().len()).map(|index| {
+            let parts: Vec<&ArrayRef> = parts.iter().map(|part| part.column(index)).collect();
+            self.column(&parts)
+        });
+        let whole = RecordBatch::try_new(schema, columns.collect::<Result<Vec<_>>>()?)?;
+        let (all, rows) = (whole.num_rows(), rows.max(1));
+        Ok((0..all).step_by(rows).map(|start| whole.slice(start, rows.min(all - start))).collect())
+    }
+
+    /// A column, of which these are the parts, with its rows in their places.
+    fn column(&self, parts: &[&ArrayRef]) -> Result<ArrayRef> {
+        if let Some(column) = self.fast(parts) {
+            return Ok(column);
+        }
+        let mut order = vec![0; self.place.len()];
+        for (place, row) in self.place.iter().zip(0_u32..) {
+            order[*place as usize] = row;
+        }
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        Ok(take(&concat(&parts)?, &UInt32Array::from(order), None)?)
+    }
+
+    fn fast(&self, parts: &[&ArrayRef]) -> Option<ArrayRef> {
+        macro_rules! primitive {
+            ($type:ty) => {
+                Some(self.primitive::<$type>(parts))
+            };
+        }
+        if parts.iter().any(|part| part.null_count() > 0) {
+            return None;
+        }
+        let kind = parts.first()?.data_type();
+        downcast_primitive! {
+            kind => (primitive),
+            DataType::Utf8 => self.bytes::<GenericStringType<i32>>(parts),
+            DataType::LargeUtf8 => self.bytes::<GenericStringType<i64>>(parts),
+            DataType::Binary => self.bytes::<GenericBinaryType<i32>>(parts),
+            DataType::LargeBinary => self.bytes::<GenericBinaryType<i64>>(parts),
+            _ => None
+        }
+    }
+
+    /// Each part with the places of its rows.
+    fn placed<'a>(&self, parts: &[&'a ArrayRef]) -> impl Iterator<Item = (&'a ArrayRef, &[u32])> {
+        let mut left = &self.place[..];
+        parts.iter().map(move |part| {
+            let (places, rest) = left.split_at(part.len());
+            left = rest;
+            (*part, places)
+        })
+    }
+
+    fn primitive<T: ArrowPrimitiveType>(&self, parts: &[&ArrayRef]) -> ArrayRef {
+        let mut values = vec![T::Native::default(); self.place.len()];
+        for (part, places) in self.placed(parts) {
+            for (value, place) in part.as_primitive::<T>().values().iter().zip(places) {
+                values[*place as usize] = *value;
+            }
+        }
+        let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), None);
+        Arc::new(array.with_data_type(parts[0].data_type().clone()))
+    }
+
+    fn bytes<T: ByteArrayType>(&self, parts: &[&ArrayRef]) -> Option<ArrayRef> {
+        let mut ends = vec![T::Offset::default(); self.place.len() + 1];
+        let mut all = 0;
+        for (part, places) in self.placed(parts) {
+            let offsets = part.as_bytes::<T>().offsets();
+            all += (offsets[part.len()] - offsets[0]).as_usize();
+            for (range, place) in offsets.windows(2).zip(places) {
+                ends[*place as usize + 1] = range[1] - range[0];
+            }
+        }
+        if all > T::Offset::MAX_OFFSET {
+            return None;
+        }
+        let mut end = T::Offset::default();
+        for length in &mut ends {
+            end += *length;
+            *length = end;
+        }
+        let mut bytes = vec![0; all];
+        for (part, places) in self.placed(parts) {
+            let part = part.as_bytes::<T>();
+            let data = part.value_data();
+            for (range, place) in part.offsets().windows(2).zip(places) {
+                let place = *place as usize;
+                let value = &data[range[0].as_usize()..range[1].as_usize()];
+                copy(&mut bytes[ends[place].as_usize()..ends[place + 1].as_usize()], value);
+            }
+        }
+        let ends = OffsetBuffer::new(ScalarBuffer::from(ends));
+        Some(Arc::new(GenericByteArray::<T>::new(ends, Buffer::from(bytes), None)))
+    }
+}
+
+/// Copies text, which is short more often than not: without a call, then.
+fn copy(to: &mut [u8], from: &[u8]) {
+    macro_rules! both_ends {
+        ($bytes:literal) => {
+            if let (Some(first), Some(last)) = (from.first_chunk::<$bytes>(), from.last_chunk::<$bytes>()) {
+                if let Some(to) = to.first_chunk_mut::<$bytes>() {
+                    *to = *first;
+                }
+                if let Some(to) = to.last_chunk_mut::<$bytes>() {
+                    *to = *last;
+                }
+            }
+        };
+    }
+    match from.len() {
+        0 => {}
+        1..4 => {
+            both_ends!(1);
+            to[from.len() / 2] = from[from.len() / 2];
+        }
+        4..8 => both_ends!(4),
+        8..=16 => both_ends!(8),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use arrow::array::{
+        BooleanArray, Int64Array, LargeBinaryArray, RecordBatch, StringArray, TimestampMillisecondArray,
+    };
+    use arrow::compute::{concat_batches, take_record_batch};
+
+    use super::*;
+    use crate::plan::Mixer;
+
+    fn batch(rows: i64) -> RecordBatch {
+        let texts: Vec<String> =
+            (0..rows).map(|row| "ä".repeat(row as usize * 7 % 20) + &row.to_string()).collect();
+        let bytes: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("whole", Arc::new(Int64Array::from_iter_values(0..rows))),
+            ("nulls", Arc::new((0..rows).map(|row| (row % 3 != 0).then_some(row)).collect::<Int64Array>())),
+            ("text", Arc::new(StringArray::from(texts.clone()))),
+            ("bytes", Arc::new(LargeBinaryArray::from(bytes))),
+            ("truth", Arc::new((0..rows).map(|row| Some(row % 2 == 0)).collect::<BooleanArray>())),
+            ("time", Arc::new(TimestampMillisecondArray::from_iter_values(0..rows).with_timezone("UTC"))),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    #[test]
+    fn every_row_comes_where_its_number_says_whatever_the_columns_are() {
+        for (rows, pieces) in
+            [(0, vec![]), (1, vec![1]), (33, vec![20, 0, 13]), (1000, vec![1, 999]), (4097, vec![4097])]
+        {
+            let whole = batch(rows + 5);
+            let mut start = 5;
+            let parts: Vec<RecordBatch> = pieces
+                .iter()
+                .map(|rows| {
+                    start += rows;
+                    whole.slice(start - rows, *rows)
+                })
+                .collect();
+            let numbers: Vec<u64> = (0..rows as u64).map(|row| Mixer::new(3).mix(row)).collect();
+            let mut left = &numbers[..];
+            let split: Vec<&[u64]> = pieces
+                .iter()
+                .map(|rows| {
+                    let (part, rest) = left.split_at(*rows);
+                    left = rest;
+                    part
+                })
+                .collect();
+            let spread = Spread::by_rank(&split);
+            let mut order: Vec<u32> = (0..rows as u32).collect();
+            order.sort_by_key(|row| numbers[*row as usize]);
+            assert_eq!(Spread::by_order(&order).place, spread.place);
+            let expected = concat_batches(&whole.schema(), &parts).unwrap();
+            let expected = take_record_batch(&expected, &UInt32Array::from(order)).unwrap();
+            if !parts.is_empty() {
+                let spread = spread.batches(&parts, whole.schema(), 100).unwrap();
+                assert!(spread.iter().rev().skip(1).all(|batch| batch.num_rows() == 100));
+                assert_eq!(concat_batches(&whole.schema(), &spread).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_lie_close_together_or_far_apart_have_their_ranks() {
+        let far = [u64::MAX, 0, 1, u64::MAX - 1];
+        assert_eq!(Spread::by_rank(&[&far]).place, [3, 0, 1, 2]);
+        let close: Vec<u64> = (0..100).map(|number| 1 << 63 | (number * 37 % 100)).collect();
+        let ranks: Vec<u32> = close.iter().map(|number| (number & 127) as u32).collect();
+        assert_eq!(Spread::by_rank(&[&close[..40], &close[40..]]).place, ranks);
+        assert!(Spread::by_rank(&[]).place.is_empty());
+    }
+
+    #[test]
+    fn values_of_every_length_are_copied_whole() {
+        let from: Vec<u8> = (1..=40).collect();
+        for length in 0..=40 {
+            let mut to = vec![0; length];
+            copy(&mut to, &from[..length]);
+            assert_eq!(to, from[..length]);
+        }
+    }
+}
