@@ -9,6 +9,7 @@ use arrow::json::LineDelimitedWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use super::{ParquetCompression, WriteOptions};
 use crate::format::tfrecord::Examples;
@@ -17,6 +18,10 @@ use crate::format::{FileFormat, npy};
 
 /// Rows in a row group of Parquet, unless told.
 const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Dictionaries of numbers are given up from so many bytes on, which are 32 768 of eight bytes: what has more of them in a row group seldom has few, and
+/// looking each up takes longer than writing it.
+const NUMBERS_BYTES: usize = 256 << 10;
 
 /// Batches → bytes of a file.
 pub(super) trait Encoder: Send {
@@ -40,9 +45,14 @@ pub(super) fn encoder(
             };
             let properties = WriterProperties::builder()
                 .set_compression(compression)
-                .set_max_row_group_row_count(Some(options.row_group_rows.unwrap_or(ROW_GROUP_ROWS)))
-                .build();
-            Box::new(Parquet { writer: ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties))? })
+                .set_max_row_group_row_count(Some(options.row_group_rows.unwrap_or(ROW_GROUP_ROWS)));
+            let numbers = schema.fields().iter().filter(|field| field.data_type().is_primitive());
+            let properties = numbers.fold(properties, |properties, field| {
+                let column = ColumnPath::from(vec![field.name().clone()]);
+                properties.set_column_dictionary_page_size_limit(column, NUMBERS_BYTES)
+            });
+            let properties = Some(properties.build());
+            Box::new(Parquet { writer: ArrowWriter::try_new(Vec::new(), schema.clone(), properties)? })
         }
         FileFormat::Csv(_) => {
             let csv = &options.csv;
@@ -310,5 +320,44 @@ impl Encoder for Npy {
 
     fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, StringArray};
+    use bytes::Bytes;
+    use parquet::file::reader::FileReader;
+    use parquet::file::serialized_reader::SerializedFileReader;
+
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_nearly_all_different_have_no_large_dictionary() {
+        let rows = 100_000_i64;
+        let text = (0..rows).map(|row| (row % 60_000).to_string()).collect::<StringArray>();
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("all", Arc::new(Int64Array::from_iter_values(0..rows))),
+            ("few", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row % 1000)))),
+            ("text", Arc::new(text)),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let options = WriteOptions { compression: ParquetCompression::None, ..WriteOptions::default() };
+        let mut encoder = encoder(&FileFormat::Parquet, &options, &batch.schema()).unwrap();
+        encoder.write(&batch).unwrap();
+        encoder.finish().unwrap();
+        let file = SerializedFileReader::new(Bytes::from(encoder.take())).unwrap();
+        let dictionary = |column: usize| {
+            let column = file.metadata().row_group(0).column(column);
+            column.data_page_offset() - column.dictionary_page_offset().unwrap()
+        };
+        assert!((8 * 1000..10_000).contains(&dictionary(1)), "{}", dictionary(1));
+        assert!((NUMBERS_BYTES as i64..300_000).contains(&dictionary(0)), "{}", dictionary(0));
+        // Text has what the format's writers give it.
+        assert!(dictionary(2) > 400_000, "{}", dictionary(2));
     }
 }
