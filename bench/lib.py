@@ -127,22 +127,28 @@ def memory_mib(pids: list[int]) -> float:
     return total / 1024
 
 
-def most_mib(pid: int) -> float:
-    """The most memory that a process has had: the kernel's own mark, which costs the process nothing to read."""
-    with contextlib.suppress(OSError, TypeError):
-        return int(re.search(r"^VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[1]) / 1024
-    return 0.0
+def marks_mib(pid: int) -> dict[str, float]:
+    """What the kernel has counted of a process's memory all along (`VmHWM`, `RssAnon`, …), which costs the process nothing to read."""
+    with contextlib.suppress(OSError):
+        return {name: int(kib) / 1024 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)}
+    return {}
 
 
 def run_watched(command, several=False, **options) -> tuple[dict, float]:
     """Runs a command that prints JSON, and looks at its memory meanwhile: what it printed, and the peak in MiB. `several`: it works in processes that
-    it starts, of which each page is counted once. For that the kernel walks their page tables, and whoever maps memory waits."""
+    it starts; then what each has to itself, and once the most that any maps of what they share. (Proportional set sizes would be exact, but the kernel
+    walks page tables for them, and whoever maps memory waits.)"""
     peak, over = 0.0, threading.Event()
+
+    def together(pid):
+        marks = [marks_mib(pid) for pid in tree(pid)]
+        most = lambda name: max((of.get(name, 0.0) for of in marks), default=0.0)
+        return sum(of.get("RssAnon", 0.0) for of in marks) + most("RssShmem") + most("RssFile")
 
     def watch(pid):
         nonlocal peak
         while not over.is_set():
-            peak = max(peak, memory_mib(tree(pid)) if several else most_mib(pid))
+            peak = max(peak, together(pid) if several else marks_mib(pid).get("VmHWM", 0.0))
             over.wait(0.2 if several else 0.02)
 
     def started(pid):

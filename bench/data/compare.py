@@ -144,7 +144,7 @@ COMPARISON = Comparison(
     about="Sixteen Parquet files (two whole numbers, four floats, two texts), read, transformed and drained; joined with a table of 1 million rows; "
     "a fresh process for each operation, files in the page cache. What is timed is the operation; starting the process, importing, and starting Ray and its workers is not, "
     "except in the trivial job. Results leave as Arrow batches that are counted; Ray's stay in its store. Ours come in order, as Ray's; the other engines may mix rows where they like to. "
-    "Memory is the most that the process held (VmHWM), of Ray's processes the most that they held together (proportional set size, looked at five times a second). "
+    "Memory is the most that the process held (VmHWM), of Ray's processes the most that they held together, what they share counted once (looked at five times a second). "
     "The pool: 4 workers with a state, 800 batches of 1 024 rows, 5 ms each; its workers' start is counted on both sides. The ideal is four threads that only wait.",
     ours=ours,
     peers=[BARE, RAY, DAFT, POLARS, DUCKDB],
