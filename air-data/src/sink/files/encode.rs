@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn numbers_that_are_nearly_all_different_have_no_large_dictionary() {
         let rows = 100_000_i64;
-        let text = (0..rows).map(|row| (row % 60_000).to_string()).collect::<StringArray>();
+        let text = (0..rows).map(|row| Some((row % 60_000).to_string())).collect::<StringArray>();
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("all", Arc::new(Int64Array::from_iter_values(0..rows))),
             ("few", Arc::new(Int64Array::from_iter_values((0..rows).map(|row| row % 1000)))),
