@@ -1,9 +1,10 @@
-//! Reading TFRecord files and WebDataset shards, beside reading their bytes alone and beside Parquet of the same rows.
+//! Reading TFRecord files and WebDataset shards, beside reading their bytes alone and beside Parquet of the same rows; CSV compressed as a whole, beside CSV and beside
+//! unpacking alone.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::sync::Arc;
 
-use air_data::{Dataset, FileFormat, Session, SessionConfig, WriteOptions};
+use air_data::{Compression, CsvOptions, Dataset, FileFormat, Session, SessionConfig, WriteOptions};
 use arrow::array::{ArrayRef, BinaryArray, Float32Array, Int64Array, RecordBatch, StringArray};
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -68,10 +69,61 @@ fn bytes_alone(bencher: Bencher) {
     });
 }
 
-fn drain(mut file: std::fs::File, piece: &mut [u8]) -> u64 {
+/// So many files of CSV, compressed or not, and their bytes when they are not.
+fn tables(compression: Compression, files: usize) -> (tempfile::TempDir, Dataset, Vec<String>, u64) {
+    let session = Session::new(SessionConfig { progress: false, ..SessionConfig::default() }).unwrap();
+    let lines = |row: i64| (row, (row * 2_654_435_761) as f64 / 7.0, format!("name {}", row % 1000));
+    let ds =
+        session.range(rows() as u64 * 64).unwrap().map(move |row: i64| Ok(lines(row))).repartition(files);
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, compression| {
+        let path = dir.path().join(name).to_string_lossy().into_owned();
+        let options = WriteOptions { compression, ..WriteOptions::default() };
+        (ds.write(&path, FileFormat::Csv(CsvOptions::default()), options).unwrap(), path)
+    };
+    let plain = write("plain", Compression::None).0;
+    let bytes = plain.iter().map(|file| std::fs::metadata(file).unwrap().len()).sum();
+    let (files, path) = write("files", compression);
+    let back = session.read_csv(&path).unwrap();
+    (dir, back, files, bytes)
+}
+
+/// In bytes as they are unpacked.
+fn csv(bencher: Bencher, compression: Compression, files: usize) {
+    let (_dir, ds, _, bytes) = tables(compression, files);
+    let drain = || ds.batches(8192).unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>();
+    bencher.counter(BytesCount::new(bytes)).bench_local(drain);
+}
+
+#[divan::bench(args = [1, 8])]
+fn csv_plain(bencher: Bencher, files: usize) {
+    csv(bencher, Compression::None, files);
+}
+
+#[divan::bench(args = [1, 8])]
+fn csv_gzip(bencher: Bencher, files: usize) {
+    csv(bencher, Compression::Gzip, files);
+}
+
+#[divan::bench(args = [1, 8])]
+fn csv_zstd(bencher: Bencher, files: usize) {
+    csv(bencher, Compression::Zstd, files);
+}
+
+#[divan::bench]
+fn gunzip_alone(bencher: Bencher) {
+    let (_dir, _, files, bytes) = tables(Compression::Gzip, 1);
+    let mut piece = vec![0; 1 << 20];
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| {
+        let file = std::io::BufReader::new(std::fs::File::open(&files[0]).unwrap());
+        drain(flate2::bufread::MultiGzDecoder::new(file), &mut piece)
+    });
+}
+
+fn drain(mut file: impl std::io::Read, piece: &mut [u8]) -> u64 {
     let mut sum = 0;
     loop {
-        match std::io::Read::read(&mut file, piece).unwrap() {
+        match file.read(piece).unwrap() {
             0 => return sum,
             bytes => sum += bytes as u64 + u64::from(piece[bytes / 2]),
         }

@@ -45,7 +45,7 @@ pub enum DataError {
     },
     /// The extension of the path does not say which format to use.
     #[error(
-        "cannot tell the format of {path}: expected one of .csv, .parquet, .json, .jsonl, .ndjson, .arrow, .txt, .npy, .tfrecord, .tar"
+        "cannot tell the format of {path}: expected one of .csv, .parquet, .json, .jsonl, .ndjson, .arrow, .txt, .npy, .tfrecord, .tar, or .gz or .zst after that of CSV, JSON or text"
     )]
     UnknownFormat {
         /// The path.

@@ -51,7 +51,7 @@
 //! | `stats` | [`Stats`]: what a run did; progress on a terminal |
 //! | `blocks` | a whole dataset at rest, in memory and on disk |
 //! | `source` | [`Source`]: where rows come from: numbers, memory, files, what others bring; paths and the columns in them; object stores |
-//! | `format` | [`FileFormat`]: how one file is opened as batches |
+//! | `format` | [`FileFormat`]: how one file is opened as batches; [`Compression`] of whole files |
 //! | `sink` | [`Sink`]: where rows go, all or none; files, directories by columns |
 //! | [`testing`] | suites that every source and every sink passes |
 //! | `tensors` | [`TensorColumns`]: tensors in columns, of one shape and of any; a dataset as a [`BatchSource`](air_core::data::BatchSource) |
@@ -104,7 +104,7 @@ pub use dataset::{
 };
 pub use error::{DataError, Place, Result};
 pub use expr::{Expr, IntoExpr, SortKey, asc, col, desc, lit};
-pub use format::{CsvOptions, FileFormat};
+pub use format::{Compression, CsvOptions, FileFormat};
 #[cfg(feature = "images")]
 pub use format::{ImageMode, ImageOptions};
 pub use memory::{Budget, BudgetUse};
@@ -112,7 +112,7 @@ pub use plan::MixUntil;
 pub use pool::{Pool, SkippedBatch, WorkerContext};
 pub use rows::Row;
 pub use session::{Session, SessionConfig};
-pub use sink::{ParquetCompression, Sink, SinkPart, SinkWrite, WriteMode, WriteOptions};
+pub use sink::{Sink, SinkPart, SinkWrite, WriteMode, WriteOptions};
 pub use source::{
     FileErrors, IntoPaths, ReadOptions, ReadRequest, SkippedFile, Source, SourceBatches, SourcePart,
     StorageConfig,

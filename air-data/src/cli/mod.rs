@@ -34,7 +34,7 @@ use crate::{Session, SessionConfig};
     about = "Look into tables, convert them, query them with SQL, run pipelines over them"
 )]
 #[command(
-    after_help = "FILE is a CSV, Parquet, JSON-lines or Arrow file, told by its extension; a directory or pattern of them; \
+    after_help = "FILE is a CSV, Parquet, JSON-lines or Arrow file, told by its extension (.csv.gz and .zst of CSV, JSON and text, too); a directory or pattern of them; \
 or a URL (s3://, gs://, az://, http://, https://). Results go to stdout, everything else to stderr."
 )]
 struct Command {

@@ -108,7 +108,8 @@ impl Session {
         Ok(Dataset::new(self.clone(), scan(Arc::new(table))?))
     }
 
-    /// CSV files; the first line names the columns and the values tell their types. See [`IntoPaths`] for the paths.
+    /// CSV files; the first line names the columns and the values tell their types. Those that end in `.gz` or `.zst` are unpacked, here and where JSON and
+    /// text are read. See [`IntoPaths`] for the paths.
     ///
     /// # Errors
     /// [`DataError::NotFound`], [`DataError::EmptyDirectory`], [`DataError::BadPath`] for the path;

@@ -23,7 +23,7 @@ impl Dataset {
         self.write(path.as_ref(), FileFormat::Parquet, WriteOptions::default())
     }
 
-    /// Writes CSV with a header. See [`Dataset::write_parquet`].
+    /// Writes CSV with a header, compressed where the path is a file that ends in `.csv.gz` or `.csv.zst`. See [`Dataset::write_parquet`].
     ///
     /// # Errors
     /// As [`Dataset::write_parquet`].
@@ -31,7 +31,7 @@ impl Dataset {
         self.write(path.as_ref(), FileFormat::Csv(CsvOptions::default()), WriteOptions::default())
     }
 
-    /// Writes JSON lines. See [`Dataset::write_parquet`].
+    /// Writes JSON lines, compressed where the path is a file that ends in `.jsonl.gz` or `.jsonl.zst`. See [`Dataset::write_parquet`].
     ///
     /// # Errors
     /// As [`Dataset::write_parquet`].

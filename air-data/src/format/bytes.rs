@@ -6,8 +6,10 @@ use std::sync::Arc;
 use air_core::BoxError;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::{Compression, Spoilt};
 
 /// Bytes asked for at once.
 const CHUNK_BYTES: u64 = 4 << 20;
@@ -23,20 +25,29 @@ const AHEAD: usize = 2;
 pub(crate) struct FileBytes {
     store: Arc<dyn ObjectStore>,
     meta: ObjectMeta,
+    /// Whether the store unpacks it, so that nobody knows its size and it can only be gone through.
+    packed: bool,
 }
 
 impl FileBytes {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, meta: ObjectMeta) -> Self {
-        Self { store, meta }
+        Self { store, meta, packed: false }
     }
 
+    /// Of a store that unpacks what is compressed so.
+    pub(crate) fn unpacked(store: Arc<dyn ObjectStore>, meta: ObjectMeta, compression: Compression) -> Self {
+        let packed = compression.of(meta.location.as_ref()).is_some();
+        Self { store, meta, packed }
+    }
+
+    /// In the store.
     pub(crate) fn size(&self) -> u64 {
         self.meta.size
     }
 
     /// The first bytes, or as many as there are.
     pub(crate) async fn start(&self, bytes: u64) -> Result<Bytes, BoxError> {
-        self.range(0..bytes.min(self.size())).await
+        self.range(0..if self.packed { bytes } else { bytes.min(self.size()) }).await
     }
 
     pub(crate) async fn whole(&self) -> Result<Bytes, BoxError> {
@@ -48,7 +59,7 @@ impl FileBytes {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        Ok(self.store.get_range(&self.meta.location, range).await?)
+        self.store.get_range(&self.meta.location, range).await.map_err(Spoilt::or)
     }
 
     /// All bytes, in chunks that are read ahead. A store's own stream of a local file comes in pieces of 8 KiB, each a task of its own.
@@ -62,6 +73,12 @@ impl FileBytes {
     }
 
     fn chunks_from(&self, from: u64, each: u64, ahead: usize) -> BoxStream<'static, Result<Bytes, BoxError>> {
+        if self.packed {
+            let (store, location) = (self.store.clone(), self.meta.location.clone());
+            let options = GetOptions { range: Some(GetRange::Offset(from)), ..GetOptions::default() };
+            let opened = async move { Ok(store.get_opts(&location, options).await?.into_stream()) };
+            return opened.try_flatten_stream().map_err(Spoilt::or).boxed();
+        }
         let (file, size) = (self.clone(), self.size());
         let count = size.saturating_sub(from).div_ceil(each);
         let chunks = futures::stream::iter(0..count).map(move |index| {
@@ -72,7 +89,6 @@ impl FileBytes {
     }
 
     /// All bytes, in chunks for a look at the beginning.
-    #[cfg(feature = "avro")]
     pub(crate) fn looked(&self) -> BoxStream<'static, Result<Bytes, BoxError>> {
         self.chunks_from(0, LOOK_CHUNK_BYTES, 1)
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "avro")]
 use super::avro::Avro;
 use super::binary::Binary;
+use super::compression::Codec;
 use super::csv::Csv;
 #[cfg(feature = "images")]
 use super::images::{ImageOptions, Images};
@@ -127,34 +128,39 @@ pub enum FileFormat {
 }
 
 impl FileFormat {
-    /// The format that the extension of `path` stands for.
+    /// The format that the extension of `path` stands for; before `.gz` and `.zst` that of CSV, JSON or text.
     ///
     /// # Errors
     /// [`DataError::UnknownFormat`] for any other extension.
     pub fn of_path(path: &str) -> Result<Self> {
-        let extension = path
-            .rsplit('/')
-            .next()
-            .and_then(|name| name.rsplit_once('.'))
-            .map(|(_, extension)| extension.to_ascii_lowercase());
-        match extension.as_deref() {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        match Codec::of_path(name) {
+            Some((stem, _)) => Self::of_name(stem).filter(Self::is_packable),
+            None => Self::of_name(name),
+        }
+        .ok_or_else(|| DataError::UnknownFormat { path: path.to_owned() })
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+        Some(match extension.as_deref() {
             Some("csv" | "tsv") => {
                 let delimiter = if extension.as_deref() == Some("tsv") { '\t' } else { ',' };
-                Ok(Self::Csv(CsvOptions { delimiter, ..CsvOptions::default() }))
+                Self::Csv(CsvOptions { delimiter, ..CsvOptions::default() })
             }
-            Some("parquet" | "pq") => Ok(Self::Parquet),
-            Some("json" | "jsonl" | "ndjson") => Ok(Self::Json),
-            Some("arrow" | "ipc" | "feather") => Ok(Self::Ipc),
-            Some("txt" | "text") => Ok(Self::Text),
-            Some("npy") => Ok(Self::Npy),
-            Some("tfrecord" | "tfrecords") => Ok(Self::TfRecord),
-            Some("tar") => Ok(Self::WebDataset),
+            Some("parquet" | "pq") => Self::Parquet,
+            Some("json" | "jsonl" | "ndjson") => Self::Json,
+            Some("arrow" | "ipc" | "feather") => Self::Ipc,
+            Some("txt" | "text") => Self::Text,
+            Some("npy") => Self::Npy,
+            Some("tfrecord" | "tfrecords") => Self::TfRecord,
+            Some("tar") => Self::WebDataset,
             #[cfg(feature = "avro")]
-            Some("avro") => Ok(Self::Avro),
+            Some("avro") => Self::Avro,
             #[cfg(feature = "images")]
-            Some("png" | "jpg" | "jpeg") => Ok(Self::Images(ImageOptions::default())),
-            _ => Err(DataError::UnknownFormat { path: path.to_owned() }),
-        }
+            Some("png" | "jpg" | "jpeg") => Self::Images(ImageOptions::default()),
+            _ => return None,
+        })
     }
 
     /// The extensions that files of this format have; new files get the first. None for whole files, which may have any.
@@ -175,6 +181,16 @@ impl FileFormat {
             Self::Images(_) => &["png", "jpg", "jpeg"],
             Self::Binary => &[],
         }
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.extensions().first().copied().unwrap_or("whole files")
+    }
+
+    /// Whether its files are read and written compressed as a whole: those that are read from one end to the other.
+    pub(crate) fn is_packable(&self) -> bool {
+        matches!(self, Self::Csv(_) | Self::Json | Self::JsonArray | Self::Text)
     }
 
     /// Whether a file holds one row.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `kind` | [`FileFormat`]: the formats there are, with their settings |
 //! | `bytes` | the bytes of a file, as many at a time as are wanted |
+//! | `compression`, `unpack` | what whole files are compressed with; the bytes that such a one holds |
 //! | `scan` | a format of ours in the engine's file scan |
 //! | `csv` | comma-separated values, large files in pieces |
 //! | `cells` | columns that are filled value by value |
@@ -20,6 +21,7 @@ pub(crate) mod avro;
 mod binary;
 mod bytes;
 pub(crate) mod cells;
+mod compression;
 pub(crate) mod csv;
 #[cfg(feature = "images")]
 pub(crate) mod images;
@@ -31,14 +33,18 @@ mod scan;
 pub(crate) mod signature;
 mod text;
 pub(crate) mod tfrecord;
+mod unpack;
 pub(crate) mod webdataset;
 
 pub(crate) use bytes::FileBytes;
+pub(crate) use compression::Codec;
+pub use compression::Compression;
 #[cfg(feature = "images")]
 pub use images::{ImageMode, ImageOptions};
 pub use kind::{CsvOptions, FileFormat};
 pub(crate) use kind::{Reader, sniffed};
 pub(crate) use scan::FormatSource;
+pub(crate) use unpack::{Spoilt, Unpack};
 
 use std::fmt;
 use std::sync::Arc;
@@ -54,10 +60,10 @@ use futures::stream::BoxStream;
 const BATCH_BYTES: usize = 32 << 20;
 
 /// A record, an element, a file in an archive with more bytes is an error.
-const VALUE_BYTES: u64 = 512 << 20;
+pub(crate) const VALUE_BYTES: u64 = 512 << 20;
 
 /// Rows that are looked at to tell the columns of a file, where they are not told at its beginning.
-const LOOK_ROWS: u64 = 1000;
+pub(crate) const LOOK_ROWS: u64 = 1000;
 
 /// Bytes of a file that are looked at for its columns.
 const LOOK_BYTES: u64 = 8 << 20;

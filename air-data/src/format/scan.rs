@@ -17,7 +17,7 @@ use datafusion_datasource::{PartitionedFile, TableSchema};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 
-use super::{FileBytes, Format, Want};
+use super::{Compression, FileBytes, Format, Want};
 use crate::source::Layout;
 
 /// Rows of a batch, where the engine does not say.
@@ -32,15 +32,23 @@ pub(crate) struct FormatSource {
     given: bool,
     /// Whether all files have a [`Layout`] that blocks may be cut by.
     cut: bool,
+    /// How the files are compressed that the store unpacks.
+    compression: Compression,
     projection: SplitProjection,
     rows: usize,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl FormatSource {
-    pub(crate) fn new(format: Arc<dyn Format>, columns: TableSchema, given: bool, cut: bool) -> Self {
-        let projection = SplitProjection::unprojected(&columns);
-        Self { format, columns, given, cut, projection, rows: ROWS, metrics: ExecutionPlanMetricsSet::new() }
+    pub(crate) fn new(
+        format: Arc<dyn Format>,
+        columns: TableSchema,
+        given: bool,
+        cut: bool,
+        compression: Compression,
+    ) -> Self {
+        let (projection, metrics) = (SplitProjection::unprojected(&columns), ExecutionPlanMetricsSet::new());
+        Self { format, columns, given, cut, compression, projection, rows: ROWS, metrics }
     }
 }
 
@@ -54,7 +62,8 @@ impl FileSource for FormatSource {
         let all = self.columns.file_schema().clone();
         let columns = Arc::new(all.project(&self.projection.file_indices)?);
         let want = Want { all: all.clone(), columns, given: self.given, rows: self.rows, pieces: None };
-        let opener = Arc::new(Opener { format: self.format.clone(), store, want });
+        let (format, compression) = (self.format.clone(), self.compression);
+        let opener = Arc::new(Opener { format, store, compression, want });
         ProjectionOpener::try_new(self.projection.clone(), opener, &all)
     }
 
@@ -103,13 +112,14 @@ impl FileSource for FormatSource {
 struct Opener {
     format: Arc<dyn Format>,
     store: Arc<dyn ObjectStore>,
+    compression: Compression,
     want: Want,
 }
 
 impl FileOpener for Opener {
     fn open(&self, file: PartitionedFile) -> Result<FileOpenFuture> {
         let want = Want { pieces: Layout::pieces_of(&file), ..self.want.clone() };
-        let file = FileBytes::new(self.store.clone(), file.object_meta);
+        let file = FileBytes::unpacked(self.store.clone(), file.object_meta, self.compression);
         let batches = self.format.open(file, want).map_err(DataFusionError::External);
         Ok(futures::future::ready(Ok(batches.boxed())).boxed())
     }

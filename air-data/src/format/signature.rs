@@ -6,13 +6,16 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::FileFormat;
 
+/// What to do with a compressed file.
+const PACKED: &str = "if it is CSV, JSON or text, say so: by an ending (.gz, .zst) or with the setting `compression`; else unpack it first";
+
 /// First bytes, what they tell, and what to do with such a file.
 const KNOWN: [(&[u8], &str, &str); 9] = [
     (b"PAR1", "a Parquet file", "read it with read_parquet"),
     (b"ARROW1", "an Arrow file", "read it with read_ipc"),
     (b"\x93NUMPY", "a NumPy file", "read it with read_npy"),
-    (b"\x1f\x8b\x08", "compressed with gzip", "unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", "unpack it first"),
+    (b"\x1f\x8b\x08", "compressed with gzip", PACKED),
+    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard", PACKED),
     (b"BZh", "compressed with bzip2", "unpack it first"),
     (b"\xfd7zXZ", "compressed with xz", "unpack it first"),
     (b"\xff\xfe", "text in UTF-16", "make it UTF-8 first"),

@@ -5,7 +5,7 @@ mod files;
 
 pub use contract::{Sink, SinkPart, SinkWrite};
 pub(crate) use files::{FileSink, Target, check};
-pub use files::{ParquetCompression, WriteMode, WriteOptions};
+pub use files::{WriteMode, WriteOptions};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -7,6 +7,7 @@ use air_core::BoxError;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Result as EngineResult, Statistics, internal_err, project_schema};
@@ -21,7 +22,7 @@ use datafusion_datasource::file_scan_config::{FileScanConfig, FileScanConfigBuil
 use datafusion_datasource::source::DataSourceExec;
 use datafusion_datasource::{PartitionedFile, TableSchema};
 use futures::StreamExt;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::json_lines;
@@ -31,7 +32,9 @@ use super::named::Named;
 use super::options::{FileErrors, ReadOptions};
 use super::paths::find;
 use crate::error::{DataError, Result};
-use crate::format::{FileBytes, FileFormat, FormatSource, Reader, ipc, signature, sniffed};
+use crate::format::{
+    Compression, FileBytes, FileFormat, FormatSource, Reader, Spoilt, ipc, signature, sniffed,
+};
 use crate::session::{self, AbortOnDrop};
 use crate::tensors::{is_mark, mark};
 
@@ -43,6 +46,9 @@ const FOOTERS: usize = 1000;
 
 /// How far into a CSV file the line with the columns' names may reach to be checked for names that come twice.
 const HEADER_BYTES: u64 = 1 << 20;
+
+/// So many times its size in the store a compressed file is taken to have.
+const UNPACKED_TIMES: u64 = 4;
 
 /// Files of one format as a table.
 #[derive(Debug)]
@@ -63,13 +69,18 @@ pub(crate) async fn open(
     format: FileFormat,
     options: ReadOptions,
 ) -> Result<Arc<dyn TableProvider>> {
-    let own = || format.extensions().iter().map(ToString::to_string).collect();
+    options.compression.check_reading(&format)?;
+    let compression = if format.is_packable() { options.compression } else { Compression::None };
+    let own = || {
+        let endings = compression.endings().iter();
+        endings.flat_map(|end| format.extensions().iter().map(move |own| format!("{own}{end}"))).collect()
+    };
     let extensions: Vec<String> = options.extensions.clone().unwrap_or_else(own);
     let found = find(&paths, &extensions, session.stores()).await?;
-    let first = found.files.first().map(|file| FileBytes::new(found.store.clone(), file.meta.clone()));
+    let mut list = FileList::new(found, compression, options.on_error);
+    let first = list.files.first().map(|file| list.bytes(&file.meta));
     let format = sniffed(format, first).await;
-    let reader = format.looked_into(found.files.len()).reader()?;
-    let mut list = FileList::new(found, options.on_error);
+    let reader = format.looked_into(list.files.len()).reader()?;
     let schema = match &options.schema {
         Some(schema) => schema.clone(),
         None => columns(&mut list, &format, &reader, &session).await?,
@@ -92,8 +103,9 @@ async fn columns(
         .files
         .iter()
         .map(|file| {
-            let (meta, path) = (file.meta.clone(), list.name(&file.meta));
-            let look = look(meta, path, format.clone(), reader.clone(), state.clone(), list.store.clone());
+            let (bytes, path) = (list.bytes(&file.meta), list.name(&file.meta));
+            let (meta, store) = (file.meta.clone(), list.store.clone());
+            let look = look(meta, bytes, path, format.clone(), reader.clone(), state.clone(), store);
             async move {
                 // Telling the types of text takes time: on as many cores as there are files.
                 let mut task = AbortOnDrop(tokio::spawn(look));
@@ -161,6 +173,7 @@ fn agreed(known: &Schema, part: &Schema) -> (Schema, Schema) {
 /// The columns of one file.
 async fn look(
     file: ObjectMeta,
+    bytes: FileBytes,
     path: String,
     format: FileFormat,
     reader: Reader,
@@ -170,13 +183,13 @@ async fn look(
     let failed = |source: BoxError| DataError::file(&path, source);
     if let FileFormat::Csv(options) = &format
         && options.header
-        && file.size > 0
     {
         // The engine merges columns of one name without a word.
-        let start = store
-            .get_range(&file.location, 0..file.size.min(HEADER_BYTES))
-            .await
-            .map_err(|e| failed(e.into()))?;
+        let start = match bytes.start(HEADER_BYTES).await {
+            // There may be rows before that, which are worth having.
+            Err(error) if error.is::<Spoilt>() => Bytes::new(),
+            start => start.map_err(failed)?,
+        };
         let header = Format::default()
             .with_header(true)
             .with_delimiter(options.delimiter_byte()?)
@@ -185,7 +198,7 @@ async fn look(
             unique(&header, &path)?;
         }
     }
-    let schema = match inside(&file, &format, &reader, state.as_ref(), &store).await {
+    let schema = match inside(&file, bytes, &format, &reader, state.as_ref(), &store).await {
         Ok(schema) => schema,
         Err(error) => return Err(failed(reason(error, &file, &format, store.as_ref()).await)),
     };
@@ -204,20 +217,22 @@ async fn look(
 /// The columns that whoever reads the format finds in a file.
 async fn inside(
     file: &ObjectMeta,
+    bytes: FileBytes,
     format: &FileFormat,
     reader: &Reader,
     state: &SessionState,
     store: &Arc<dyn ObjectStore>,
 ) -> EngineResult<SchemaRef> {
-    let bytes = || FileBytes::new(store.clone(), file.clone());
     match reader {
         Reader::Ours(ours) => {
-            let schema = ours.look(bytes()).await;
+            let schema = ours.look(bytes).await;
             schema.map(Arc::new).map_err(DataFusionError::External)
         }
+        // The engine would hold all of a file that is not on a local disk.
+        Reader::Engine(_) if *format == FileFormat::Json => json_lines::columns(&bytes).await.map(Arc::new),
         Reader::Engine(engine) | Reader::Csv(engine, _) => {
             if *format == FileFormat::Ipc
-                && let Some(schema) = ipc::columns(&bytes()).await.map_err(DataFusionError::External)?
+                && let Some(schema) = ipc::columns(&bytes).await.map_err(DataFusionError::External)?
             {
                 return Ok(schema);
             }
@@ -251,7 +266,7 @@ pub(super) fn plain(error: DataFusionError) -> BoxError {
         DataFusionError::Context(_, inner) => plain(*inner),
         // Ours, on its way through the engine.
         DataFusionError::External(inner) => inner,
-        other => other.into(),
+        other => Spoilt::or(other),
     }
 }
 
@@ -316,8 +331,10 @@ impl TableProvider for Files {
                 bytes += footer.bytes;
             } else {
                 rows = None;
-                bytes += usize::try_from(meta.size).unwrap_or(usize::MAX / 2);
-                if let Some(csv) = csv {
+                let packed = self.list.compression.of(meta.location.as_ref()).is_some();
+                let size = if packed { meta.size.saturating_mul(UNPACKED_TIMES) } else { meta.size };
+                bytes = bytes.saturating_add(usize::try_from(size).unwrap_or(usize::MAX / 2));
+                if let Some(csv) = csv.filter(|_| !packed) {
                     let cuts = csv.cuts(FileBytes::new(self.list.store.clone(), meta.clone()));
                     file = file.with_extension(Layout::of_csv(&cuts));
                 }
@@ -331,12 +348,16 @@ impl TableProvider for Files {
             .chunks(files.len().div_ceil(groups).max(1))
             .map(|files| FileGroup::new(files.to_vec()))
             .collect();
+        let compression = self.list.compression;
         let ours = |format, cut| {
-            Arc::new(FormatSource::new(format, self.columns.clone(), self.given, cut)) as Arc<dyn FileSource>
+            let columns = self.columns.clone();
+            Arc::new(FormatSource::new(format, columns, self.given, cut, compression)) as Arc<dyn FileSource>
         };
         let source = match &self.reader {
             Reader::Ours(format) => ours(format.clone(), false),
-            Reader::Csv(_, format) => ours(Arc::new(*format), csv.is_some()),
+            Reader::Csv(_, format) => {
+                ours(Arc::new(*format), csv.is_some() && compression == Compression::None)
+            }
             Reader::Engine(format) => format.file_source(self.columns.clone()),
         };
         let config = FileScanConfigBuilder::new(self.list.url.clone(), source)
@@ -359,7 +380,7 @@ impl TableProvider for Files {
         };
         let skipped = (self.list.on_error == FileErrors::Skip).then(|| self.list.skipped.clone());
         let begins = signature::of(&self.format);
-        let named = Named::new(config.file_source().clone(), &self.list.root, begins, skipped);
+        let named = Named::new(config.file_source().clone(), &self.list.root, begins, compression, skipped);
         let config = FileScanConfigBuilder::from(config).with_source(Arc::new(named)).build();
         Ok(DataSourceExec::from_data_source(config))
     }

@@ -1,18 +1,23 @@
-//! Where in a file of JSON lines an error lies. The decoders count from wherever they began, or not at all, so the line is looked for
-//! once there is an error.
+//! The columns of a file of JSON lines, and where in it an error lies: the decoders count from wherever they began, or not at all, so the line
+//! is looked for once there is an error.
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
-use arrow::json::reader::Decoder;
+use arrow::json::reader::{Decoder, infer_json_schema};
 use datafusion::common::DataFusionError;
 use futures::StreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde::de::IgnoredAny;
 
+use crate::format::{FileBytes, LOOK_ROWS};
+
 /// A longer line is not looked into.
 const LINE_BYTES: usize = 64 << 20;
+
+/// Bytes that are looked at for the columns, where they are not enough rows.
+const LOOK_BYTES: usize = LINE_BYTES;
 
 /// A line that is no record.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,25 @@ pub(super) struct SpoiltLine {
     /// Its number in the file, from 1.
     line: u64,
     reason: String,
+}
+
+/// The columns that the first lines of a file have.
+pub(super) async fn columns(file: &FileBytes) -> Result<Schema, DataFusionError> {
+    let (mut chunks, mut start, mut lines) = (file.looked(), Vec::new(), 0);
+    while lines < LOOK_ROWS as usize && start.len() < LOOK_BYTES {
+        let Some(chunk) = chunks.next().await.transpose().map_err(DataFusionError::External)? else {
+            return inferred(&start);
+        };
+        lines += chunk.split(|byte| *byte == b'\n').count() - 1;
+        start.extend_from_slice(&chunk);
+    }
+    // The last line may not have come as a whole.
+    let whole = start.iter().rposition(|byte| *byte == b'\n').map_or(start.len(), |end| end + 1);
+    inferred(&start[..whole])
+}
+
+fn inferred(lines: &[u8]) -> Result<Schema, DataFusionError> {
+    Ok(infer_json_schema(lines, Some(LOOK_ROWS as usize))?.0)
 }
 
 /// Whether the error is about what a file says, as opposed to how it was got.

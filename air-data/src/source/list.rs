@@ -15,12 +15,17 @@ use object_store::{ObjectMeta, ObjectStore};
 use super::hive;
 use super::options::{FileErrors, ReadOptions, Skipped};
 use super::paths::{Found, FoundFile};
+use super::unpacked::{Purpose, Unpacked};
 use crate::error::{DataError, Result};
+use crate::format::{Compression, FileBytes};
 
 /// The files that a table reads, in their order.
 pub(crate) struct FileList {
     pub(super) url: ObjectStoreUrl,
+    /// For looks at the files: it unpacks what is compressed.
     pub(super) store: Arc<dyn ObjectStore>,
+    /// How the files are compressed: `None` where none is.
+    pub(super) compression: Compression,
     pub(super) root: String,
     pub(super) files: Vec<FoundFile>,
     /// The columns that lie in paths, and each file's values of them.
@@ -40,7 +45,9 @@ impl std::fmt::Debug for FileList {
 }
 
 impl FileList {
-    pub(super) fn new(found: Found, on_error: FileErrors) -> Self {
+    pub(super) fn new(found: Found, compression: Compression, on_error: FileErrors) -> Self {
+        let packed = |file: &FoundFile| compression.of(file.meta.location.as_ref()).is_some();
+        let compression = if found.files.iter().any(packed) { compression } else { Compression::None };
         let root = match found.url.as_str() {
             local if local.starts_with("file:") => "/".to_owned(),
             remote => remote.to_owned(),
@@ -48,7 +55,8 @@ impl FileList {
         let values = vec![Vec::new(); found.files.len()];
         Self {
             url: found.url,
-            store: found.store,
+            store: Unpacked::over(found.store, compression, Purpose::Look),
+            compression,
             root,
             files: found.files,
             fields: Vec::new(),
@@ -61,6 +69,11 @@ impl FileList {
     /// A file's path or URL, as a user would give it.
     pub(super) fn name(&self, file: &ObjectMeta) -> String {
         format!("{}{}", self.root, file.location)
+    }
+
+    /// The bytes of a file, unpacked, for a look at them.
+    pub(super) fn bytes(&self, file: &ObjectMeta) -> FileBytes {
+        FileBytes::unpacked(self.store.clone(), file.clone(), self.compression)
     }
 
     /// The files' paths or URLs, in the order they are read.

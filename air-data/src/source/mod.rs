@@ -21,6 +21,7 @@ mod share;
 mod storage;
 mod stores;
 mod table;
+mod unpacked;
 
 pub use contract::{ReadRequest, Source, SourceBatches, SourcePart};
 pub(crate) use files::{Files, open};

@@ -26,9 +26,10 @@ use object_store::path::Path;
 
 use super::files::plain;
 use super::refusal::Refusal;
+use super::unpacked::{Purpose, Unpacked};
 use super::{Skipped, json_lines};
 use crate::error::DataError;
-use crate::format::signature;
+use crate::format::{Compression, Spoilt, VALUE_BYTES, signature};
 
 /// Another source, with the file's name on its errors.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub(super) struct Named {
     root: Arc<str>,
     /// What files of the format begin with.
     begins: &'static [u8],
+    /// How the files are compressed, if any is: then none is cut by its bytes.
+    compression: Compression,
     /// Where files go that cannot be read, if that is no reason to end.
     skipped: Option<Skipped>,
 }
@@ -47,9 +50,16 @@ impl Named {
         inner: Arc<dyn FileSource>,
         root: &str,
         begins: &'static [u8],
+        compression: Compression,
         skipped: Option<Skipped>,
     ) -> Self {
-        Self { inner, root: root.into(), begins, skipped }
+        Self { inner, root: root.into(), begins, compression, skipped }
+    }
+
+    /// The engine's reader of JSON lines holds a line as long as it is; ours have limits.
+    fn unpacked(&self, store: Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> {
+        let longest_line = (self.inner.file_type() == "json").then_some(VALUE_BYTES);
+        Unpacked::over(store, self.compression, Purpose::Read { longest_line })
     }
 
     fn wrap(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
@@ -64,7 +74,7 @@ impl FileSource for Named {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
-        self.inner.create_file_opener(store, config, partition)
+        self.inner.create_file_opener(self.unpacked(store), config, partition)
     }
 
     fn create_morselizer(
@@ -73,6 +83,7 @@ impl FileSource for Named {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
+        let store = self.unpacked(store);
         let inner = self.inner.create_morselizer(store.clone(), config, partition)?;
         let content = Content {
             store,
@@ -111,7 +122,7 @@ impl FileSource for Named {
     }
 
     fn supports_repartitioning(&self) -> bool {
-        self.inner.supports_repartitioning()
+        self.compression == Compression::None && self.inner.supports_repartitioning()
     }
 
     fn repartitioned(
@@ -121,6 +132,9 @@ impl FileSource for Named {
         ordering: Option<LexOrdering>,
         config: &FileScanConfig,
     ) -> Result<Option<FileScanConfig>> {
+        if self.compression != Compression::None {
+            return Ok(None);
+        }
         self.inner.repartitioned(target_partitions, file_min_size, ordering, config)
     }
 
@@ -228,7 +242,8 @@ impl FileName {
         let store = self.content.store.as_ref();
         let spoilt = self.content.json.as_ref().filter(|_| json_lines::is_about_content(&error));
         let told = self.on(error);
-        if matches!(&told, DataError::File { source, .. } if source.is::<Refusal>()) {
+        if matches!(&told, DataError::File { source, .. } if source.is::<Refusal>() || source.is::<Spoilt>())
+        {
             return told;
         }
         if let Some(another) = signature::another(store, &self.location, self.content.begins).await {

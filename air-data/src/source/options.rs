@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
+use crate::format::Compression;
 
 /// Settings of a reading of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +21,25 @@ pub struct ReadOptions {
     /// `__HIVE_DEFAULT_PARTITION__` for null. A filter over them leaves out the files that cannot match. A column that the files have
     /// themselves is theirs.
     pub hive: bool,
-    /// The endings, without a dot, of the files to read in directories, instead of the format's own.
+    /// The endings, without a dot, of the files to read in directories, instead of the format's own: `log`, `log.gz`.
     pub extensions: Option<Vec<String>>,
+    /// How files of CSV, JSON and text are compressed. Such a file is unpacked as it is read, from one end to the other: not in pieces, as large ones
+    /// are that are not compressed. Directories are searched for the endings `.csv.gz` and `.csv.zst`, too, and so on.
+    pub compression: Compression,
     /// What to do about a file that cannot be read.
     pub on_error: FileErrors,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { schema: None, include_paths: None, hive: true, extensions: None, on_error: FileErrors::Fail }
+        Self {
+            schema: None,
+            include_paths: None,
+            hive: true,
+            extensions: None,
+            compression: Compression::Auto,
+            on_error: FileErrors::Fail,
+        }
     }
 }
 

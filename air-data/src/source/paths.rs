@@ -150,7 +150,7 @@ async fn list(
                 && (matches(url, &meta.location)
                     || !everything
                         && (extensions.is_empty()
-                            || extensions.iter().any(|ext| meta.location.extension() == Some(ext))));
+                            || extensions.iter().any(|ending| ends_with(&meta.location, ending))));
             futures::future::ready(keep)
         })
         // One more than may be, which is found out above.
@@ -171,6 +171,12 @@ async fn list(
         .into_iter()
         .map(|meta| FoundFile { directories: below(&prefix, &meta.location), meta })
         .collect())
+}
+
+/// Whether a file's name is `*.ending`.
+fn ends_with(location: &object_store::path::Path, ending: &str) -> bool {
+    let stem = location.filename().and_then(|name| name.strip_suffix(ending));
+    stem.is_some_and(|stem| stem.ends_with('.'))
 }
 
 fn below(prefix: &object_store::path::Path, location: &object_store::path::Path) -> Vec<String> {

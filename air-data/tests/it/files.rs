@@ -1,8 +1,6 @@
 //! Reading and writing files: every format there and back, paths of every kind, all or nothing.
 
-use air_data::{
-    CsvOptions, DataError, Dataset, FileFormat, ParquetCompression, Row, WriteMode, WriteOptions,
-};
+use air_data::{Compression, CsvOptions, DataError, Dataset, FileFormat, Row, WriteMode, WriteOptions};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
@@ -137,7 +135,7 @@ fn what_is_there_is_not_replaced_unasked() {
     assert!(matches!(ds.write_parquet(&path).unwrap_err().root(), DataError::Exists { .. }));
     let options = WriteOptions {
         mode: WriteMode::Overwrite,
-        compression: ParquetCompression::Zstd,
+        compression: Compression::Zstd,
         ..WriteOptions::default()
     };
     assert_eq!(ds.write(&path, FileFormat::Parquet, options.clone()).unwrap().len(), 1);
@@ -145,6 +143,7 @@ fn what_is_there_is_not_replaced_unasked() {
     let file = out(&dir, "one.csv");
     assert_eq!(ds.repartition(3).write_csv(&file).unwrap().len(), 1);
     assert!(matches!(ds.write_csv(&file).unwrap_err().root(), DataError::Exists { .. }));
+    let options = WriteOptions { compression: Compression::Auto, ..options };
     ds.limit(2).write(&file, FileFormat::Csv(CsvOptions::default()), options).unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "id\n0\n1\n");
 }

@@ -7,6 +7,7 @@ use air_data::{FileFormat, Session};
 use arrow::array::RecordBatch;
 use rand::{Rng, RngExt};
 
+use super::compressed::{gzip, zstandard};
 use super::formats::fixture;
 use super::{session, told};
 
@@ -143,6 +144,13 @@ fn archives_whose_checksums_are_right() {
         &[seed("samples.tar"), seed("gnu.tar"), seed("pax.tar")],
         sum_headers,
     );
+}
+
+#[test]
+fn compressed_lines() {
+    let text = ["one\ntwo\n", "", "three\n3\n3\n3\n3\n"];
+    fuzz("txt.gz", FileFormat::Text, &[text.map(|text| gzip(text, 6)).concat(), gzip("a\n", 0)], |_| {});
+    fuzz("txt.zst", FileFormat::Text, &[text.map(zstandard).concat(), zstandard("a\n")], |_| {});
 }
 
 #[test]

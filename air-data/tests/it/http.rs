@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{example, session, told};
 
 /// Serves one file with HEAD, GET and byte ranges, until the test's process ends.
-fn serve(body: Vec<u8>) -> String {
+pub fn serve(body: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let body = Arc::new(body);

@@ -7,6 +7,7 @@ mod budget;
 mod c_stream;
 mod cli;
 mod columns;
+mod compressed;
 mod disk_full;
 mod engine;
 mod errors;

@@ -11,9 +11,7 @@ use serde::Deserialize;
 use super::error::RunError;
 use super::step::Step;
 use super::written::{Param, Texts};
-use crate::{
-    CsvOptions, FileErrors, FileFormat, ParquetCompression, ReadOptions, Result, WriteMode, WriteOptions,
-};
+use crate::{Compression, CsvOptions, FileErrors, FileFormat, ReadOptions, Result, WriteMode, WriteOptions};
 
 /// A pipeline.
 #[derive(Debug, Deserialize)]
@@ -48,6 +46,8 @@ pub(super) struct Read {
     hive: Option<bool>,
     extensions: Option<Vec<String>>,
     #[serde(default)]
+    compression: Compression,
+    #[serde(default)]
     on_error: FileErrors,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Write {
     #[serde(default)]
     mode: WriteMode,
     #[serde(default)]
-    compression: ParquetCompression,
+    compression: Compression,
     row_group_rows: Option<usize>,
     #[serde(default)]
     pub(super) partition_by: Vec<String>,
@@ -139,6 +139,7 @@ impl Read {
             include_paths: self.include_paths.clone(),
             hive: self.hive.unwrap_or(default.hive),
             extensions: self.extensions.clone(),
+            compression: self.compression,
             on_error: self.on_error,
         }
     }

@@ -27,7 +27,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 pub(crate) use self::cuts::Cuts;
 use self::source::Source;
-use super::{FileBytes, Format, Want};
+use super::{FileBytes, Format, VALUE_BYTES, Want};
 
 /// Bytes of a piece, at least and at most.
 const PIECE_BYTES: (u64, u64) = (2 << 20, 16 << 20);
@@ -76,7 +76,8 @@ impl Csv {
         header: bool,
         want: &Want,
     ) -> Result<BoxStream<'static, Result<RecordBatch, BoxError>>, BoxError> {
-        let rows = Rows { decoder: self.decoder(want, header)?, source, chunk: Bytes::new(), over: false };
+        let decoder = self.decoder(want, header)?;
+        let rows = Rows { decoder, source, chunk: Bytes::new(), over: false, record: 0 };
         let batches = futures::stream::try_unfold(rows, |mut rows| async move {
             Ok(rows.next().await?.map(|batch| (batch, rows)))
         });
@@ -120,6 +121,8 @@ struct Rows {
     chunk: Bytes,
     /// Whether the source has ended.
     over: bool,
+    /// Bytes since the end of a record, about.
+    record: u64,
 }
 
 impl Rows {
@@ -134,8 +137,16 @@ impl Rows {
                 }
             }
             // No bytes at all tell the decoder that the last record ends here.
+            let room = self.decoder.capacity();
             let used = self.decoder.decode(&self.chunk).map_err(|error| self.placed(error))?;
             self.chunk.advance(used);
+            self.record = if self.decoder.capacity() == room { self.record + used as u64 } else { 0 };
+            if self.record > VALUE_BYTES {
+                return Err(format!(
+                    "a record of more than {VALUE_BYTES} bytes: a quote that does not end, or no line ends"
+                )
+                .into());
+            }
             if self.decoder.capacity() == 0 || self.over && self.chunk.is_empty() {
                 return self.decoder.flush().map_err(|error| self.placed(error));
             }

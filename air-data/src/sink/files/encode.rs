@@ -7,14 +7,14 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::ipc::writer::FileWriter;
 use arrow::json::LineDelimitedWriter;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
-use super::{ParquetCompression, WriteOptions};
+use super::WriteOptions;
 use crate::format::tfrecord::Examples;
 use crate::format::webdataset::Samples;
-use crate::format::{FileFormat, npy};
+use crate::format::{Compression, FileFormat, npy};
 
 /// Rows in a row group of Parquet, unless told.
 const ROW_GROUP_ROWS: usize = 1 << 20;
@@ -39,9 +39,10 @@ pub(super) fn encoder(
     Ok(match format {
         FileFormat::Parquet => {
             let compression = match options.compression {
-                ParquetCompression::None => Compression::UNCOMPRESSED,
-                ParquetCompression::Snappy => Compression::SNAPPY,
-                ParquetCompression::Zstd => Compression::ZSTD(ZstdLevel::default()),
+                Compression::None => Codec::UNCOMPRESSED,
+                Compression::Auto | Compression::Snappy => Codec::SNAPPY,
+                Compression::Gzip => Codec::GZIP(GzipLevel::default()),
+                Compression::Zstd => Codec::ZSTD(ZstdLevel::default()),
             };
             let properties = WriterProperties::builder()
                 .set_compression(compression)
@@ -346,7 +347,7 @@ mod tests {
             ("text", Arc::new(text)),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let options = WriteOptions { compression: ParquetCompression::None, ..WriteOptions::default() };
+        let options = WriteOptions { compression: Compression::None, ..WriteOptions::default() };
         let mut encoder = encoder(&FileFormat::Parquet, &options, &batch.schema()).unwrap();
         encoder.write(&batch).unwrap();
         encoder.finish().unwrap();

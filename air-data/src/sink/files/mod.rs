@@ -8,6 +8,7 @@
 //! taken back after a failure: an upload that waits takes memory, and they are many. A write that is to be gone on with completes each block's files in a hidden directory that stays.
 
 mod encode;
+mod packed;
 mod part;
 mod resume;
 mod split;
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contract::{Sink, SinkWrite};
 use crate::error::{DataError, Result};
-use crate::format::{CsvOptions, FileFormat};
+use crate::format::{Codec, Compression, CsvOptions, FileFormat};
 use crate::session::blocking;
 use crate::source::{explain, explain_after};
 use part::{Ended, FilePart};
@@ -47,19 +48,6 @@ pub enum WriteMode {
     Overwrite,
 }
 
-/// Parquet's compression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ParquetCompression {
-    /// None.
-    None,
-    /// Fast, and read everywhere.
-    #[default]
-    Snappy,
-    /// Smaller and slower.
-    Zstd,
-}
-
 /// Settings of a write.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,8 +56,9 @@ pub struct WriteOptions {
     pub mode: WriteMode,
     /// How CSV looks; only `header`, `delimiter` and `quote` matter to a writer.
     pub csv: CsvOptions,
-    /// How Parquet is compressed.
-    pub compression: ParquetCompression,
+    /// How Parquet, CSV and JSON are compressed. Files of CSV and JSON in a directory have an ending that says so, `.csv.gz`; that of a single file is
+    /// given, and says how where this does not.
+    pub compression: Compression,
     /// Rows in one row group of Parquet, at most; 1 048 576 when absent.
     pub row_group_rows: Option<usize>,
     /// Columns that become directories, `key=value`, outermost first, instead of being in the files.
@@ -121,6 +110,7 @@ pub(crate) fn check(
     options: &WriteOptions,
 ) -> std::result::Result<(), BoxError> {
     options.validate()?;
+    options.compression.check_writing(format)?;
     let layout = Layout::new(schema, &options.partition_by)?;
     encode::encoder(format, options, &layout.schema).map(|_| ())
 }
@@ -167,6 +157,7 @@ impl FileWrite {
     async fn new(sink: &FileSink, schema: &SchemaRef, parts: usize) -> Result<Self> {
         let (target, options) = (Arc::new(sink.target.clone()), sink.options.clone());
         options.validate()?;
+        options.compression.check_writing(&sink.format)?;
         let layout = Arc::new(Layout::new(schema, &options.partition_by)?);
         if target.single && !options.partition_by.is_empty() {
             let reason = "a single file has no directories; give a path without an extension".to_owned();
@@ -343,6 +334,12 @@ async fn existing(target: &Target) -> Result<Vec<Path>> {
 }
 
 impl Target {
+    /// What its files are compressed with as a whole.
+    fn codec(&self, format: &FileFormat, compression: Compression) -> Option<Codec> {
+        let named = if self.single { self.path.as_ref() } else { "" };
+        compression.of(named).filter(|_| format.is_packable())
+    }
+
     fn name(&self, path: &Path) -> String {
         format!("{}{path}", self.root)
     }

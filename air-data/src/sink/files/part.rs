@@ -9,12 +9,13 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::encode::{Encoder, encoder};
+use super::packed::Packed;
 use super::resume::{Noted, Resumable};
 use super::split::Layout;
 use super::upload::Upload;
 use super::{FileWrite, Target, WriteOptions, give_up};
 use crate::error::{DataError, Result};
-use crate::format::FileFormat;
+use crate::format::{Codec, FileFormat};
 use crate::session::blocking;
 use crate::sink::SinkPart;
 
@@ -85,6 +86,7 @@ struct Destination {
     layout: Arc<Layout>,
     format: FileFormat,
     options: WriteOptions,
+    codec: Option<Codec>,
     resumable: Option<Arc<Resumable>>,
     tag: String,
 }
@@ -98,6 +100,7 @@ impl FilePart {
             layout: write.layout.clone(),
             format: write.format.clone(),
             options: write.options.clone(),
+            codec: write.target.codec(&write.format, write.options.compression),
             resumable: write.resumable.clone(),
             tag: write.tag.clone(),
         };
@@ -193,11 +196,15 @@ impl Destination {
             let directory = directories.iter().fold(self.base.clone(), |path, part| path.join(part.as_str()));
             directory.join(match row {
                 Some(row) => format!("{tag}part-{number:05}-{row:06}.{extension}"),
-                None => format!("part-{number:05}.{extension}"),
+                None => format!("part-{number:05}.{extension}{}", self.codec.map_or("", Codec::ending)),
             })
         };
-        let encoder =
-            encoder(&self.format, &self.options, &self.layout.schema).map_err(|e| self.failed(&path, e))?;
+        let plain = encoder(&self.format, &self.options, &self.layout.schema);
+        let encoder = plain.and_then(|plain| match self.codec {
+            Some(codec) => Ok(Box::new(Packed::new(plain, codec)?) as Box<dyn Encoder>),
+            None => Ok(plain),
+        });
+        let encoder = encoder.map_err(|e| self.failed(&path, e))?;
         let upload =
             self.target.store.put_multipart(&path).await.map_err(|e| self.failed(&path, e.into()))?;
         Ok((encoder, Written { path, rows: 0, upload: Upload::new(upload) }))

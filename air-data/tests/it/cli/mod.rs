@@ -61,6 +61,12 @@ fn convert_and_sql() {
     let written = succeeds(&["convert", &out, &parts, "--format", "csv", "--files", "3"]);
     assert_eq!(written.lines().count(), 3);
     assert_eq!(succeeds(&["head", &parts, "-n", "200"]).lines().count(), 150);
+    let packed = dir.path().join("packed").to_string_lossy().into_owned();
+    let written = succeeds(&["convert", &out, &packed, "--format", "csv", "--compression", "zstd"]);
+    assert!(written.trim().ends_with("part-00000.csv.zst"), "{written}");
+    let gz = dir.path().join("iris.jsonl.gz").to_string_lossy().into_owned();
+    succeeds(&["convert", &packed, &gz]);
+    assert_eq!(succeeds(&["head", &gz, "-n", "200"]).lines().count(), 150);
     let arrow = dir.path().join("iris.arrow").to_string_lossy().into_owned();
     succeeds(&["convert", &out, &arrow]);
     assert_eq!(succeeds(&["head", &arrow, "-n", "200"]).lines().count(), 150);

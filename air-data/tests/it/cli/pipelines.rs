@@ -224,3 +224,22 @@ fn a_dry_run_and_an_explanation_run_nothing() {
     );
     assert!(!case.dir.path().join("out.parquet").exists());
 }
+
+#[test]
+fn inputs_and_outputs_may_be_compressed() {
+    let case = Case::new(
+        "read.path = \"flowers.csv\"\nwrite = { path = \"out\", format = \"json\", compression = \"gzip\" }\n",
+    );
+    let written = succeeds(&["run", &case.path("pipe.toml")]);
+    assert!(written.trim().ends_with("part-00000.json.gz"), "{written}");
+    assert_eq!(succeeds(&["head", &case.path("out"), "-n", "200"]).lines().count(), 150);
+    // Under a name that does not say so.
+    std::fs::rename(case.path("out/part-00000.json.gz"), case.path("flowers.log")).unwrap();
+    let read = "read = { path = \"flowers.log\", format = \"json\", compression = \"gzip\" }\n";
+    std::fs::write(case.path("pipe.toml"), read).unwrap();
+    assert_eq!(case.rows(&[]).len(), 150);
+    let told = air_data(&["run", &case.path("pipe.toml"), "--set", "read.compression=lzma"]);
+    assert_eq!(told.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("lzma") && told.contains("`gzip`"), "{told}");
+}
