@@ -59,7 +59,12 @@ impl FileBytes {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.store.get_range(&self.meta.location, range).await.map_err(Spoilt::or)
+        if self.packed {
+            return self.store.get_range(&self.meta.location, range).await.map_err(Spoilt::or);
+        }
+        // As several, which a store of local files copies out of the page cache right here.
+        let mut bytes = self.store.get_ranges(&self.meta.location, &[range]).await?;
+        bytes.pop().ok_or_else(|| "the store gave no bytes for a range".into())
     }
 
     /// All bytes, in chunks that are read ahead. A store's own stream of a local file comes in pieces of 8 KiB, each a task of its own.
