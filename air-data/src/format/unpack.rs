@@ -26,9 +26,9 @@ pub(crate) enum Spoilt {
         codec.name()
     )]
     Another { codec: Codec },
-    #[error("cut short: the {} data does not end in its {packed} bytes, which hold {unpacked} bytes unpacked", codec.name())]
+    #[error("cut short: the {} data does not end in its {packed} bytes, which hold {unpacked} bytes unpacked or more", codec.name())]
     Short { codec: Codec, packed: u64, unpacked: u64 },
-    #[error("spoilt {} data after {packed} of its bytes, which hold {unpacked} bytes unpacked: {reason}", codec.name())]
+    #[error("spoilt {} data after {packed} of its bytes, which hold {unpacked} bytes unpacked or more: {reason}", codec.name())]
     Broken { codec: Codec, packed: u64, unpacked: u64, reason: String },
     #[error("a line of more than {bytes} bytes in the {} data, after {packed} of its bytes", codec.name())]
     LongLine { codec: Codec, packed: u64, bytes: u64 },
