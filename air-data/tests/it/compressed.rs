@@ -201,7 +201,10 @@ fn spoilt_files_are_named_with_how_far_they_got() {
     assert!(error.contains(&begins), "{error}");
     let error = told(&session.read_csv(&broken).unwrap().count().unwrap_err());
     assert!(error.contains(&format!("reading {broken}\n  caused by: spoilt gzip data after ")), "{error}");
-    assert!(error.contains(&format!("which hold {} bytes unpacked or more: the checksum", table.len())), "{error}");
+    assert!(
+        error.contains(&format!("which hold {} bytes unpacked or more: the checksum", table.len())),
+        "{error}"
+    );
     let error = told(&session.read_csv(&another).unwrap_err());
     assert!(
         error.contains(&format!("reading {another}\n  caused by: it is not compressed with gzip")),
