@@ -21,14 +21,15 @@ const NARROWEST: f64 = 0.8;
 pub(super) struct Parzen {
     /// Of each kernel, the wide one last.
     weights: Vec<f64>,
-    log_weights: Vec<f64>,
+    /// The logarithm of each kernel's weight, and of what makes it a density along the axes of numbers.
+    logs: Vec<f64>,
     dims: Vec<Dim>,
 }
 
 /// The kernels along one axis, the wide one last.
 enum Dim {
-    /// Gaussians around `middles`; `narrow` is -1/2 over the square of the width, `log_scale` the logarithm of what makes each a density.
-    Smooth { middles: Vec<f64>, widths: Vec<f64>, narrow: Vec<f64>, log_scale: Vec<f64> },
+    /// Gaussians around `middles`.
+    Smooth { middles: Vec<f64>, widths: Vec<f64> },
     /// The same over few cells: `logs[kernel * cells + cell]` are the logarithms of their probabilities.
     Cells { middles: Vec<f64>, widths: Vec<f64>, cells: usize, logs: Vec<f64> },
     /// The observed values of a list, of which there are `values`: a kernel's logarithms for its own value and for each other one.
@@ -42,9 +43,11 @@ impl Parzen {
         let sum: f64 = raw.iter().sum();
         let weights: Vec<f64> = raw.iter().map(|weight| weight / sum).collect();
         let column = |at: usize| rows.iter().map(move |(row, _)| row[at]);
-        let dim = |&at: &usize| Dim::new(axes.axis(at), column(at).collect(), prior, group.len());
-        let dims = group.iter().map(dim).collect();
-        Self { log_weights: weights.iter().map(|weight| weight.ln()).collect(), weights, dims }
+        let mut logs: Vec<f64> = weights.iter().map(|weight| weight.ln()).collect();
+        let mut dim =
+            |&at: &usize| Dim::new(axes.axis(at), column(at).collect(), prior, group.len(), &mut logs);
+        let dims = group.iter().map(&mut dim).collect();
+        Self { weights, logs, dims }
     }
 
     /// A point of the group, at random.
@@ -76,15 +79,19 @@ impl Parzen {
     /// Many cells count with the density at their middle: their width is the same for all densities that are compared.
     pub fn log_density(&self, axes: &Axes, group: &[usize], point: &[f64], room: &mut Vec<f64>) -> f64 {
         room.clear();
-        room.extend_from_slice(&self.log_weights);
+        room.extend_from_slice(&self.logs);
         for ((dim, &at), &x) in self.dims.iter().zip(group).zip(point) {
             match dim {
-                Dim::Smooth { middles, narrow, log_scale, .. } => {
-                    for (((sum, middle), narrow), scale) in
-                        room.iter_mut().zip(middles).zip(narrow).zip(log_scale)
+                Dim::Smooth { middles, widths } => {
+                    // All but the wide one are equally wide.
+                    let narrow = -0.5 / (widths[0] * widths[0]);
+                    for (sum, middle) in room.iter_mut().zip(&middles[..middles.len() - 1]) {
+                        *sum += narrow * (x - middle) * (x - middle);
+                    }
+                    if let (Some(sum), Some(middle), Some(width)) =
+                        (room.last_mut(), middles.last(), widths.last())
                     {
-                        let distance = x - middle;
-                        *sum += narrow * distance * distance + scale;
+                        *sum -= 0.5 * ((x - middle) / width).powi(2);
                     }
                 }
                 Dim::Cells { cells, logs, .. } => {
@@ -112,8 +119,8 @@ impl Parzen {
 }
 
 impl Dim {
-    /// The kernels of what was observed along an axis, one of `axes` of the density.
-    fn new(axis: &Axis, mut middles: Vec<f64>, prior: f64, axes: usize) -> Self {
+    /// The kernels of what was observed along an axis, one of `axes` of the density, to whose logarithms it adds what makes Gaussians densities.
+    fn new(axis: &Axis, mut middles: Vec<f64>, prior: f64, axes: usize, logs: &mut [f64]) -> Self {
         if let Some(values) = axis.listed() {
             // Every value of the list gets a share of what the wide kernel weighs.
             let share = prior / (middles.len() as f64 + 1.0);
@@ -142,10 +149,10 @@ impl Dim {
             let logs = kernels.flat_map(row).collect();
             return Dim::Cells { middles, widths, cells: cells as usize, logs };
         }
-        let log_scale =
-            kernels.map(|(middle, width)| -(mass(middle, width) * width * (2.0 * PI).sqrt()).ln()).collect();
-        let narrow = widths.iter().map(|width| -0.5 / (width * width)).collect();
-        Dim::Smooth { middles, widths, narrow, log_scale }
+        for (log, (middle, width)) in logs.iter_mut().zip(kernels) {
+            *log -= (mass(middle, width) * width * (2.0 * PI).sqrt()).ln();
+        }
+        Dim::Smooth { middles, widths }
     }
 }
 
