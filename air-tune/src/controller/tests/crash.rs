@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// An experiment that goes on from what is in the store.
+fn resumed(mut fresh: Controller, records: &[Record]) -> Controller {
+    let (replay, seq) = past(records);
+    for event in replay {
+        fresh.replay(event).unwrap();
+    }
+    fresh.resume(seq, at(0));
+    fresh
+}
+
 #[test]
 fn after_a_crash_at_any_record_the_experiment_ends_as_it_would_have() {
     let asha = SchedulerConfig::Asha(AshaConfig { max_t: 8, reduction_factor: 2, ..AshaConfig::default() });
@@ -14,13 +24,9 @@ fn after_a_crash_at_any_record_the_experiment_ends_as_it_would_have() {
     };
     assert!(whole.trials().iter().any(|t| t.status == Status::Stopped));
     for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        let over = replay.iter().filter(|past| matches!(past, Replay::Ended { .. })).count();
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
+        let mut resumed = resumed(fresh(), &records[..kept]);
+        let over =
+            past(&records[..kept]).0.iter().filter(|past| matches!(past, Replay::Ended { .. })).count();
         run_to_end(&mut resumed);
         assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records");
         let started: Vec<_> = resumed.take_records();
@@ -52,12 +58,7 @@ fn a_scheduler_that_pauses_survives_a_crash_at_any_record() {
                 .collect()
         };
         for kept in 0..=records.len() {
-            let mut resumed = fresh();
-            let (replay, seq) = past(&records[..kept]);
-            for event in replay {
-                resumed.replay(event).unwrap();
-            }
-            resumed.resume(seq, at(0));
+            let mut resumed = resumed(fresh(), &records[..kept]);
             run_side_by_side(&mut resumed);
             assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records of {scheduler:?}");
         }
@@ -103,12 +104,7 @@ fn stoppers_complete_trials_and_end_the_experiment_also_after_a_crash() {
     assert_eq!((seen[4].0, seen[4].2, seen[4].3), plateau);
     let records = whole.take_records();
     for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
+        let mut resumed = resumed(fresh(), &records[..kept]);
         run(&mut resumed);
         assert_eq!(outcome(&resumed), seen, "cut off after {kept} records");
     }
@@ -142,12 +138,7 @@ fn parameters_named_while_running_survive_a_crash_at_any_record() {
         |from: usize| whole.trials()[from..from + 10].iter().filter_map(|t| t.value).sum::<f64>() / 10.0;
     assert!(mean(20) < 0.8 * mean(0), "it has learned: {} after {}", mean(20), mean(0));
     for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
+        let mut resumed = resumed(fresh(), &records[..kept]);
         run(&mut resumed);
         assert_eq!(outcome(&resumed), outcome(&whole), "cut off after {kept} records");
     }
@@ -194,12 +185,7 @@ fn resources_are_dealt_as_if_nothing_had_happened() {
     let records = whole.take_records();
     assert_eq!(records.iter().filter(|record| matches!(record, Record::Exhausted { .. })).count(), 1);
     for kept in 0..=records.len() {
-        let mut resumed = fresh();
-        let (replay, seq) = past(&records[..kept]);
-        for event in replay {
-            resumed.replay(event).unwrap();
-        }
-        resumed.resume(seq, at(0));
+        let mut resumed = resumed(fresh(), &records[..kept]);
         run(&mut resumed);
         assert!(resumed.trials().iter().all(|state| state.status == Status::Complete), "after {kept}");
         assert_eq!((resumed.paused, resumed.running), (0, 0));
