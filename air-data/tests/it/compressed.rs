@@ -11,7 +11,7 @@ use air_data::{
 use arrow::datatypes::{DataType, Field, Schema};
 use flate2::write::GzEncoder;
 
-use super::{example, http, iris, session, told};
+use super::{example, http, iris, out, put, session, told};
 
 pub fn gzip(content: impl AsRef<[u8]>, level: u32) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(level));
@@ -32,17 +32,6 @@ fn unpacked(path: &str) -> Vec<u8> {
         std::io::copy(&mut zstd::Decoder::new(file).unwrap(), &mut content).unwrap();
     }
     content
-}
-
-fn put(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
-    let path = dir.path().join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, content).unwrap();
-    path.to_string_lossy().into_owned()
-}
-
-fn out(dir: &tempfile::TempDir, name: &str) -> String {
-    dir.path().join(name).to_string_lossy().into_owned()
 }
 
 fn csv() -> FileFormat {

@@ -62,3 +62,16 @@ fn iris(session: &Session) -> Dataset {
 fn told(error: &air_data::DataError) -> String {
     air_core::cli::Chain(error).to_string()
 }
+
+/// Writes a file, and gives its path.
+fn put(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
+    let path = dir.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, content).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// The path of a file that is to be written.
+fn out(dir: &tempfile::TempDir, name: &str) -> String {
+    dir.path().join(name).to_string_lossy().into_owned()
+}

@@ -9,18 +9,7 @@ use air_data::{
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema};
 
-use super::{example, iris, session, told};
-
-fn put(dir: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
-    let path = dir.path().join(name);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, content).unwrap();
-    path.to_string_lossy().into_owned()
-}
-
-fn out(dir: &tempfile::TempDir, name: &str) -> String {
-    dir.path().join(name).to_string_lossy().into_owned()
-}
+use super::{example, iris, out, put, session, told};
 
 fn lines(ds: &Dataset) -> Vec<String> {
     ds.take_all::<Row>().unwrap().iter().map(Row::to_string).collect()
