@@ -5,6 +5,7 @@
 //! in any order, `Merge` keeps theirs.
 
 mod block_order;
+mod cells;
 mod closures;
 mod groups;
 mod joins;

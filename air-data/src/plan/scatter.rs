@@ -33,10 +33,15 @@ impl Deal {
     }
 
     /// Numbers, one for each row.
-    pub(super) fn numbers<T: Copy>(&self, values: impl Iterator<Item = T>) -> Vec<Vec<T>> {
+    pub(super) fn numbers<T: Copy>(&self, parts: &[&[T]]) -> Vec<Vec<T>> {
         let mut dealt: Vec<Vec<T>> = self.counts.iter().map(|count| Vec::with_capacity(*count)).collect();
-        for (value, bucket) in values.zip(&self.bucket) {
-            dealt[usize::from(*bucket)].push(value);
+        let mut left = &self.bucket[..];
+        for part in parts {
+            let (buckets, rest) = left.split_at(part.len());
+            left = rest;
+            for (value, bucket) in part.iter().zip(buckets) {
+                dealt[usize::from(*bucket)].push(*value);
+            }
         }
         dealt
     }
@@ -84,13 +89,14 @@ impl Deal {
     }
 
     fn primitive<T: ArrowPrimitiveType>(&self, parts: &[&ArrayRef]) -> Vec<ArrayRef> {
-        let values = parts.iter().flat_map(|part| part.as_primitive::<T>().values().iter().copied());
+        let values: Vec<&[T::Native]> =
+            parts.iter().map(|part| &part.as_primitive::<T>().values()[..]).collect();
         let kind = parts[0].data_type();
         let column = |values: Vec<T::Native>| {
             let array = PrimitiveArray::<T>::new(ScalarBuffer::from(values), None);
             Arc::new(array.with_data_type(kind.clone())) as ArrayRef
         };
-        self.numbers(values).into_iter().map(column).collect()
+        self.numbers(&values).into_iter().map(column).collect()
     }
 
     fn bytes<T: ByteArrayType>(&self, parts: &[&ArrayRef]) -> Option<Vec<ArrayRef>> {
@@ -130,7 +136,8 @@ impl Deal {
     /// Each bucket's rows by batch and place in it.
     fn places(&self, batches: &[RecordBatch]) -> Vec<Vec<(usize, usize)>> {
         let rows = batches.iter().enumerate();
-        self.numbers(rows.flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row))))
+        let places = rows.flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)));
+        self.numbers(&[&places.collect::<Vec<_>>()])
     }
 }
 
@@ -208,6 +215,8 @@ mod tests {
                 interleave_record_batch(&all, &rows.map(|row| places[row]).collect::<Vec<_>>()).unwrap();
             assert_eq!(RecordBatch::try_new(whole.schema(), columns).unwrap(), expected, "bucket {number}");
         }
-        assert_eq!(deal.numbers(0..33)[1], (0..33).filter(|row| bucket(*row) == 1).collect::<Vec<_>>());
+        let numbers: Vec<usize> = (0..33).collect();
+        let parts = [&numbers[..9], &[], &numbers[9..]];
+        assert_eq!(deal.numbers(&parts)[1], (0..33).filter(|row| bucket(*row) == 1).collect::<Vec<_>>());
     }
 }

@@ -1,33 +1,34 @@
 //! [`Shuffle`]: all rows in a random order, in two passes over them.
 //!
-//! A row's place is that of its number, a 64-bit one that its index in the input and the seed tell ([`Mixer`]). The first pass deals rows to
-//! buckets by the numbers' high bits, many rows at a time so that each bucket gets long runs of them; the second sorts one bucket after
-//! the other by the whole numbers, which fits into the processor's caches. Buckets at rest go to disk past the memory budget.
+//! A row's place is told by its index in the input and the seed ([`Cells`]). The first pass deals rows to buckets, each of which is one cell or a few,
+//! many rows at a time so that each bucket gets long runs of them; the second puts the rows of one bucket after the other in their places, which
+//! fits into the processor's caches. Buckets at rest go to disk past the memory budget.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array};
 use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type};
 use datafusion::common::{DataFusionError, Result, exec_err, internal_err};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, TryStreamExt};
 
+use super::cells::{CELLS, Cells};
 use super::node::{Job, Operator};
 use super::numbered::Mixer;
 use super::scatter::Deal;
-use super::spread::{SPREAD_BYTES, Spread};
+use super::spread::{SPREAD_BYTES, Spread, inverse};
 use super::worked;
 use crate::blocks::{Blocks, BlocksBuilder};
 use crate::exchange::Room;
 use crate::memory::{Budget, batch_bytes};
 
-/// Buckets of more rows than one chunk has, at most and at least; between them as many as the budget has this many bytes. Each takes some memory beside its
-/// rows: a file that is written, and the headers of many small batches.
-const BUCKETS: (usize, usize) = (64, 256);
+/// Buckets of more rows than one chunk has, at least; up to one for each cell, as many as the budget has this many bytes. Each takes some memory beside
+/// its rows: a file that is written, and the headers of many small batches.
+const LEAST_BUCKETS: usize = 64;
 const BUDGET_BYTES: usize = 256 << 10;
 
 /// Rows that are dealt at a time, and bytes of them.
@@ -70,11 +71,13 @@ impl Operator for Shuffle {
             return Ok(input);
         }
         let budget = usize::try_from(Budget::of(&job.context).limit_bytes()).unwrap_or(usize::MAX);
-        let buckets = (budget / BUDGET_BYTES).clamp(BUCKETS.0, BUCKETS.1) as u16;
+        let buckets = (budget / BUDGET_BYTES).clamp(LEAST_BUCKETS, CELLS);
+        // Each has as many cells as any other.
+        let buckets = 1 << buckets.ilog2();
         let chunks = chunks(input, CHUNK_ROWS, (budget / 32).min(CHUNK_BYTES));
-        let (mixer, context) = (self.mixer, job.context);
+        let (cells, context) = (Cells::new(self.mixer), job.context);
         let shuffled = async move {
-            Ok::<_, DataFusionError>(gathered(dealt(chunks, mixer, buckets, &context).await?, context))
+            Ok::<_, DataFusionError>(gathered(dealt(chunks, cells, buckets, &context).await?, cells, context))
         };
         Ok(futures::stream::once(shuffled).try_flatten().boxed())
     }
@@ -106,11 +109,11 @@ fn chunks(
     })
 }
 
-/// The rows in buckets, each with its number in a last column. What is all in one chunk is one bucket.
+/// The rows in buckets, each with its cell in a last column where a bucket has several. What is all in one chunk is one bucket.
 async fn dealt(
     chunks: impl Stream<Item = Result<Chunk>> + Send + 'static,
-    mixer: Mixer,
-    most: u16,
+    cells: Cells,
+    most: usize,
     context: &Arc<TaskContext>,
 ) -> Result<Vec<Blocks>> {
     let mut chunks = std::pin::pin!(chunks.peekable());
@@ -123,7 +126,7 @@ async fn dealt(
     let dealing = begin.chain(chunks).map_ok(|chunk| {
         // The chunk, and the same rows in buckets.
         let memory = holding(working(), 2 * chunk.bytes);
-        worked(move || Ok((deal(&chunk, mixer, buckets)?, memory)))
+        worked(move || Ok((deal(&chunk, cells, buckets)?, memory)))
     });
     let mut dealing = std::pin::pin!(dealing.try_buffered(width));
     let mut filling: Vec<BlocksBuilder> = Vec::new();
@@ -138,36 +141,38 @@ async fn dealt(
     filling.into_iter().map(BlocksBuilder::finish).collect()
 }
 
-/// A chunk's rows by bucket, with their numbers.
-fn deal(chunk: &Chunk, mixer: Mixer, buckets: u16) -> Result<Vec<RecordBatch>> {
+/// A chunk's rows by bucket, with their cells where a bucket has several.
+fn deal(chunk: &Chunk, cells: Cells, buckets: usize) -> Result<Vec<RecordBatch>> {
     let rows: usize = chunk.batches.iter().map(RecordBatch::num_rows).sum();
-    let numbers: Vec<u64> = (chunk.first..chunk.first + rows as u64).map(|index| mixer.mix(index)).collect();
-    // The high bits, for any number of buckets.
-    let bucket = |number: &u64| ((u128::from(*number) * u128::from(buckets)) >> 64) as u16;
-    let deal = Deal::new(usize::from(buckets), numbers.iter().map(bucket));
-    let schema = numbered(&chunk.batches[0].schema());
-    let parts = deal.columns(&chunk.batches)?.into_iter().zip(deal.numbers(numbers.into_iter()));
-    let parts = parts.map(|(mut columns, numbers)| {
-        columns.push(Arc::new(UInt64Array::from(numbers)) as ArrayRef);
-        Ok(RecordBatch::try_new(schema.clone(), columns)?)
-    });
-    parts.collect()
+    let of: Vec<u8> = (chunk.first..chunk.first + rows as u64).map(|index| cells.of(index)).collect();
+    let each = CELLS / buckets;
+    let shift = each.ilog2();
+    let deal = Deal::new(buckets, of.iter().map(|cell| u16::from(*cell) >> shift));
+    let mut dealt = deal.columns(&chunk.batches)?;
+    let mut schema = chunk.batches[0].schema();
+    if each > 1 {
+        // The name need not be free: nobody looks for it.
+        let cell = Arc::new(Field::new("cell", DataType::UInt8, false));
+        schema = Arc::new(Schema::new(schema.fields().iter().cloned().chain([cell]).collect::<Vec<_>>()));
+        for (columns, cells) in dealt.iter_mut().zip(deal.numbers(&[&of])) {
+            columns.push(Arc::new(UInt8Array::from(cells)) as ArrayRef);
+        }
+    }
+    dealt.into_iter().map(|columns| Ok(RecordBatch::try_new(schema.clone(), columns)?)).collect()
 }
 
-fn numbered(schema: &SchemaRef) -> SchemaRef {
-    // The name need not be free: nobody looks for it.
-    let number = Arc::new(Field::new("number", DataType::UInt64, false));
-    Arc::new(Schema::new(schema.fields().iter().cloned().chain([number]).collect::<Vec<_>>()))
-}
-
-/// The buckets' rows in the order of their numbers, some buckets at once.
+/// The buckets' rows in their order, some buckets at once.
 fn gathered(
     buckets: Vec<Blocks>,
+    cells: Cells,
     context: Arc<TaskContext>,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send {
     let config = context.session_config();
     let (width, batch_rows) = (config.target_partitions(), config.batch_size());
-    let buckets = futures::stream::iter(buckets).map(move |bucket| {
+    let each = CELLS / buckets.len().max(1);
+    let buckets = futures::stream::iter(buckets.into_iter().enumerate()).map(move |(index, bucket)| {
+        // Of several the rows tell.
+        let cell = (each == 1).then_some(index as u8);
         let memory = MemoryConsumer::new("air-data shuffle").register(context.memory_pool());
         async move {
             let rows = 0..bucket.rows();
@@ -175,7 +180,7 @@ fn gathered(
             let bytes = batches.iter().map(batch_bytes).sum::<usize>();
             let memory = holding(memory, 2 * bytes);
             worked(move || {
-                let gathered = gather(batches, batch_rows, [SPREAD_BYTES, WHOLE_BYTES])?;
+                let gathered = gather(batches, cells, cell, batch_rows, [SPREAD_BYTES, WHOLE_BYTES])?;
                 memory.shrink(bytes);
                 Ok((gathered, memory))
             })
@@ -196,42 +201,41 @@ fn handed_on(
     })
 }
 
-/// A bucket's rows in the order of their numbers, which are the last column and left out.
+/// A bucket's rows in their order. All are of this cell, or else their cells are the last column, which is left out.
 fn gather(
     bucket: Vec<RecordBatch>,
+    cells: Cells,
+    cell: Option<u8>,
     batch_rows: usize,
     [spread_bytes, whole_bytes]: [usize; 2],
 ) -> Result<Vec<RecordBatch>> {
     let Some(first) = bucket.first() else { return Ok(Vec::new()) };
-    let (schema, last) = (first.schema(), first.num_columns() - 1);
     let rows: usize = bucket.iter().map(RecordBatch::num_rows).sum();
-    if u32::try_from(rows).is_err() {
+    let Ok(count) = u32::try_from(rows) else {
         return exec_err!("{rows} rows in one part of a shuffle, which is more than there may be");
-    }
+    };
+    let last = first.num_columns() - usize::from(cell.is_none());
+    let columns: Vec<usize> = (0..last).collect();
+    let schema = Arc::new(first.schema().project(&columns)?);
+    let place = if let Some(cell) = cell {
+        cells.places(cell, count)
+    } else {
+        let of = bucket.iter().map(|batch| batch.column(last).as_primitive::<UInt8Type>().values());
+        cells.places_of(of.flat_map(|cells| cells.iter().copied()))
+    };
     let bytes: usize = bucket.iter().map(batch_bytes).sum();
     if bytes <= spread_bytes {
-        let numbers = |batch: &RecordBatch| batch.column(last).as_primitive::<UInt64Type>().values().clone();
-        let numbers: Vec<_> = bucket.iter().map(numbers).collect();
-        let spread = Spread::by_rank(&numbers.iter().map(|part| &part[..]).collect::<Vec<_>>());
-        let schema = schema.project(&(0..last).collect::<Vec<_>>())?;
-        return spread.batches(&bucket, Arc::new(schema), batch_rows);
+        return Spread::by_place(place).batches(&bucket, schema, batch_rows);
     }
-    let mut order: Vec<(u64, u32)> = Vec::with_capacity(rows);
-    for batch in &bucket {
-        let start = order.len() as u32;
-        let numbers = batch.column(last).as_primitive::<UInt64Type>().values();
-        order.extend(numbers.iter().zip(start..).map(|(number, row)| (*number, row)));
-    }
-    order.sort_unstable();
-    let columns: Vec<usize> = (0..last).collect();
+    let order = inverse(&place);
+    drop(place);
     let orders = order.chunks(batch_rows.max(1));
     if bytes <= whole_bytes {
-        let whole = concat_batches(&schema, &bucket)?.project(&columns)?;
-        drop(bucket);
-        let taken = orders.map(|order| {
-            let order = UInt32Array::from_iter_values(order.iter().map(|(_, row)| *row));
-            Ok(take_record_batch(&whole, &order)?)
-        });
+        let parts: Vec<RecordBatch> =
+            bucket.into_iter().map(|batch| batch.project(&columns)).collect::<std::result::Result<_, _>>()?;
+        let whole = concat_batches(&schema, &parts)?;
+        drop(parts);
+        let taken = orders.map(|order| Ok(take_record_batch(&whole, &UInt32Array::from(order.to_vec()))?));
         return taken.collect();
     }
     let mut ends = 0;
@@ -251,10 +255,7 @@ fn gather(
     };
     orders
         .map(|order| {
-            Ok(interleave_record_batch(
-                &parts,
-                &order.iter().map(|(_, row)| place(*row)).collect::<Vec<_>>(),
-            )?)
+            Ok(interleave_record_batch(&parts, &order.iter().map(|row| place(*row)).collect::<Vec<_>>())?)
         })
         .collect()
 }
@@ -290,17 +291,21 @@ mod tests {
     }
 
     #[test]
-    fn buckets_in_order_are_all_rows_in_the_order_of_their_numbers() {
-        let mixer = Mixer::new(5);
+    fn buckets_in_order_are_all_rows_in_their_places() {
+        let cells = Cells::new(Mixer::new(5));
+        let places = cells.places_of((0..1000).map(|index| cells.of(index)));
         let mut expected: Vec<i64> = (0..1000).collect();
-        expected.sort_by_key(|id| mixer.mix(*id as u64));
-        for buckets in [1, 2, 7, 64] {
-            let first = deal(&chunk(0, &[300, 1, 99]), mixer, buckets).unwrap();
-            let second = deal(&chunk(400, &[600]), mixer, buckets).unwrap();
+        expected.sort_by_key(|id| places[*id as usize]);
+        for buckets in [1, 2, 64, 256] {
+            let first = deal(&chunk(0, &[300, 1, 99]), cells, buckets).unwrap();
+            let second = deal(&chunk(400, &[600]), cells, buckets).unwrap();
             for most_bytes in [[SPREAD_BYTES, WHOLE_BYTES], [0, WHOLE_BYTES], [0, 0]] {
-                let both = first.iter().cloned().zip(second.iter().cloned());
-                let all: Vec<RecordBatch> =
-                    both.flat_map(|(a, b)| gather(vec![a, b], 10, most_bytes).unwrap()).collect();
+                let both = first.iter().cloned().zip(second.iter().cloned()).enumerate();
+                let gathered = both.flat_map(|(index, (a, b))| {
+                    let cell = (buckets == CELLS).then_some(index as u8);
+                    gather(vec![a, b], cells, cell, 10, most_bytes).unwrap()
+                });
+                let all: Vec<RecordBatch> = gathered.collect();
                 assert!(all.iter().all(|batch| batch.num_columns() == 1 && batch.num_rows() <= 10));
                 assert_eq!(ids(&all), expected, "{buckets} buckets");
             }

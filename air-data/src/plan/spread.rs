@@ -21,58 +21,20 @@ use datafusion::common::Result;
 /// of them alive.
 pub(super) const SPREAD_BYTES: usize = 16 << 20;
 
-/// How many numbers are sorted at once, about.
-const CELL: usize = 8;
-
 /// Where each row of some parts goes.
 pub(super) struct Spread {
     place: Vec<u32>,
 }
 
 impl Spread {
-    /// By the rows' numbers, which are random and all different: the places are the numbers' ranks.
-    pub(super) fn by_rank(numbers: &[&[u64]]) -> Self {
-        let all = || numbers.iter().flat_map(|part| part.iter().copied());
-        let rows: usize = numbers.iter().map(|part| part.len()).sum();
-        let least = all().min().unwrap_or(0);
-        let most = all().max().unwrap_or(0);
-        // Random numbers are spread evenly, so that cells of equal width get nearly as many each.
-        let cells = (rows / CELL).next_power_of_two().max(2);
-        let width = (u64::BITS - (most - least).leading_zeros()).saturating_sub(cells.ilog2());
-        let cell = |number: u64| ((number - least) >> width) as usize;
-        let mut ends = vec![0_u32; cells + 1];
-        for number in all() {
-            ends[cell(number) + 1] += 1;
-        }
-        for index in 0..cells {
-            ends[index + 1] += ends[index];
-        }
-        let mut sorted = vec![(0_u64, 0_u32); rows];
-        // What was the start of a cell is its end when all of it is there.
-        for (number, row) in all().zip(0_u32..) {
-            let end = &mut ends[cell(number)];
-            sorted[*end as usize] = (number, row);
-            *end += 1;
-        }
-        let mut start = 0;
-        for end in &ends[..cells] {
-            sorted[start as usize..*end as usize].sort_unstable();
-            start = *end;
-        }
-        let mut place = vec![0; rows];
-        for ((_, row), rank) in sorted.iter().zip(0_u32..) {
-            place[*row as usize] = rank;
-        }
+    /// By the place of each row.
+    pub(super) fn by_place(place: Vec<u32>) -> Self {
         Self { place }
     }
 
     /// By their order: the row that comes first, the one that comes second, and so on.
     pub(super) fn by_order(order: &[u32]) -> Self {
-        let mut place = vec![0; order.len()];
-        for (row, rank) in order.iter().zip(0_u32..) {
-            place[*row as usize] = rank;
-        }
-        Self { place }
+        Self { place: inverse(order) }
     }
 
     /// The first columns of some batches, those of `schema`, with the rows in their places: as slices of `rows` rows.
@@ -96,12 +58,8 @@ impl Spread {
         if let Some(column) = self.fast(parts) {
             return Ok(column);
         }
-        let mut order = vec![0; self.place.len()];
-        for (place, row) in self.place.iter().zip(0_u32..) {
-            order[*place as usize] = row;
-        }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        Ok(take(&concat(&parts)?, &UInt32Array::from(order), None)?)
+        Ok(take(&concat(&parts)?, &UInt32Array::from(inverse(&self.place)), None)?)
     }
 
     fn fast(&self, parts: &[&ArrayRef]) -> Option<ArrayRef> {
@@ -178,6 +136,15 @@ impl Spread {
     }
 }
 
+/// The row at each place, by the place of each row; or the other way round.
+pub(super) fn inverse(permutation: &[u32]) -> Vec<u32> {
+    let mut inverse = vec![0; permutation.len()];
+    for (to, from) in permutation.iter().zip(0_u32..) {
+        inverse[*to as usize] = from;
+    }
+    inverse
+}
+
 /// Copies text, which is short more often than not: without a call, then.
 fn copy(to: &mut [u8], from: &[u8]) {
     macro_rules! both_ends {
@@ -215,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::plan::Mixer;
+    use crate::plan::cells::Cells;
 
     fn batch(rows: i64) -> RecordBatch {
         let texts: Vec<String> =
@@ -245,20 +213,11 @@ mod tests {
                     whole.slice(start - rows, *rows)
                 })
                 .collect();
-            let numbers: Vec<u64> = (0..rows as u64).map(|row| Mixer::new(3).mix(row)).collect();
-            let mut left = &numbers[..];
-            let split: Vec<&[u64]> = pieces
-                .iter()
-                .map(|rows| {
-                    let (part, rest) = left.split_at(*rows);
-                    left = rest;
-                    part
-                })
-                .collect();
-            let spread = Spread::by_rank(&split);
-            let mut order: Vec<u32> = (0..rows as u32).collect();
-            order.sort_by_key(|row| numbers[*row as usize]);
-            assert_eq!(Spread::by_order(&order).place, spread.place);
+            let cells = Cells::new(Mixer::new(3));
+            let place = cells.places(0, rows as u32);
+            let order = inverse(&place);
+            assert_eq!(Spread::by_order(&order).place, place);
+            let spread = Spread::by_place(place);
             let expected = concat_batches(&whole.schema(), &parts).unwrap();
             let expected = take_record_batch(&expected, &UInt32Array::from(order)).unwrap();
             if !parts.is_empty() {
@@ -267,16 +226,6 @@ mod tests {
                 assert_eq!(concat_batches(&whole.schema(), &spread).unwrap(), expected);
             }
         }
-    }
-
-    #[test]
-    fn numbers_that_lie_close_together_or_far_apart_have_their_ranks() {
-        let far = [u64::MAX, 0, 1, u64::MAX - 1];
-        assert_eq!(Spread::by_rank(&[&far]).place, [3, 0, 1, 2]);
-        let close: Vec<u64> = (0..100).map(|number| 1 << 63 | (number * 37 % 100)).collect();
-        let ranks: Vec<u32> = close.iter().map(|number| (number & 127) as u32).collect();
-        assert_eq!(Spread::by_rank(&[&close[..40], &close[40..]]).place, ranks);
-        assert!(Spread::by_rank(&[]).place.is_empty());
     }
 
     #[test]
