@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
 use crate::memory::{Budget, BudgetPool, SpillFiles, keep_freed};
-use crate::plan::{Merges, Planner, RangeSorts, ReadInPieces, logical_rules, rules};
+use crate::plan::{ClusterGroups, Merges, Planner, RangeSorts, ReadInPieces, logical_rules, rules};
 use crate::pool::Workers;
 use crate::source::{StorageConfig, Stores};
 
@@ -199,6 +199,9 @@ impl Session {
             .with_physical_optimizer_rule(Arc::new(ReadInPieces {
                 window: parallelism + 1,
                 bytes: config.prefetch_bytes,
+            }))
+            .with_physical_optimizer_rule(Arc::new(ClusterGroups {
+                budget: usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX),
             }))
             .with_physical_optimizer_rule(Arc::new(Merges {
                 window: parallelism + 1,

@@ -7,6 +7,7 @@
 mod block_order;
 mod cells;
 mod closures;
+mod clusters;
 mod groups;
 mod joins;
 mod keep_order;
@@ -34,6 +35,7 @@ mod zip;
 
 pub(crate) use block_order::BlockOrder;
 pub(crate) use closures::Closures;
+pub(crate) use clusters::ClusterGroups;
 pub(crate) use groups::{GroupFn, MapGroups};
 pub(crate) use joins::{row_bytes, rules};
 pub(crate) use keep_order::{first, kept, sorted};

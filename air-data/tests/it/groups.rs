@@ -144,6 +144,39 @@ struct Counts {
 }
 
 #[test]
+fn many_groups_are_what_a_loop_makes_of_them() {
+    let rows = 300_000_i64;
+    let key = |id: i64| id * 7919 % 120_001;
+    let mut expected: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for id in 0..rows {
+        let group = expected.entry(key(id)).or_default();
+        *group = (group.0 + id, group.1 + 1);
+    }
+    // Those of a small budget are not dealt to clusters, or few at a time.
+    for (memory_limit_bytes, batch_rows) in [(0, 8192), (256 << 20, 1000), (64 << 20, 100)] {
+        let config = SessionConfig {
+            parallelism: 2,
+            batch_rows,
+            memory_limit_bytes,
+            progress: false,
+            ..SessionConfig::default()
+        };
+        let ds = Session::new(config).unwrap().range(rows as u64).unwrap();
+        let keyed = ds.with_column("key", (col("id") * lit(7919)) % lit(120_001));
+        let groups =
+            keyed.group_by(["key"]).aggregate([agg::sum("id").alias("sum"), agg::count().alias("count")]);
+        let plan = groups.explain().unwrap();
+        assert!(plan.contains("cluster, bytes="), "{plan}");
+        let batch = groups.to_batch().unwrap();
+        let numbers = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values();
+        let sums = numbers("sum").iter().copied().zip(numbers("count").iter().copied());
+        let found: BTreeMap<i64, (i64, i64)> = numbers("key").iter().copied().zip(sums).collect();
+        assert_eq!(batch.num_rows(), found.len(), "a group came twice");
+        assert!(found == expected, "a budget of {memory_limit_bytes}");
+    }
+}
+
+#[test]
 fn values_are_counted_the_most_frequent_first() {
     let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
     for sale in sales() {
