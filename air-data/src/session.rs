@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 use crate::error::{DataError, Place, Result};
-use crate::memory::{Budget, BudgetPool, SpillFiles, keep_freed};
+use crate::memory::{Budget, BudgetPool, SpillFiles, suit};
 use crate::plan::{ClusterGroups, Merges, Planner, RangeSorts, ReadInPieces, logical_rules, rules};
 use crate::pool::Workers;
 use crate::source::{StorageConfig, Stores};
@@ -168,7 +168,7 @@ impl Session {
             0 => Budget::shared(),
             bytes => Budget::new(bytes),
         };
-        keep_freed(budget.limit_bytes());
+        suit(budget.limit_bytes());
         let share = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX) / parallelism;
         let spill = SpillFiles::new(config.spill_dir.as_ref(), share).map_err(DataError::from)?;
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(spill)));

@@ -8,7 +8,7 @@
 //! | `pool` | the budget as DataFusion's memory pool |
 //! | `spill` | files for what does not fit |
 //! | `machine` | how much memory there is |
-//! | `allocator` | that freed memory is kept for the next batch |
+//! | `allocator` | what becomes of freed memory, by the budget |
 //!
 //! Invariants (held by the property tests beside `ledger.rs`):
 //!
@@ -34,7 +34,7 @@ mod sync {
     pub(super) use parking_lot::Mutex;
 }
 
-pub(crate) use allocator::keep_freed;
+pub(crate) use allocator::suit;
 pub(crate) use budget::{Account, Charge, Entering, Kept, Watch};
 pub use budget::{Budget, BudgetUse};
 pub(crate) use parcel::{Parcel, batch_bytes};
