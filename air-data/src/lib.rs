@@ -53,6 +53,7 @@
 //! | `source` | [`Source`]: where rows come from: numbers, memory, files, what others bring; paths and the columns in them; object stores |
 //! | `format` | [`FileFormat`]: how one file is opened as batches; [`Compression`] of whole files |
 //! | `sink` | [`Sink`]: where rows go, all or none; files, directories by columns |
+//! | `sql` | databases as sources and sinks, with the features `sqlite` and `postgres` |
 //! | [`testing`] | suites that every source and every sink passes |
 //! | `tensors` | [`TensorColumns`]: tensors in columns, of one shape and of any; a dataset as a [`BatchSource`](air_core::data::BatchSource) |
 //! | [`cli`] | the `air-data` binary, a file for each family of verbs; `cli/run`: pipelines as files |
@@ -91,8 +92,8 @@ mod session;
 mod sink;
 mod source;
 mod split;
-#[cfg(feature = "sqlite")]
-mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 mod stats;
 mod tensors;
 pub mod testing;
@@ -118,8 +119,8 @@ pub use source::{
     StorageConfig,
 };
 pub use split::{DataShard, SplitOptions};
-#[cfg(feature = "sqlite")]
-pub use sqlite::SqlOptions;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use sql::SqlOptions;
 pub use stats::{OperatorStats, PoolStats, RunState, Stats};
 pub use tensors::{Ragged, TensorBatches, TensorColumns, TensorSpec};
 

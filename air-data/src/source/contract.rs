@@ -1,6 +1,7 @@
 //! [`Source`]: what a place has to tell and do for its rows to be a dataset.
 
 use std::fmt;
+use std::sync::Arc;
 
 use air_core::BoxError;
 use arrow::array::RecordBatch;
@@ -71,6 +72,11 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Why the parts cannot be told.
     fn parts(&self) -> Result<Vec<SourcePart>, BoxError>;
+
+    /// What one run of a dataset reads, where that is not the source itself: the same rows, but all parts in one state of the place. It lives as long as the run.
+    fn for_run(&self) -> Option<Arc<dyn Source>> {
+        None
+    }
 
     /// Begins to read one of the parts, by its place in [`parts`](Self::parts). A part is opened as often as datasets run, also twice at once, and may be
     /// left unread at any batch.

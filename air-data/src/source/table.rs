@@ -70,7 +70,11 @@ impl TableProvider for SourceTable {
         if self.parts.is_empty() {
             return Ok(Arc::new(EmptyExec::new(project_schema(&self.schema(), projection)?)));
         }
-        Ok(Arc::new(SourceExec::new(self.clone(), projection.cloned(), limit)?))
+        let table = match self.source.for_run() {
+            Some(source) => Self { source, ..self.clone() },
+            None => self.clone(),
+        };
+        Ok(Arc::new(SourceExec::new(table, projection.cloned(), limit)?))
     }
 }
 

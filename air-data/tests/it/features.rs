@@ -1,4 +1,7 @@
-//! Formats behind features of the crate: Avro, images, SQLite.
+//! Formats and places behind features of the crate: Avro, images, SQLite, PostgreSQL.
+
+#[cfg(feature = "postgres")]
+mod postgres;
 
 #[cfg(feature = "avro")]
 mod avro {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ToSql, params_from_iter};
 
-use super::quoted;
+use super::super::quoted;
 use crate::session::blocking;
 use crate::sink::{Sink, SinkPart, SinkWrite, WriteMode};
 

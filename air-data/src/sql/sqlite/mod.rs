@@ -5,29 +5,15 @@ mod write;
 
 use std::path::Path;
 
-use air_core::BoxError;
-use arrow::datatypes::SchemaRef;
-
+use super::SqlOptions;
 use crate::dataset::Dataset;
-use crate::error::{DataError, Result};
+#[cfg(doc)]
+use crate::error::DataError;
+use crate::error::Result;
 use crate::session::Session;
 use crate::sink::WriteMode;
 use read::Query;
 use write::Table;
-
-/// How the rows of a query are read.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct SqlOptions {
-    /// An integer column of the query by whose ranges it is read in parts: rows then come in its order, those without it first. Without one the query is one part.
-    pub partition_by: Option<String>,
-    /// How many parts; as many as the session has threads when 0.
-    pub parts: usize,
-    /// The columns and their types (`Int64`, `Float64`, `Float32`, `Utf8`, `Binary`), instead of what the first 1000 rows tell.
-    pub schema: Option<SchemaRef>,
-}
-
-/// More parts than these are an error.
-const MAX_PARTS: usize = 100_000;
 
 impl Session {
     /// The rows of a query of an SQLite database. Each part opens the database for itself, for reading only; what is changed in it while it is read, some parts see and
@@ -36,10 +22,7 @@ impl Session {
     /// # Errors
     /// [`DataError::Source`] for a database that cannot be opened and a query that cannot be run, [`DataError::Config`] for a setting out of range.
     pub fn read_sql(&self, database: impl AsRef<Path>, query: &str, options: SqlOptions) -> Result<Dataset> {
-        if options.parts > MAX_PARTS {
-            return Err(DataError::Config { field: "parts", reason: format!("at most {MAX_PARTS}") });
-        }
-        let parts = if options.parts == 0 { self.parallelism() } else { options.parts };
+        let parts = options.parts(self)?;
         let (path, query) = (database.as_ref().to_owned(), query.to_owned());
         let source = crate::session::blocking(|| Query::open(path, query, options, parts))?;
         self.read_source(source)
@@ -58,22 +41,15 @@ impl Dataset {
     }
 }
 
-/// A name in quotes.
-fn quoted(name: &str) -> std::result::Result<String, BoxError> {
-    if name.is_empty() || name.contains('\0') {
-        return Err(format!("{name:?} cannot be the name of a table or a column").into());
-    }
-    Ok(format!("\"{}\"", name.replace('"', "\"\"")))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::sync::Arc;
 
+    use air_core::BoxError;
     use arrow::array::RecordBatch;
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
     use super::*;
 
@@ -115,7 +91,7 @@ mod tests {
 
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
-        let ds = session.range(5000).unwrap().map_batches(|batch| Ok(batch));
+        let ds = session.range(5000).unwrap().map_batches(Ok);
         ds.write_sql(&path, "t", WriteMode::Create).unwrap();
         let query = || "select id, id * 0.5 as half, 'row ' || id as text from t".to_owned();
         for (key, parts) in [(None, 1), (Some("id"), 4)] {

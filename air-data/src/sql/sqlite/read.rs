@@ -9,7 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::{SqlOptions, quoted};
+use super::super::ranges::Ranges;
+use super::super::{SqlOptions, bare, quoted};
 use crate::error::{DataError, Result};
 use crate::format::cells::{Cells, Shape, Values};
 use crate::source::{ReadRequest, Source, SourceBatches, SourcePart};
@@ -26,9 +27,7 @@ pub(super) struct Query {
     database: PathBuf,
     text: String,
     schema: SchemaRef,
-    /// The column whose ranges are the parts, and where each begins; the first takes what has none, too.
-    key: Option<String>,
-    starts: Vec<i64>,
+    ranges: Option<Ranges>,
 }
 
 impl Query {
@@ -36,8 +35,7 @@ impl Query {
         let name = database.display().to_string();
         let look = || -> std::result::Result<Self, BoxError> {
             let connection = connect(&database)?;
-            // A query is put into others, which a semicolon at its end would cut.
-            let query = query.trim().trim_end_matches(';').to_owned();
+            let query = bare(&query).to_owned();
             let schema = match &options.schema {
                 Some(schema) => schema.clone(),
                 None => Arc::new(columns(&connection, &query)?),
@@ -45,17 +43,11 @@ impl Query {
             for field in schema.fields() {
                 plain(field)?;
             }
-            let starts = match &options.partition_by {
-                Some(key) => starts(&connection, &query, key, parts)?,
-                None => Vec::new(),
+            let ranges = match &options.partition_by {
+                Some(key) => Some(ranges(&connection, &query, key, parts)?),
+                None => None,
             };
-            Ok(Self {
-                database: database.clone(),
-                text: query,
-                schema,
-                key: options.partition_by.clone(),
-                starts,
-            })
+            Ok(Self { database: database.clone(), text: query, schema, ranges })
         };
         look().map_err(|source| DataError::Source { name, part: "the query".to_owned(), row: 0, source })
     }
@@ -70,14 +62,12 @@ impl Query {
             .collect::<std::result::Result<_, _>>()?;
         let names = if names.is_empty() { "1".to_owned() } else { names.join(", ") };
         let mut text = format!("SELECT {names} FROM ({})", self.text);
-        if let Some(key) = &self.key {
-            let key = quoted(key)?;
-            let from =
-                self.starts.get(part).ok_or_else(|| format!("there are {} parts", self.starts.len()))?;
-            let until = self.starts.get(part + 1);
-            let until = until.map_or_else(String::new, |until| format!(" AND {key} < {until}"));
-            let null = if part == 0 { format!(" OR {key} IS NULL") } else { String::new() };
-            text = format!("{text} WHERE ({key} >= {from}{until}){null} ORDER BY {key}");
+        if let Some(ranges) = &self.ranges {
+            let key = quoted(&ranges.key)?;
+            if let Some(condition) = ranges.condition(part, &key, |value| value.to_string())? {
+                text = format!("{text} WHERE {condition}");
+            }
+            text = format!("{text} ORDER BY {key}");
         } else if part > 0 {
             return Err("there is 1 part".into());
         }
@@ -139,13 +129,13 @@ fn columns(connection: &Connection, query: &str) -> std::result::Result<Schema, 
     ))
 }
 
-/// Where each part begins: ranges of the key of one length.
-fn starts(
+/// Ranges of the key's values.
+fn ranges(
     connection: &Connection,
     query: &str,
     key: &str,
     parts: usize,
-) -> std::result::Result<Vec<i64>, BoxError> {
+) -> std::result::Result<Ranges, BoxError> {
     let name = quoted(key)?;
     let text = format!("SELECT count(*) FROM ({query}) WHERE typeof({name}) NOT IN ('integer', 'null')");
     let others: i64 = connection.query_row(&text, [], |row| row.get(0))?;
@@ -158,10 +148,7 @@ fn starts(
         connection.query_row(&format!("SELECT min({name}), max({name}) FROM ({query})"), [], |row| {
             Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?))
         })?;
-    let (Some(low), Some(high)) = bounds else { return Ok(vec![i64::MIN]) };
-    let span = i128::from(high) - i128::from(low) + 1;
-    let parts = (parts.max(1) as i128).min(span);
-    Ok((0..parts).map(|part| (i128::from(low) + span * part / parts) as i64).collect())
+    Ok(Ranges::new(key, bounds.0.zip(bounds.1), parts))
 }
 
 impl Source for Query {
@@ -174,12 +161,7 @@ impl Source for Query {
     }
 
     fn parts(&self) -> std::result::Result<Vec<SourcePart>, BoxError> {
-        let Some(key) = &self.key else { return Ok(vec![SourcePart::new("the query")]) };
-        let name = |part: usize| match self.starts.get(part + 1) {
-            Some(until) => format!("{key} from {} to {}", self.starts[part], until - 1),
-            None => format!("{key} from {}", self.starts[part]),
-        };
-        Ok((0..self.starts.len()).map(|part| SourcePart::new(name(part))).collect())
+        Ok(self.ranges.as_ref().map_or_else(|| vec![SourcePart::new("the query")], Ranges::parts))
     }
 
     fn open(&self, part: usize, request: &ReadRequest) -> std::result::Result<SourceBatches, BoxError> {
