@@ -64,6 +64,10 @@ impl Operator for Clusters {
         inputs.iter().sum()
     }
 
+    fn keeps_blocks(&self) -> bool {
+        true
+    }
+
     fn run(&self, job: Job<'_>) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let input = job.input(0, job.index)?;
         let memory = MemoryConsumer::new("air-data clusters").register(job.context.memory_pool());
@@ -132,10 +136,13 @@ pub(crate) struct ClusterGroups {
 impl PhysicalOptimizerRule for ClusterGroups {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            let Some((input, keys, partitions)) = dealt(&node) else { return Ok(Transformed::no(node)) };
+            let dealt = dealt(&node).map(RepartitionExec::partitioning);
+            let (Some(Partitioning::Hash(keys, partitions)), [input]) = (dealt, &node.children()[..]) else {
+                return Ok(Transformed::no(node));
+            };
             let bytes = (self.budget / (32 * partitions)).min(CHUNK_BYTES);
-            let operator: Arc<dyn Operator> = Arc::new(Clusters { keys, bytes });
-            let clusters = NodeExec::new(&operator, vec![input])?;
+            let operator: Arc<dyn Operator> = Arc::new(Clusters { keys: keys.clone(), bytes });
+            let clusters = NodeExec::new(&operator, vec![Arc::clone(input)])?;
             let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
             Ok(Transformed::yes(node.replace_children(vec![Arc::new(clusters)], options)?))
         })
@@ -151,21 +158,14 @@ impl PhysicalOptimizerRule for ClusterGroups {
     }
 }
 
-/// Of an aggregate its input, where that deals rows to partitions, by what keys and to how many; unless rows come in an order that means something to it,
-/// or it may stop early.
-fn dealt(
-    plan: &Arc<dyn ExecutionPlan>,
-) -> Option<(Arc<dyn ExecutionPlan>, Vec<Arc<dyn PhysicalExpr>>, usize)> {
+/// What deals rows to the partitions of an aggregate; unless they come in an order that means something to it, or it may stop early.
+fn dealt(plan: &Arc<dyn ExecutionPlan>) -> Option<&RepartitionExec> {
     let aggregate = plan.downcast_ref::<AggregateExec>()?;
-    if *aggregate.input_order_mode() != InputOrderMode::Linear
-        || aggregate.limit_options().is_some()
-        || plan.required_input_ordering().iter().any(Option::is_some)
-    {
-        return None;
-    }
     let dealing = aggregate.input().downcast_ref::<RepartitionExec>()?;
-    let Partitioning::Hash(keys, partitions) = dealing.partitioning() else { return None };
-    (!dealing.preserve_order()).then(|| (aggregate.input().clone(), keys.clone(), *partitions))
+    let in_any_order = *aggregate.input_order_mode() == InputOrderMode::Linear
+        && plan.required_input_ordering().iter().all(Option::is_none)
+        && !dealing.preserve_order();
+    (in_any_order && aggregate.limit_options().is_none()).then_some(dealing)
 }
 
 #[cfg(test)]

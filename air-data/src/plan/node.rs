@@ -62,6 +62,11 @@ pub(crate) trait Operator: Any + fmt::Display + Send + Sync {
         false
     }
 
+    /// Whether each block has the rows of the same block of its only input, so that what is known of the rows of a block still is.
+    fn keeps_blocks(&self) -> bool {
+        false
+    }
+
     /// Where a block's rows are from, where it is known.
     fn origin(&self, _block: usize) -> Option<Origin> {
         None
@@ -282,6 +287,9 @@ impl NodeExec {
             inputs.iter().map(|input| input.output_partitioning().partition_count()).collect();
         let mut properties =
             properties(operator.schema(&schemas)?, operator.partitions(&counts), operator.sorts());
+        if let ([only], true) = (&inputs[..], operator.keeps_blocks()) {
+            Arc::make_mut(&mut properties).partitioning = only.output_partitioning().clone();
+        }
         if let Some(known) = operator.known() {
             Arc::make_mut(&mut properties).set_eq_properties(known.clone());
         }
