@@ -117,7 +117,12 @@ mod images {
             let options = WriteOptions { mode: WriteMode::Overwrite, ..WriteOptions::default() };
             let files = again.write(&out, FileFormat::Images(ImageOptions::default()), options).unwrap();
             assert_eq!(files.len(), 6);
-            assert!(files.iter().all(|file| file.ends_with(".png")), "{files:?}");
+            assert!(
+                files
+                    .iter()
+                    .all(|file| std::path::Path::new(file).extension().is_some_and(|kind| kind == "png")),
+                "{files:?}"
+            );
             let mut there: Vec<String> = std::fs::read_dir(&out)
                 .unwrap()
                 .map(|e| e.unwrap().path().to_string_lossy().into_owned())
