@@ -77,24 +77,16 @@ impl Lines {
     fn pass_blocks_by(&mut self, blocks: &[[u8; 64]], places: impl Fn(&[u8; 64], u8) -> u64) {
         for block in blocks {
             let quotes = places(block, self.quote);
-            // Most blocks have no quotes. Those inside have no ends of records either.
-            if quotes == 0 && self.inside {
-                self.last = block[63];
-                continue;
-            }
             let line_ends = places(block, b'\n') | places(block, b'\r');
+            let openers = quotes | line_ends | places(block, self.delimiter);
+            // Of each byte: whether it, or the one before it, is inside.
+            let after = parity(quotes) ^ if self.inside { !0 } else { 0 };
+            let before = after << 1 | u64::from(self.inside);
             let follows = |those: u64, last: bool| those << 1 | u64::from(last);
-            let mut ends = line_ends & !follows(line_ends, is_line_end(self.last));
-            if quotes != 0 {
-                // Of each byte: whether it, or the one before it, is inside.
-                let after = parity(quotes) ^ if self.inside { !0 } else { 0 };
-                let before = after << 1 | u64::from(self.inside);
-                let openers = quotes | line_ends | places(block, self.delimiter);
-                self.regular &= quotes & !before & !follows(openers, self.may_open_after(self.last)) == 0;
-                ends &= !before;
-                self.inside = after >> 63 == 1;
-            }
+            self.regular &= quotes & !before & !follows(openers, self.may_open_after(self.last)) == 0;
+            let ends = line_ends & !before & !follows(line_ends, is_line_end(self.last));
             self.records += u64::from(ends.count_ones());
+            self.inside = after >> 63 == 1;
             self.last = block[63];
         }
     }
