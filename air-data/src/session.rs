@@ -169,7 +169,8 @@ impl Session {
             bytes => Budget::new(bytes),
         };
         suit(budget.limit_bytes());
-        let share = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX) / parallelism;
+        let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
+        let share = limit / parallelism;
         let spill = SpillFiles::new(config.spill_dir.as_ref(), share).map_err(DataError::from)?;
         let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Custom(Arc::new(spill)));
         let env = RuntimeEnvBuilder::new()
@@ -177,7 +178,7 @@ impl Session {
             .with_disk_manager_builder(disk)
             .with_object_store_registry(stores.clone());
         let workers = Arc::new(Workers::new(runtime, config.prefetch_bytes));
-        let settings = engine_settings(&config, parallelism, &budget).with_extension(workers);
+        let settings = engine_settings(&config, parallelism, limit).with_extension(workers);
         let mut state = SessionStateBuilder::new()
             .with_config(settings)
             .with_runtime_env(env.build_arc().map_err(DataError::from)?)
@@ -186,13 +187,9 @@ impl Session {
         if let Some(planners) = state.expr_planners() {
             planners.extend(syntax());
         }
-        state = state.with_physical_optimizer_rules(rules(
-            usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX),
-            config.memory_limit_bytes > 0,
-        ));
+        state = state.with_physical_optimizer_rules(rules(limit, config.memory_limit_bytes > 0));
         if budget.limit_bytes() >= SORTED_IN_MEMORY_FROM {
-            let most_bytes = usize::try_from(budget.limit_bytes() / 4).unwrap_or(usize::MAX);
-            state = state.with_physical_optimizer_rule(Arc::new(RangeSorts { most_bytes }));
+            state = state.with_physical_optimizer_rule(Arc::new(RangeSorts { most_bytes: limit / 4 }));
         }
         let state = state
             .with_query_planner(Arc::new(Planner))
@@ -200,9 +197,7 @@ impl Session {
                 window: parallelism + 1,
                 bytes: config.prefetch_bytes,
             }))
-            .with_physical_optimizer_rule(Arc::new(ClusterGroups {
-                budget: usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX),
-            }))
+            .with_physical_optimizer_rule(Arc::new(ClusterGroups { budget: limit }))
             .with_physical_optimizer_rule(Arc::new(Merges {
                 window: parallelism + 1,
                 bytes: config.prefetch_bytes,
@@ -351,9 +346,8 @@ fn syntax() -> [Arc<dyn ExprPlanner>; 2] {
 fn engine_settings(
     config: &SessionConfig,
     parallelism: usize,
-    budget: &Budget,
+    limit: usize,
 ) -> datafusion::prelude::SessionConfig {
-    let limit = usize::try_from(budget.limit_bytes()).unwrap_or(usize::MAX);
     let mut settings = datafusion::prelude::SessionConfig::new()
         .with_target_partitions(parallelism)
         .with_batch_size(batch_rows(config.batch_rows, limit, parallelism))

@@ -5,7 +5,7 @@
 //! and given back again: a quarter to a third of the time of a scan. With a large budget it keeps them, then.
 //!
 //! From both sizes it departs by itself, upwards, as pieces come and go, until a small budget is the lesser part of what is resident: work on four times
-//! 512 MiB had up to 1.6 times that. With a small budget it stays with them: 1.2 times, for a tenth to a third more time.
+//! 512 MiB had up to 1.6 times that. With a small budget it stays with them: 1.0 times, for a tenth to a half more time.
 #![allow(unsafe_code)]
 
 use parking_lot::Mutex;

@@ -34,16 +34,16 @@ impl Cells {
 
     /// The places of the rows of some cells among them, of which `cells` are the cells in the order of the rows' indices.
     pub(super) fn places_of(self, cells: impl Iterator<Item = u8> + Clone) -> Vec<u32> {
-        let mut ends = [0_u32; CELLS];
+        let mut counts = [0_u32; CELLS];
         for cell in cells.clone() {
-            ends[usize::from(cell)] += 1;
+            counts[usize::from(cell)] += 1;
         }
         let mut places = Vec::new();
         let mut starts = [0_u32; CELLS];
         for cell in 0..CELLS {
             let start = places.len() as u32;
             starts[cell] = start;
-            places.extend(start..start + ends[cell]);
+            places.extend(start..start + counts[cell]);
             self.permute(cell as u8, &mut places[start as usize..]);
         }
         let place = |cell: u8| {

@@ -26,7 +26,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::node::{Job, NodeExec, Operator};
 use super::scatter::Deal;
-use super::worked;
+use super::{sliced, worked};
 use crate::memory::batch_bytes;
 
 /// How many clusters there are.
@@ -88,9 +88,11 @@ impl Operator for Clusters {
                     return Ok::<_, datafusion::common::DataFusionError>(None);
                 }
                 if rows >= FEWEST_ROWS && memory.size() <= rows * ROW_BYTES {
-                    // Both the rows as they came and as they go.
-                    memory.grow(memory.size());
+                    // Both the rows as they came and as they go, for so long.
+                    let bytes = memory.size();
+                    memory.grow(bytes);
                     batches = worked(move || clustered(&batches, &keys, batch_rows)).await?;
+                    memory.shrink(bytes);
                 }
                 Ok(Some((futures::stream::iter(batches.into_iter().map(Ok)), (input, memory))))
             }
@@ -119,9 +121,7 @@ fn clustered(
     let schema = batches[0].schema();
     let mut clustered = Vec::new();
     for columns in deal.columns(batches)? {
-        let cluster = RecordBatch::try_new(schema.clone(), columns)?;
-        let (rows, step) = (cluster.num_rows(), batch_rows.max(1));
-        clustered.extend((0..rows).step_by(step).map(|start| cluster.slice(start, step.min(rows - start))));
+        clustered.extend(sliced(RecordBatch::try_new(schema.clone(), columns)?, batch_rows));
     }
     Ok(clustered)
 }

@@ -60,6 +60,7 @@ pub(crate) use zip::Zip;
 
 use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering};
@@ -80,6 +81,12 @@ pub(crate) fn properties(
         EmissionType::Incremental,
         Boundedness::Bounded,
     ))
+}
+
+/// A batch in slices of so many rows.
+pub(crate) fn sliced(batch: RecordBatch, rows: usize) -> impl Iterator<Item = RecordBatch> {
+    let (all, rows) = (batch.num_rows(), rows.max(1));
+    (0..all).step_by(rows).map(move |start| batch.slice(start, rows.min(all - start)))
 }
 
 /// Work on one of the session's threads.

@@ -17,6 +17,8 @@ use arrow::datatypes::{
 };
 use datafusion::common::Result;
 
+use super::sliced;
+
 /// Rows of up to so many bytes are spread: they, and as much again, fit into the processor's caches. Batches of them are slices, each of which keeps all
 /// of them alive.
 pub(super) const SPREAD_BYTES: usize = 16 << 20;
@@ -49,8 +51,7 @@ impl Spread {
             self.column(&parts)
         });
         let whole = RecordBatch::try_new(schema, columns.collect::<Result<Vec<_>>>()?)?;
-        let (all, rows) = (whole.num_rows(), rows.max(1));
-        Ok((0..all).step_by(rows).map(|start| whole.slice(start, rows.min(all - start))).collect())
+        Ok(sliced(whole, rows).collect())
     }
 
     /// A column, of which these are the parts, with its rows in their places.

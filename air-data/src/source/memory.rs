@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::contract::{ReadRequest, Source, SourceBatches, SourcePart};
 use crate::memory::{Budget, Kept};
+use crate::plan::sliced;
 
 /// Rows that make it worth a block of their own.
 const BLOCK_ROWS: usize = 1 << 20;
@@ -66,13 +67,10 @@ impl Source for Memory {
 
     /// Large batches are cut to the size asked for: slices, not copies.
     fn open(&self, part: usize, request: &ReadRequest) -> Result<SourceBatches, BoxError> {
-        let step = request.batch_rows.max(1);
+        let rows = request.batch_rows;
         let none = || format!("there are {} parts", self.blocks.len());
         let batches = self.blocks.get(part).cloned().ok_or_else(none)?;
-        let pieces = batches.into_iter().flat_map(move |batch| {
-            let rows = batch.num_rows();
-            (0..rows).step_by(step).map(move |start| Ok(batch.slice(start, step.min(rows - start))))
-        });
+        let pieces = batches.into_iter().flat_map(move |batch| sliced(batch, rows).map(Ok));
         Ok(SourceBatches::computed(pieces))
     }
 }

@@ -118,10 +118,7 @@ fn as_found(columns: &[Column]) -> Result<(SchemaRef, Vec<Reading>), BoxError> {
 fn as_given(schema: &Schema, columns: &[Column]) -> Result<Vec<Reading>, BoxError> {
     let reading = |field: &Arc<Field>| {
         let (name, wanted) = (field.name(), field.data_type());
-        let column = columns.iter().find(|column| column.name() == name).ok_or_else(|| {
-            let names: Vec<&str> = columns.iter().map(Column::name).collect();
-            format!("the query has no column '{name}', but {}", names.join(", "))
-        })?;
+        let column = named(columns, name, "")?;
         let kind = Kind::of(wanted).filter(|kind| kind.arrow() == *wanted).ok_or_else(|| {
             format!("column '{name}' cannot be read as {wanted}; give a type that PostgreSQL has and cast it after reading")
         })?;
@@ -132,6 +129,14 @@ fn as_given(schema: &Schema, columns: &[Column]) -> Result<Vec<Reading>, BoxErro
     schema.fields().iter().map(reading).collect()
 }
 
+/// The column of a name; where there is none, the error says what it is needed for.
+fn named<'a>(columns: &'a [Column], name: &str, needed: &str) -> Result<&'a Column, BoxError> {
+    columns.iter().find(|column| column.name() == name).ok_or_else(|| {
+        let names: Vec<&str> = columns.iter().map(Column::name).collect();
+        format!("the query has no column '{name}'{needed}, but {}", names.join(", ")).into()
+    })
+}
+
 /// Ranges of a key's values.
 async fn ranges(
     connection: &Connection,
@@ -140,10 +145,7 @@ async fn ranges(
     key: &str,
     parts: usize,
 ) -> Result<Ranges, BoxError> {
-    let column = columns.iter().find(|column| column.name() == key).ok_or_else(|| {
-        let names: Vec<&str> = columns.iter().map(Column::name).collect();
-        format!("the query has no column '{key}' to tell the parts by, but {}", names.join(", "))
-    })?;
+    let column = named(columns, key, " to tell the parts by")?;
     if !matches!(*column.type_(), Type::INT2 | Type::INT4 | Type::INT8) {
         let kind = column.type_();
         return Err(format!("'{key}' is {kind}, and parts are told by an integer column").into());
